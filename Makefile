@@ -1,0 +1,94 @@
+# Thin wrappers: each target is one command, printed as it runs. `make` reports every failure as 2;
+# where the exit code matters (75: preempted, run again), call `dlm` itself.
+
+PYTHON ?= python3
+RECIPE ?= quickstart
+RUN_DIR ?=
+CLUSTER ?=
+ARGS ?=
+ROUNDS ?= 10
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+DLM := $(BIN)/dlm
+PYTEST := $(BIN)/python -m pytest
+STAGES := pretrain adapt length instruct autoregressive evaluate
+
+IN_RUN_DIR = $(if $(RUN_DIR),--run-dir $(RUN_DIR))
+pinned = $(shell sed -n 's/^$(1)==//p' constraints.txt)
+need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-all lint $(STAGES) \
+	generate run status plan submit report bench soak docker
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  Variables: RECIPE=$(RECIPE) RUN_DIR=$(RUN_DIR) CLUSTER=$(CLUSTER) ARGS='$(ARGS)' PYTHON=$(PYTHON)"
+	@echo "  Example:   make adapt RECIPE=quickstart ARGS='optim.lr=1e-4 --dry-run'"
+
+install: $(STAMP) ## create .venv/ and install the package with its tools, at the pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make install PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+quickstart: $(STAMP) ## run the whole chain on a laptop CPU, offline, in minutes
+	$(DLM) run quickstart $(IN_RUN_DIR) $(ARGS)
+
+test: $(STAMP) ## run the fast tests (ARGS='-n 2 -k resume')
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(STAMP) ## run every test
+	$(PYTEST) $(ARGS)
+
+lint: $(STAMP) ## check style, formatting, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy dlm
+	$(BIN)/lint-imports
+
+pretrain: ## stage: masked-LM pretraining
+adapt: ## stage: diffusive adaptation
+length: ## stage: length predictor
+instruct: ## stage: instruction tuning
+autoregressive: ## stage: the autoregressive twin, for comparison
+evaluate: ## stage: evaluation
+$(STAGES): $(STAMP)
+	$(DLM) run $(RECIPE) --only $@ $(IN_RUN_DIR) $(ARGS)
+
+generate: $(STAMP) ## write text with a trained model (RUN_DIR= ARGS='--prompt ...')
+	$(call need,RUN_DIR,RUN_DIR=runs/quickstart ARGS='--prompt ...')$(DLM) generate $(RUN_DIR) $(ARGS)
+
+run: $(STAMP) ## run a recipe, or continue it (RECIPE=)
+	$(DLM) run $(RECIPE) $(IN_RUN_DIR) $(ARGS)
+
+status: $(STAMP) ## show how far each stage of a run is (RUN_DIR=)
+	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) status $(RUN_DIR) $(ARGS)
+
+plan: $(STAMP) ## estimate memory and batch layout before a run (RECIPE=)
+	$(DLM) plan $(RECIPE) $(ARGS)
+
+submit: $(STAMP) ## send a recipe to a cluster (RECIPE= CLUSTER=)
+	$(call need,CLUSTER,CLUSTER=cluster.yaml)$(DLM) submit $(RECIPE) --cluster $(CLUSTER) $(ARGS)
+
+report: $(STAMP) ## write the HTML report of a run (RUN_DIR=)
+	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) report $(RUN_DIR) $(ARGS)
+
+bench: $(STAMP) ## measure the throughput of a recipe (RECIPE=)
+	$(DLM) bench $(RECIPE) $(ARGS)
+
+soak: $(STAMP) ## run the slow tests again and again, to the first failure (ROUNDS=)
+	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(PYTEST) -x -m slow $(ARGS) || exit 1; done
+
+docker: ## build the container image with the pinned versions
+	docker build -f docker/Dockerfile -t dlm \
+		--build-arg TORCH_VERSION=$(call pinned,torch) \
+		--build-arg LIGHTNING_VERSION=$(call pinned,lightning) \
+		--build-arg DEEPSPEED_VERSION=$(call pinned,deepspeed) \
+		--build-arg TRANSFORMERS_VERSION=$(call pinned,transformers) $(ARGS) .

@@ -1,0 +1,2 @@
+"""A platform for diffusion language models: pretrain, adapt, tune, generate, evaluate."""
+

@@ -1,0 +1,195 @@
+"""Checkpoints that a kill cannot damage, and the choice of the best one.
+
+A checkpoint is a directory step=NNNNNNNN/ that appears by one rename, after its content and a
+completeness mark with sizes and hashes were written and flushed.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning import Callback, LightningModule, Trainer
+
+from dlm.errors import StageFailed
+
+STATE_FILE, MARK_FILE = "state.ckpt", "complete.json"
+
+
+@dataclass(frozen=True)
+class SavedStep:
+    """A complete checkpoint."""
+
+    step: int
+    directory: Path
+
+    @property
+    def state(self) -> Path:
+        """The file that the trainer reads."""
+        return self.directory / STATE_FILE
+
+
+class TrainingCheckpoint(Callback):
+    """Save the whole training state; remember which validated step was the best."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        every_n_steps: int,
+        keep: int,
+        monitor: str | None,
+        mode: Literal["min", "max"],
+    ) -> None:
+        """``monitor`` None: the last step is the one to export."""
+        self.directory = directory
+        self.every_n_steps = every_n_steps
+        self.keep = keep
+        self.monitor = monitor
+        self.mode = mode
+        self.best_score: float | None = None
+        self.best_step: int | None = None
+        self._saved_at = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.monitor is None or trainer.sanity_checking:
+            return
+        score = float(trainer.callback_metrics[self.monitor])
+        sign = 1 if self.mode == "max" else -1
+        if self.best_score is None or sign * score > sign * self.best_score:
+            self.best_score, self.best_step = score, trainer.global_step
+            self._saved_at = -1  # the state on disk does not know of it yet
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # The validation of a step runs after its batch has ended; saved when the next one begins,
+        # the state holds its outcome.
+        step = trainer.global_step
+        if step == 0 or batch_idx % trainer.accumulate_grad_batches:
+            return
+        if step % self.every_n_steps == 0 or step == self.best_step:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the state of this step, unless it is on disk already."""
+        step = trainer.global_step
+        target = self.directory / f"step={step:08d}"
+        if self._saved_at == step:
+            return
+        if target.exists() and not damage(target):
+            self._saved_at = step
+            return
+        partial = self.directory / f".partial-step={step:08d}"
+        if trainer.is_global_zero:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        trainer.strategy.barrier("checkpoint")
+        try:
+            trainer.save_checkpoint(partial / STATE_FILE)
+            if trainer.is_global_zero:
+                mark_complete(partial, step)
+                shutil.rmtree(target, ignore_errors=True)
+                partial.rename(target)
+                self._prune()
+        except (OSError, RuntimeError) as error:
+            raise _cannot_save(error, partial, self.directory) from error
+        trainer.strategy.barrier("checkpoint")
+        self._saved_at = step
+
+    def _prune(self) -> None:
+        steps = sorted(step_directories(self.directory), key=lambda saved: saved.step)
+        for saved in steps[: -self.keep]:
+            if saved.step != self.best_step:
+                shutil.rmtree(saved.directory)
+
+
+def _cannot_save(error: Exception, partial: Path, directory: Path) -> StageFailed:
+    shutil.rmtree(partial, ignore_errors=True)
+    saved = [s.step for s in step_directories(directory)]
+    last = f"the last complete one is of step {max(saved)}" if saved else "there is none yet"
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _is_full(directory)
+    reason = "the disk is full" if full else str(error).splitlines()[0]
+    return StageFailed(
+        f"the checkpoint in {directory} could not be written: {reason}; {last}. "
+        "Free some space (or give another --run-dir) and run the same command again"
+    )
+
+
+def _is_full(directory: Path) -> bool:
+    free: int = shutil.disk_usage(directory).free
+    return free < 64 * 1024
+
+
+def mark_complete(directory: Path, step: int) -> None:
+    """Write the completeness mark, last, after everything else is on disk."""
+    files = {}
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files[str(path.relative_to(directory))] = {"size": path.stat().st_size, "sha256": digest}
+    with (directory / MARK_FILE).open("w") as mark:
+        json.dump({"step": step, "files": files}, mark, indent=1)
+        mark.flush()
+        os.fsync(mark.fileno())
+
+
+def step_directories(directory: Path) -> list[SavedStep]:
+    """All checkpoints that were renamed into place, whole or damaged since."""
+    if not directory.is_dir():
+        return []
+    return [
+        SavedStep(int(path.name.removeprefix("step=")), path) for path in directory.glob("step=*")
+    ]
+
+
+def damage(directory: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        mark = json.loads((directory / MARK_FILE).read_text())
+        for name, expected in mark["files"].items():
+            path = directory / name
+            if path.stat().st_size != expected["size"]:
+                return f"{name} has {path.stat().st_size} bytes, not {expected['size']}"
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                    return f"{name} does not match its checksum"
+    except (OSError, ValueError, KeyError) as error:
+        return f"unreadable: {error}"
+    return None
+
+
+def newest_checkpoint(directory: Path) -> tuple[SavedStep | None, list[str]]:
+    """The newest whole checkpoint, and a line for each newer one that is damaged.
+
+    Raises:
+        StageFailed: There are checkpoints, but none is whole.
+    """
+    notes = []
+    saved_steps = sorted(step_directories(directory), key=lambda saved: -saved.step)
+    for saved in saved_steps:
+        problem = damage(saved.directory)
+        if problem is None:
+            return saved, notes
+        notes.append(f"checkpoint {saved.directory.name} is damaged ({problem}); using the one before")
+    if saved_steps:
+        raise StageFailed(
+            f"no checkpoint in {directory} is whole ({'; '.join(notes)}). To train the stage anew "
+            "give --force STAGE; nothing else is lost"
+        )
+    return None, notes

@@ -1,0 +1,64 @@
+"""A generated score on validation rows: what the exported weights are chosen by."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from transformers import PreTrainedTokenizerBase
+
+from dlm.generation.generate import generate
+from dlm.generation.model import GenerativeModel, ModelKind
+from dlm.generation.settings import GenerationSettings
+from dlm.generation.text_metrics import text_metric
+from dlm.models.special_tokens import SpecialTokens
+
+
+class GeneratedScore(Callback):
+    """Generates answers to validation prompts and scores them through torchmetrics."""
+
+    def __init__(
+        self,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: ModelKind,
+        prompts: list[str],
+        references: list[str],
+        settings: GenerationSettings,
+        metric: str,
+        samples: int,
+        directory: Path,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.kind: ModelKind = kind
+        self.prompts, self.references = prompts, references
+        self.settings = settings
+        self.metric_name = metric
+        self.metric: Any = text_metric(metric)
+        self.samples = samples
+        self.directory = directory
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        mine = slice(trainer.global_rank, None, trainer.world_size)
+        prompts, references = self.prompts[mine], self.references[mine]
+        model = GenerativeModel(
+            pl_module.backbone, self.tokenizer, SpecialTokens.of(self.tokenizer), self.kind  # type: ignore[arg-type]
+        )  # fmt: skip
+        answers = generate(model, prompts, self.settings, references=references).answers
+        hypotheses = [answer.text for answer in answers]
+        self.metric = self.metric.to(pl_module.device)
+        self.metric.update(hypotheses, [[reference] for reference in references])
+        pl_module.log(f"validation/{self.metric_name}", self.metric.compute(), rank_zero_only=False)
+        self.metric.reset()
+        if trainer.is_global_zero:
+            self._write(trainer.global_step, prompts, references, hypotheses)
+
+    def _write(
+        self, step: int, prompts: list[str], references: list[str], hypotheses: list[str]
+    ) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"step={step:08d}.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for row in list(zip(prompts, references, hypotheses, strict=True))[: self.samples]:
+                names = ("source", "reference", "hypothesis")
+                file.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")

@@ -1,0 +1,51 @@
+"""metrics.csv: one row a value, appended, cut back to the resumed step."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+_HEADER = ["step", "metric", "value", "unix_time"]
+
+
+class MetricsLog(Logger):
+    """Long-format CSV that survives a resume: rows after the resumed step are dropped."""
+
+    def __init__(self, path: Path, *, resumed_step: int) -> None:
+        super().__init__()
+        self.path = path
+        if rank_zero_only.rank == 0:
+            self._cut_back(resumed_step)
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The resolved recipe is kept by the runner."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        now = f"{time.time():.3f}"
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            for name, value in metrics.items():
+                if name != "epoch":
+                    writer.writerow([step, name, repr(float(value)), now])
+
+    def _cut_back(self, resumed_step: int) -> None:
+        rows: list[list[str]] = []
+        if resumed_step and self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = [r for r in list(csv.reader(file))[1:] if len(r) == 4 and int(r[0]) < resumed_step]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w", newline="") as file:
+            csv.writer(file).writerows([_HEADER, *rows])

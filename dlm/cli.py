@@ -1,0 +1,143 @@
+"""The command line: `dlm VERB ...`. Nothing heavy is imported before a verb needs it."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+EPILOG = """exit codes: 0 done · 2 your configuration or data · 3 a failed stage · 4 the run directory
+is in use · 75 preempted, run again · 130 interrupted"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs with their arguments."""
+    parser = argparse.ArgumentParser(
+        prog="dlm",
+        description="Diffusion language models: pretrain, adapt, tune, generate, evaluate.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _run_verbs(verbs)
+    _recipe_verbs(verbs)
+    _model_verbs(verbs)
+    return parser
+
+
+def _verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, target: str,
+          text: str) -> argparse.ArgumentParser:  # fmt: skip
+    parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(target=target)
+    return parser
+
+
+def _recipe_argument(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    parser.add_argument(
+        "recipe",
+        nargs="?" if optional else None,
+        default="quickstart" if optional else None,
+        help="a recipe file or the name of a shipped recipe" + (" (quickstart)" * optional),
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value",
+        help="overrides, e.g. optim.lr=1e-5 or stages.adapt.train.steps=2000",
+    )  # fmt: skip
+
+
+def _run_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = _verb(verbs, "run", "run:run", "run a recipe, or continue it where it stopped")
+    _recipe_argument(run, optional=True)
+    run.add_argument("--run-dir", metavar="DIR", help="where the run lives (runs/<recipe name>)")
+    run.add_argument("--from", dest="start", metavar="STAGE", help="begin with this stage")
+    run.add_argument("--to", dest="stop", metavar="STAGE", help="end with this stage")
+    run.add_argument("--only", metavar="STAGE", help="this stage alone (a name or a kind)")
+    run.add_argument("--force", metavar="STAGE", action="append", default=[],
+                     help="do a stage again; what was there is moved aside")  # fmt: skip
+    run.add_argument("--dry-run", action="store_true", help="say what would run, and why")
+    status = _verb(verbs, "status", "run:status", "show how far each stage of a run is")
+    status.add_argument("run_dir", metavar="RUN_DIR")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+
+def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    validate = _verb(verbs, "validate", "recipes:validate", "check recipes, and that their files are there")
+    validate.add_argument("recipes", nargs="+", metavar="RECIPE")
+    validate.add_argument("--set", dest="overrides", action="append", default=[],
+                          metavar="key=value", help="overrides, for every recipe")  # fmt: skip
+    show = _verb(verbs, "show", "recipes:show", "print a recipe with everything resolved")
+    _recipe_argument(show)
+    listing = _verb(verbs, "ls", "recipes:ls", "list what there is to choose from")
+    listing.add_argument(
+        "what", nargs="?", default="recipes",
+        choices=["recipes", "stages", "tasks", "samplers", "objectives", "generators"],
+    )  # fmt: skip
+
+
+def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    place = "a run, a stage's directory, or any Hugging Face directory"
+    generate = _verb(verbs, "generate", "models:generate", "write text with a trained model")
+    generate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
+    prompts = generate.add_mutually_exclusive_group(required=True)
+    prompts.add_argument("--prompt", action="append", metavar="TEXT", help="may be repeated")
+    prompts.add_argument("--input", metavar="FILE", help="JSON lines with the field `prompt`")
+    generate.add_argument("--output", metavar="FILE", help="JSON lines with `prompt` and `text`")
+    _generation_arguments(generate)
+    evaluate = _verb(verbs, "evaluate", "models:evaluate", "score a trained model on tasks")
+    evaluate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
+    evaluate.add_argument("--tasks", required=True, metavar="A,B", help="names (dlm ls tasks) or files")
+    evaluate.add_argument("--output", required=True, metavar="DIR")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
+    evaluate.add_argument("--data-root", metavar="DIR", help="local files in place of the hub")
+    evaluate.add_argument("--length", choices=["predicted", "oracle"], help="where lengths come from")
+    _generation_arguments(evaluate)
+    export = _verb(verbs, "export", "models:export", "copy a trained model to a directory of its own")
+    export.add_argument("model", metavar="RUN|STAGE", help="a run or a stage's directory")
+    export.add_argument("--to", required=True, metavar="DIR", help="a directory that is not there yet")
+
+
+def _generation_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sampler", metavar="NAME", help="see dlm ls samplers")
+    parser.add_argument("--steps", type=int, metavar="N", dest="num_iterations",
+                        help="iterations of the reverse process")  # fmt: skip
+    parser.add_argument("--length-beam", type=int, metavar="K", help="lengths decoded and reranked")
+    parser.add_argument("--beam-size", type=int, metavar="K", help="autoregressive models only")
+
+
+def _take_overrides(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, rest: list[str]
+) -> None:
+    """Accept key=value in any place: behind an option too, and without a recipe before it."""
+    stray = [word for word in rest if word.startswith("-") or "=" not in word]
+    if stray or (rest and not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(stray or rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    if options.verb == "run" and "=" in options.recipe and not os.path.exists(options.recipe):
+        options.overrides = [options.recipe, *options.overrides]
+        options.recipe = "quickstart"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; the exit code is the contract of the epilog."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    _take_overrides(parser, options, rest)
+    module, function = options.target.split(":")
+    from dlm.errors import DlmError
+
+    try:
+        code: int = getattr(import_module(f"dlm.verbs.{module}"), function)(options)
+        return code
+    except DlmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `dlm ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

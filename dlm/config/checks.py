@@ -1,0 +1,215 @@
+"""What a typed recipe must mean: settings that are read, values in range, parts that fit."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import reduce
+from typing import Any
+
+from dlm.config.references import (
+    Finding,
+    Problem,
+    holds,
+    reference_findings,
+    same_place,
+    serve_reason,
+    source_findings,
+)
+from dlm.config.schema import SECTIONS_OF_KIND, RecipeConfig, Sections, StageConfig
+from dlm.config.shipped import RawRecipe
+
+SECTIONS = tuple(section.name for section in fields(Sections))
+READ_BY_EVERY_KIND = ("checkpoint", "hardware", "logging")
+
+_DIFFUSION = ("adapt", "instruct", "evaluate")
+_AUTOREGRESSIVE = ("autoregressive", "evaluate")
+_KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
+    "objective.mask_rate": ("pretrain",),
+    "objective.replace_80_10_10": ("pretrain",),
+    "generation.sampler": _DIFFUSION,
+    "generation.num_iterations": _DIFFUSION,
+    "generation.length": _DIFFUSION,
+    "generation.length_beam": _DIFFUSION,
+    "generation.beam_size": _AUTOREGRESSIVE,
+    "generation.length_penalty": _AUTOREGRESSIVE,
+    "generation.max_new_tokens": _AUTOREGRESSIVE,
+}
+"""Settings that fewer kinds read than their section."""
+
+_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    (
+        "at least 1",
+        lambda x: x >= 1,
+        "data.max_length tokenizer_training.vocab_size model.hidden_size model.num_layers "
+        "model.num_heads model.intermediate_size model.max_positions objective.num_timesteps "
+        "train.steps train.global_batch_size train.micro_batch_size validation.every_n_steps "
+        "validation.batch_size validation.max_rows generation.num_iterations "
+        "generation.length_beam generation.batch_tokens generation.beam_size "
+        "generation.max_new_tokens length.max_response_length length.num_heads evaluation.limit "
+        "evaluation.bootstrap_samples checkpoint.every_n_steps checkpoint.keep hardware.devices "
+        "hardware.num_nodes hardware.num_threads logging.every_n_steps",
+    ),
+    ("above 0", lambda x: 0 < x < math.inf, "optim.lr optim.eps optim.gradient_clip"),
+    (
+        "at least 0",
+        lambda x: 0 <= x < math.inf,
+        "optim.weight_decay optim.warmup_steps train.length_grouping validation.generate_rows "
+        "generation.length_penalty hardware.num_workers logging.samples",
+    ),
+    (
+        "at least 0 and below 1",
+        lambda x: 0 <= x < 1,
+        "model.dropout objective.label_smoothing length.dropout length.label_smoothing",
+    ),
+    ("above 0 and below 1", lambda x: 0 < x < 1, "objective.mask_rate objective.min_time"),
+    ("between 0 and 1", lambda x: 0 <= x <= 1, "optim.final_lr_ratio"),
+)
+_RANGE_OF = {key: (text, fits) for text, fits, keys in _RANGES for key in keys.split()}
+
+
+def reads(kind: str, key: str) -> bool:
+    """Whether stages of this kind read a section or a setting ("optim", "optim.lr")."""
+    section = key.partition(".")[0]
+    if section in READ_BY_EVERY_KIND or key == "data.root" or kind not in SECTIONS_OF_KIND:
+        return True
+    return section in SECTIONS_OF_KIND[kind] and kind in _KINDS_OF_SETTING.get(key, (kind,))
+
+
+def recipe_problems(recipe: RecipeConfig) -> Iterator[Problem]:
+    """What is wrong with the recipe as a whole."""
+    if not recipe.stages:
+        yield Problem("stages", "a recipe needs at least one stage")
+    if "/" in recipe.name or recipe.name in ("", ".", ".."):
+        yield Problem("name", "it names the run directory: no '/', not empty", recipe.name)
+    for name in recipe.stages:
+        if not re.fullmatch(r"[a-z0-9_-]+", name):
+            yield Problem(f"stages.{name}", "a stage's name has only a-z, 0-9, '_' and '-'")
+    if reason := serve_reason(recipe):
+        yield Problem("serve", reason, recipe.serve)
+
+
+def stage_problems(
+    name: str, recipe: RecipeConfig, raw: RawRecipe, earlier: Sequence[Problem]
+) -> Iterator[Problem]:
+    """What is wrong with one stage as resolved, each blamed on the line that says it.
+
+    A finding about a setting that ``earlier`` already names is left out: it would follow from it.
+    """
+    prefix, own = f"stages.{name}.", raw["stages"][name]
+    keys_named = (key for problem in earlier for key in (problem.key, problem.meant))
+    named = {key.removeprefix(prefix) for key in keys_named}
+    if "kind" in named or not isinstance(own, Mapping):
+        return
+    for keys, reason, value in stage_findings(name, recipe.stages[name], recipe, own):
+        if not any(same_place(key, other) for key in keys for other in named):
+            inherited = not holds(own, keys[0]) and holds(raw, keys[0])
+            yield Problem(keys[0] if inherited else prefix + keys[0], reason, value)
+
+
+def stage_findings(
+    name: str, stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """What is wrong with one stage; ``own`` is what the recipe writes under it."""
+    yield from _ignored(stage, recipe, own)
+    yield from reference_findings(name, stage, recipe)
+    yield from _out_of_range(stage)
+    if reads(stage.kind, "data"):
+        yield from source_findings(stage)
+    if reads(stage.kind, "model"):
+        yield from _model(stage)
+    if reads(stage.kind, "train"):
+        yield from _training(stage)
+    if stage.kind == "length" and stage.init_from is None:
+        yield Finding(("init_from",), "missing: a length predictor needs the backbone to read")
+
+
+def _ignored(stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
+    kind = stage.kind
+    read = ", ".join((*SECTIONS_OF_KIND[kind], *READ_BY_EVERY_KIND))
+    for section in (key for key in own if key in SECTIONS and not reads(kind, key)):
+        yield Finding((section,), f"ignored setting: kind {kind} reads only {read}; remove it")
+    for key, kinds in _KINDS_OF_SETTING.items():
+        given = reads(kind, key.partition(".")[0]) and holds(own, key)
+        if given and not reads(kind, key) and _value(stage, key) != _value(recipe, key):
+            reason = f"ignored setting: kind {kind} does not read it ({', '.join(kinds)} do)"
+            yield Finding((key,), f"{reason}; remove it", _value(stage, key))
+    if stage.init_from is not None and kind in ("tokenizer", "evaluate"):
+        reason = f"ignored setting: kind {kind} does not start from a model; remove it"
+        yield Finding(("init_from",), reason, stage.init_from)
+    yield from _two_origins(stage, recipe)
+
+
+def _two_origins(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
+    pretrained = stage.model.pretrained if reads(stage.kind, "model") else None
+    if stage.tokenizer and (stage.init_from or pretrained or not reads(stage.kind, "model")):
+        origin = "init_from" if stage.init_from else "model.pretrained" if pretrained else "kind"
+        reason = f"ignored setting: with this {origin} no tokenizer is chosen; remove it"
+        yield Finding(("tokenizer", origin), reason, stage.tokenizer)
+    if stage.init_from and pretrained and pretrained != recipe.model.pretrained:
+        reason = "ignored setting: init_from is given too; set one of them to null"
+        yield Finding(("model.pretrained", "init_from"), reason, pretrained)
+
+
+def _out_of_range(stage: StageConfig) -> Iterator[Finding]:
+    found = [(key, key, _value(stage, key)) for key in _RANGE_OF if reads(stage.kind, key)]
+    for name, system in stage.evaluation.systems.items() if stage.kind == "evaluate" else ():
+        prefix = f"evaluation.systems.{name}.generation."
+        given = system.generation.items()
+        found += [(prefix + key, f"generation.{key}", value) for key, value in given]
+    for key, setting, value in found:
+        range_name, fits = _RANGE_OF.get(setting, ("", lambda x: True))
+        if value is not None and not fits(value):
+            yield Finding((key,), f"must be {range_name}", value)
+    if reads(stage.kind, "optim") and not all(0 <= beta < 1 for beta in stage.optim.betas):
+        yield Finding(("optim.betas",), "each must be at least 0 and below 1", stage.optim.betas)
+
+
+def _model(stage: StageConfig) -> Iterator[Finding]:
+    model = stage.model
+    if stage.init_from is not None or model.pretrained is not None:
+        return
+    if stage.tokenizer is None:
+        reason = "missing: a model from scratch needs one (a tokenizer stage, directory or hub"
+        keys = ("tokenizer", "init_from", "model.pretrained")
+        yield Finding(keys, f"{reason} name), unless init_from or model.pretrained is given")
+    if model.num_heads >= 1 and model.hidden_size % model.num_heads:
+        reason = f"must divide model.hidden_size = {model.hidden_size}"
+        yield Finding(("model.num_heads", "model.hidden_size"), reason, model.num_heads)
+    if stage.data.max_length > model.max_positions:
+        reason = f"longer than model.max_positions = {model.max_positions}; lower it or raise that"
+        yield Finding(("data.max_length", "model.max_positions"), reason, stage.data.max_length)
+
+
+def _training(stage: StageConfig) -> Iterator[Finding]:
+    train, optim, validation = stage.train, stage.optim, stage.validation
+    if optim.warmup_steps > train.steps:
+        reason = f"more than train.steps = {train.steps}; the peak would never be reached"
+        yield Finding(("optim.warmup_steps", "train.steps"), reason, optim.warmup_steps)
+    yield from _batches(stage)
+    if validation.export != "best":
+        return
+    if not stage.data.validation:
+        reason = "needs data.validation to choose by; give sources or export the last"
+        yield Finding(("validation.export", "data.validation"), reason, "best")
+    if validation.every_n_steps > train.steps:
+        reason = f"more than train.steps = {train.steps}: nothing to choose from; lower it"
+        places = ("validation.every_n_steps", "train.steps")
+        yield Finding(places, reason, validation.every_n_steps)
+
+
+def _batches(stage: StageConfig) -> Iterator[Finding]:
+    batch, micro = stage.train.global_batch_size, stage.train.micro_batch_size
+    devices, nodes = stage.hardware.devices, stage.hardware.num_nodes
+    factors = {"micro_batch_size": micro, "devices": devices, "num_nodes": nodes}
+    given = {name: factor for name, factor in factors.items() if factor is not None}
+    unit = math.prod(given.values())
+    if unit >= 1 and batch % unit:
+        product = " x ".join(f"{name} {factor}" for name, factor in given.items())
+        reason = f"must be a multiple of {product} = {unit}"
+        keys = ("train.global_batch_size", "train.micro_batch_size", "hardware")
+        yield Finding(keys, reason, batch)
+
+
+def _value(config: Sections, key: str) -> Any:
+    return reduce(getattr, key.split("."), config)

@@ -1,0 +1,213 @@
+"""What a recipe refers to: its own stages and systems, sources, and files on this machine."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dlm.config.schema import (
+    SECTIONS_OF_KIND,
+    EvaluationConfig,
+    RecipeConfig,
+    SourceConfig,
+    StageConfig,
+)
+from dlm.config.shipped import did_you_mean
+
+NOTHING = object()
+_SHOWN = 60
+_SETTINGS_OF_ORIGIN = {
+    "hub": ("hub_config", "revision", "hub_fields"),
+    "generator": ("options", "count"),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: the full key, the reason with its remedy, and the value."""
+
+    key: str
+    reason: str
+    value: Any = NOTHING
+    meant: str = ""
+    """The key that an unknown one probably stands for."""
+
+    def __str__(self) -> str:
+        text = "null" if self.value is None else repr(self.value)
+        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        shown = "" if self.value is NOTHING else f" = {text}"
+        return f"{self.key}{shown}: {self.reason}"
+
+
+class Finding(NamedTuple):
+    """What a check of one stage found; the keys are relative to the stage, the first is blamed."""
+
+    keys: tuple[str, ...]
+    reason: str
+    value: Any = NOTHING
+
+
+def same_place(key: str, other: str) -> bool:
+    """Whether one key is the other, or a part of it."""
+    short, long = sorted((key, other), key=len)
+    return bool(short) and long.startswith(short) and long[len(short) :][:1] in ("", ".", "[")
+
+
+def holds(raw: Any, key: str) -> bool:
+    """Whether the untyped recipe or stage writes this key (of a list item: the list)."""
+    for part in key.partition("[")[0].split("."):
+        if not isinstance(raw, Mapping) or part not in raw:
+            return False
+        raw = raw[part]
+    return True
+
+
+def stage_references(stage: StageConfig) -> list[tuple[str, str]]:
+    """(key within the stage, value) of every setting that may name an earlier stage."""
+    found = [("init_from", stage.init_from), ("tokenizer", stage.tokenizer)]
+    if stage.kind == "evaluate":
+        systems = stage.evaluation.systems.items()
+        found += [(f"evaluation.systems.{name}.model", system.model) for name, system in systems]
+    return [(key, value) for key, value in found if value]
+
+
+def required_stages(name: str, stage: StageConfig, recipe: RecipeConfig) -> list[str]:
+    """The other stages of the recipe that stage ``name`` reads, in the recipe's order.
+
+    A value that is the name of a stage means that stage, even where a directory is called so too.
+    """
+    values = {value for _, value in stage_references(stage)}
+    return [other for other in recipe.stages if other in values and other != name]
+
+
+def looks_like_stage(value: str) -> bool:
+    """Whether a reference can only mean a stage: no hub name (with a "/") and no directory."""
+    return "/" not in value and not Path(value).is_dir()
+
+
+def reference_findings(name: str, stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
+    """References to stages that come later, do not exist or have nothing to give."""
+    order = list(recipe.stages)
+    earlier = order[: order.index(name)]
+    for key, value in stage_references(stage):
+        if value in earlier:
+            kind = recipe.stages[value].kind
+            if kind == "evaluate" or (kind == "tokenizer" and key != "tokenizer"):
+                yield Finding((key,), f"a stage of kind {kind} has nothing to give here", value)
+        elif value in order:
+            reason = "a stage cannot need itself" if value == name else "this stage comes later"
+            yield Finding((key,), f"{reason}; name an earlier one", value)
+        elif looks_like_stage(value):
+            reason = "no earlier stage, directory or hub name (owner/model) is called so"
+            yield Finding((key,), reason + did_you_mean(value, earlier), value)
+    if stage.kind == "evaluate":
+        yield from _evaluation(stage.evaluation)
+
+
+def _evaluation(evaluation: EvaluationConfig) -> Iterator[Finding]:
+    for key, values in (("systems", evaluation.systems), ("tasks", evaluation.tasks)):
+        if not values:
+            yield Finding((f"evaluation.{key}",), "missing: kind evaluate needs at least one")
+    for name, system in evaluation.systems.items():
+        if not system.model:
+            yield Finding((f"evaluation.systems.{name}.model",), "missing: a stage or a directory")
+    for index, pair in enumerate(evaluation.compare):
+        if len(pair) != 2:
+            yield Finding((f"evaluation.compare[{index}]",), "must be a pair of systems", pair)
+    for index, pair in enumerate(evaluation.compare):
+        yield from _unknown(f"evaluation.compare[{index}]", "system", pair, evaluation.systems)
+    yield from _unknown("evaluation.only", "system", evaluation.only, evaluation.systems)
+    for name, tasks in evaluation.only.items():
+        yield from _unknown(f"evaluation.only.{name}", "evaluated task", tasks, evaluation.tasks)
+
+
+def _unknown(
+    key: str, what: str, names: Iterable[str], known: Collection[str]
+) -> Iterator[Finding]:
+    for name in (name for name in names if name not in known):
+        yield Finding((key,), f"no {what} is called so{did_you_mean(name, known)}", name)
+
+
+def serve_reason(recipe: RecipeConfig) -> str | None:
+    """Why ``serve`` cannot be what the recipe says; None where it can."""
+    if recipe.serve is None:
+        return None
+    if recipe.serve not in recipe.stages:
+        return "no stage has this name" + did_you_mean(recipe.serve, recipe.stages)
+    kind = recipe.stages[recipe.serve].kind
+    return f"kind {kind} has no model to serve" if kind in ("tokenizer", "evaluate") else None
+
+
+def source_findings(stage: StageConfig) -> Iterator[Finding]:
+    """Whether the stage has rows to read, and each source one origin."""
+    if not stage.data.train:
+        yield Finding(("data.train",), f"missing: kind {stage.kind} needs at least one source")
+    for place, sources in (("train", stage.data.train), ("validation", stage.data.validation)):
+        for index, source in enumerate(sources):
+            for reason in _source_reasons(source):
+                yield Finding((f"data.{place}[{index}]",), reason)
+
+
+def _source_reasons(source: SourceConfig) -> Iterator[str]:
+    files = source.path is not None or source.hub is not None
+    if source.generator is None and not files:
+        yield "needs one of path, hub and generator"
+    if source.generator is not None and files:
+        yield "generator excludes path and hub; remove one of them"
+    if source.generator is not None and source.count is None:
+        yield "generator needs count, the number of rows"
+    for name in ("count", "limit"):
+        number = getattr(source, name)
+        if number is not None and number < 1:
+            yield f"{name} = {number} must be at least 1"
+    for origin, settings in _SETTINGS_OF_ORIGIN.items():
+        for name in settings if getattr(source, origin) is None else ():
+            if getattr(source, name):
+                yield f"ignored setting: {name} is read with {origin} only; remove it"
+
+
+def local_path(source: SourceConfig, root: str | None) -> Path | None:
+    """The local file that a source reads; None where it reads the hub or a generator.
+
+    ``path`` is used when ``root`` is set (relative to it) or when nothing else is given (relative
+    to the current directory).
+    """
+    if source.path is None:
+        return None
+    if root is not None:
+        return Path(root).expanduser() / source.path
+    return Path(source.path) if source.hub is None and source.generator is None else None
+
+
+def missing_files(recipe: RecipeConfig) -> list[str]:
+    """One line per local file or directory that the recipe names and that is not there."""
+    lines = (line for name, stage in recipe.stages.items() for line in _missing(name, stage))
+    return list(dict.fromkeys(lines))
+
+
+def _missing(name: str, stage: StageConfig) -> Iterator[str]:
+    if "data" in SECTIONS_OF_KIND[stage.kind]:
+        yield from _missing_sources(stage)
+    models = [*stage_references(stage)]
+    if "model" in SECTIONS_OF_KIND[stage.kind] and stage.init_from is None:
+        models.append(("model.pretrained", stage.model.pretrained or ""))
+    for key, value in models:
+        if value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().exists():
+            yield f"stages.{name}.{key} = {value!r}: no such directory"
+    for task in stage.evaluation.tasks if stage.kind == "evaluate" else []:
+        if task.endswith((".yaml", ".yml")) and not Path(task).is_file():
+            yield f"stages.{name}.evaluation.tasks: no such file: {task!r}"
+
+
+def _missing_sources(stage: StageConfig) -> Iterator[str]:
+    """Without the stage's name, so that a file shared by stages is named once."""
+    data = stage.data
+    if data.root is not None and not Path(data.root).expanduser().is_dir():
+        yield f"data.root = {data.root!r}: no such directory"
+        return
+    for place, sources in (("train", data.train), ("validation", data.validation)):
+        for source in sources:
+            path = local_path(source, data.root)
+            if path is not None and not path.is_file():
+                hint = "" if data.root or path.is_absolute() else "; set data.root=DIR"
+                yield f"data.{place}: path = {source.path!r}: no such file: {path}{hint}"

@@ -1,0 +1,382 @@
+"""The recipe: what a person may write in YAML, with meaning, unit and default of every field.
+
+Sections given at the top of a recipe are the defaults of every stage; a stage's own section wins.
+Fields marked ``semantic=False`` (where and how often, never what) stay out of a stage's fingerprint.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+StageKind = Literal[
+    "tokenizer", "pretrain", "adapt", "length", "instruct", "autoregressive", "evaluate"
+]
+DataTask = Literal["text", "translation", "instruction"]
+MetricName = Literal["exact_match", "bleu", "chrf"]
+
+
+def _where(default: Any) -> Any:
+    """A field that says where or how often, not what: it never changes the numbers."""
+    return field(default=default, metadata={"semantic": False})
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where rows come from: exactly one of ``path``, ``hub`` and ``generator`` is read."""
+
+    name: str | None = None
+    """Name of the source in logs and tables. Default: its path, hub name or generator."""
+    path: str | None = None
+    """A .jsonl or .txt file, relative to ``data.root``. Used when ``data.root`` is set or when
+    nothing else is given."""
+    hub: str | None = None
+    """A Hugging Face data set, used when ``data.root`` is not set."""
+    hub_config: str | None = None
+    """Configuration name of the hub data set."""
+    revision: str | None = None
+    """Revision (branch, tag or commit) of the hub data set."""
+    split: str | None = None
+    """Split of the hub data set or of the generator. Default: train or validation, by its place."""
+    generator: str | None = None
+    """A generated source; ``dlm ls generators`` lists them."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the generator."""
+    count: int | None = None
+    """How many rows a generator makes."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Renames: our field name -> the field name in the file, e.g. ``{src: de, tgt: en}``."""
+    hub_fields: dict[str, str] = field(default_factory=dict)
+    """The same renames for rows of the hub data set, where its names differ from the file's."""
+    limit: int | None = None
+    """Only the first so many rows."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The rows of a stage, and how they become prompts and responses."""
+
+    root: str | None = _where(None)
+    """Folder of local files that replace the hub data sets. The rows themselves are
+    fingerprinted, the folder's name is not."""
+    task: DataTask | None = None
+    """Shape of the rows. Default: text for pretrain, translation for adapt, instruction for
+    instruct."""
+    train: list[SourceConfig] = field(default_factory=list)
+    """Training sources, concatenated."""
+    validation: list[SourceConfig] = field(default_factory=list)
+    """Validation sources, concatenated."""
+    prompt: str | None = None
+    """Prompt template over the row's fields, e.g. "{src}". Default: the task's own."""
+    response: str | None = None
+    """Response template over the row's fields, e.g. "{tgt}". Default: the task's own."""
+    text: str | None = None
+    """Text template for the task ``text``. Default "{text}"."""
+    max_length: int = 512
+    """Longest row in tokens, special tokens included; at most the model's positions."""
+    too_long: Literal["error", "drop"] = "error"
+    """A row longer than ``max_length``: stop and name it, or drop and count it."""
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """A tokenizer trained in the run (stage kind ``tokenizer``)."""
+
+    algorithm: Literal["unigram", "bpe"] = "unigram"
+    """Subword algorithm of the ``tokenizers`` library."""
+    vocab_size: int = 10_000
+    """Size of the vocabulary, special tokens included."""
+    lowercase: bool = False
+    """Lower-case the text first (it cannot be undone in the output)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The backbone where a stage does not continue from another one (``init_from``)."""
+
+    pretrained: str | None = None
+    """A Hugging Face directory or hub name of a masked language model; None builds one from
+    scratch with the sizes below."""
+    revision: str | None = None
+    """Revision of the hub model."""
+    trust_remote_code: bool = False
+    """Run code that comes with the hub model. Off unless you asked for it."""
+    architecture: Literal["xlm-roberta", "roberta", "bert", "modernbert"] = "xlm-roberta"
+    """Architecture from scratch."""
+    hidden_size: int = 512
+    """Width of the network."""
+    num_layers: int = 6
+    """Number of transformer layers."""
+    num_heads: int = 8
+    """Attention heads per layer; must divide ``hidden_size``."""
+    intermediate_size: int | None = None
+    """Width of the feed-forward layers. Default: 4 x ``hidden_size``."""
+    max_positions: int = 512
+    """Longest sequence in tokens that the network can read."""
+    dropout: float | None = None
+    """Dropout of hidden states and attention. Default: the checkpoint's own, 0.1 from scratch."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The forward process and the training loss (method: forward process and objectives)."""
+
+    weight: Literal["rdm_linear", "elbo", "constant"] = "rdm_linear"
+    """Weight of a masked token's cross-entropy at noise level t."""
+    normaliser: Literal["maskable", "masked", "tokens"] = "maskable"
+    """What the weighted sum is divided by: maskable tokens of the row, masked tokens of the row,
+    or maskable tokens of the global batch."""
+    label_smoothing: float = 0.0
+    """Label smoothing; the paper: 0 from a pretrained encoder, 0.1 from scratch."""
+    time: Literal["discrete", "continuous"] = "discrete"
+    """Noise levels t/T for t in 1..T (the paper), or continuous in (eps, 1]."""
+    num_timesteps: int = 50
+    """T of the discrete process."""
+    coupled: bool = True
+    """Train every row at two coupled noise levels (RDM); doubles the rows of a step."""
+    min_time: float = 1e-3
+    """eps of the continuous process: it truncates the likelihood bound."""
+    mask_rate: float | None = None
+    """pretrain only: a fixed mask rate (BERT: 0.15). None draws it from the forward process,
+    which prepares the network for diffusion."""
+    replace_80_10_10: bool = False
+    """pretrain only: of the chosen tokens mask 80 %, replace 10 % at random, keep 10 %."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its learning-rate schedule."""
+
+    lr: float = 5e-5
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's betas."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, applied to matrices only (not to biases and norms)."""
+    schedule: Literal["inverse_sqrt", "linear", "cosine", "constant"] = "inverse_sqrt"
+    """Learning rate after warm-up; linear and cosine end at ``final_lr_ratio`` x lr."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up from 0."""
+    final_lr_ratio: float = 0.0
+    """Where linear and cosine end, as a share of ``lr``."""
+    gradient_clip: float | None = 1.0
+    """Largest gradient norm; None does not clip."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and in what portions a stage trains."""
+
+    steps: int = 1000
+    """Optimizer steps."""
+    global_batch_size: int = 64
+    """Rows per optimizer step over all devices."""
+    micro_batch_size: int | None = _where(None)
+    """Rows per device and forward pass; None: global_batch_size / devices. The rest is
+    accumulated."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Lightning's precision; weights and the loss stay in float32."""
+    length_grouping: int = 50
+    """Rows of like length are batched together within windows of so many batches; 0: data order
+    alone decides."""
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """What is measured during training; with ``export: best`` it decides the exported weights."""
+
+    every_n_steps: int = 500
+    """Validate after so many optimizer steps, and at the end."""
+    batch_size: int = 64
+    """Rows per device and forward pass."""
+    max_rows: int | None = 1000
+    """Rows of the validation loss; None: all."""
+    generate_rows: int = 200
+    """Rows that are also generated and scored; 0: none."""
+    metric: MetricName = "bleu"
+    """The generated score."""
+    export: Literal["best", "last"] | None = None
+    """Which weights the stage hands on. Default: best by the generated score where there is one
+    (as in the paper), else last for pretrain and best by the loss for length."""
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    """How text is generated; shown beside every score."""
+
+    sampler: str = "reparam-uncond-deterministic-cosine"
+    """Name of a sampler; ``dlm ls samplers`` lists them."""
+    num_iterations: int = 10
+    """Iterations M of the reverse process."""
+    length: Literal["predicted", "oracle"] = "predicted"
+    """Lengths from the length predictor or from the reference."""
+    length_beam: int = 5
+    """Number of predicted lengths decoded and reranked."""
+    batch_tokens: int = _where(8192)
+    """Largest padded size of a decoding batch, in tokens."""
+    beam_size: int = 5
+    """autoregressive only: beam size, 1 is greedy."""
+    length_penalty: float = 1.0
+    """autoregressive only: hypotheses are ranked by log-probability / length^penalty."""
+    max_new_tokens: int = 128
+    """autoregressive only: longest output."""
+
+
+@dataclass(frozen=True)
+class LengthConfig:
+    """The length predictor: one encoder layer over the frozen backbone's prompt features."""
+
+    max_response_length: int = 128
+    """Number of classes: response lengths 1..max in tokens, without the end token."""
+    num_heads: int = 4
+    """Attention heads of its encoder layer."""
+    dropout: float = 0.1
+    """Its dropout."""
+    label_smoothing: float = 0.0
+    """Label smoothing of its cross-entropy."""
+
+
+@dataclass(frozen=True)
+class SystemConfig:
+    """One row of an evaluation table: a model and how it generates."""
+
+    model: str = ""
+    """Name of an earlier stage, or a Hugging Face directory."""
+    generation: dict[str, Any] = field(default_factory=dict)
+    """Fields of ``generation`` that differ for this system."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Stage kind ``evaluate``: systems x tasks, with intervals and paired comparisons."""
+
+    systems: dict[str, SystemConfig] = field(default_factory=dict)
+    """The systems, by the name shown in the table."""
+    tasks: list[str] = field(default_factory=list)
+    """Names of shipped tasks (``dlm ls tasks``) or task files."""
+    only: dict[str, list[str]] = field(default_factory=dict)
+    """System name -> the tasks it is evaluated on; default all."""
+    compare: list[list[str]] = field(default_factory=list)
+    """Pairs of systems: the first minus the second, with a paired bootstrap interval."""
+    limit: int | None = None
+    """Only the first so many rows of each task."""
+    bootstrap_samples: int = 1000
+    """Resamples of the bootstrap."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """Resuming; never changes the numbers."""
+
+    every_n_steps: int = _where(200)
+    """Save the complete training state after so many optimizer steps."""
+    keep: int = _where(2)
+    """Newest checkpoints kept, the best one comes on top."""
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """Where it runs; never what."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = _where("auto")
+    """Device type."""
+    devices: int | None = _where(None)
+    """Devices per node. Default: all GPUs, or one CPU process."""
+    num_nodes: int = _where(1)
+    """Number of nodes."""
+    strategy: Literal["auto", "ddp"] = _where("auto")
+    """Distributed strategy."""
+    num_workers: int = _where(0)
+    """Processes that prepare batches; the order of samples does not depend on them."""
+    num_threads: int | None = _where(None)
+    """CPU threads of torch; None leaves torch's choice."""
+    compile: bool = _where(False)
+    """Compile the network in place with torch.compile."""
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """What is written while a stage runs."""
+
+    every_n_steps: int = _where(20)
+    """One line and one row of metrics.csv after so many steps."""
+    samples: int = _where(8)
+    """Validation rows whose generated text is kept in samples/."""
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The sections that a recipe gives as defaults and a stage refines."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Rows, prompts and responses."""
+    tokenizer_training: TokenizerConfig = field(default_factory=TokenizerConfig)
+    """Stage kind tokenizer."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The backbone, where it does not come from ``init_from``."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """Noise and loss."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer and schedule."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Steps and batches."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """Scores during training."""
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    """Decoding."""
+    length: LengthConfig = field(default_factory=LengthConfig)
+    """Stage kind length."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Stage kind evaluate."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """Resuming."""
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    """Devices, workers, strategy."""
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    """Logs and samples."""
+
+
+@dataclass(frozen=True)
+class StageConfig(Sections):
+    """One stage of the chain."""
+
+    kind: StageKind = "pretrain"
+    """What the stage does."""
+    init_from: str | None = None
+    """Weights (and tokenizer) to start from: an earlier stage, a Hugging Face directory or a hub
+    name. None: the ``model`` section."""
+    tokenizer: str | None = None
+    """Tokenizer of a model from scratch: an earlier stage, a directory or a hub name."""
+    seed: int | None = None
+    """Seed of this stage. Default: the recipe's."""
+    description: str = _where("")
+    """One line for tables."""
+
+
+@dataclass(frozen=True)
+class RecipeConfig(Sections):
+    """A recipe: defaults, and the chain of stages in order."""
+
+    name: str = ""
+    """Name of the recipe; its run directory is runs/<name>. Default: the file's name."""
+    description: str = _where("")
+    """One line for tables."""
+    seed: int = 0
+    """Seed of every stage that does not set its own."""
+    serve: str | None = _where(None)
+    """The stage that ``dlm generate RUN`` uses. Default: the last trained one."""
+    stages: dict[str, StageConfig] = field(default_factory=dict)
+    """The stages by name, in the order they run. ``null`` removes one that was inherited."""
+
+
+SECTIONS_OF_KIND: dict[str, tuple[str, ...]] = {
+    "tokenizer": ("data", "tokenizer_training"),
+    "pretrain": ("data", "model", "objective", "optim", "train", "validation"),
+    "adapt": ("data", "model", "objective", "optim", "train", "validation", "generation"),
+    "instruct": ("data", "model", "objective", "optim", "train", "validation", "generation"),
+    "length": ("data", "length", "optim", "train", "validation"),
+    "autoregressive": ("data", "model", "optim", "train", "validation", "generation"),
+    "evaluate": ("evaluation", "generation"),
+}
+"""The sections that decide a stage of each kind; any other section set on it is refused
+(checkpoint, hardware and logging are read by every kind)."""

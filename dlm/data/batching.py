@@ -1,0 +1,139 @@
+"""Padded batches, and the sampler that asks for them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from dlm.data.encoding import EncodedRows
+from dlm.data.order import BatchOrder, Positions
+
+
+@dataclass
+class TokenBatch:
+    """Rows of tokens, padded on the right."""
+
+    tokens_BL: Tensor
+    """Token ids, int64."""
+    valid_BL: Tensor
+    """False on padding."""
+    maskable_BL: Tensor
+    """Positions that noise may hit."""
+    response_BL: Tensor
+    """The response and its end token (nothing in plain text)."""
+    sample_B: Tensor
+    """Position of each row in the run (epoch x rows + index), int64."""
+    global_rows: int
+    """Rows of the whole step, over all devices and micro-batches."""
+    global_maskable: int
+    """Maskable tokens of the whole step."""
+
+    @property
+    def token_index_BL(self) -> Tensor:
+        """Number of each token in its row, from 0."""
+        return (self.valid_BL.cumsum(dim=1) - 1).clamp(min=0)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "TokenBatch":
+        """A copy on another device (Lightning's transfer calls this)."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "TokenBatch":
+        """A copy in pinned memory (the loader calls this)."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, function: Any) -> "TokenBatch":
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(
+            self, **{k: function(v) for k, v in tensors.items() if isinstance(v, Tensor)}
+        )
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """One micro-batch of one device."""
+
+    positions: Positions
+    global_rows: int
+    global_maskable: int
+
+
+class TokenDataset(Dataset[TokenBatch]):
+    """Collates whole micro-batches from encoded rows."""
+
+    def __init__(self, rows: EncodedRows, pad_token_id: int) -> None:
+        self.rows = rows
+        self.pad_token_id = pad_token_id
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, request: BatchRequest) -> TokenBatch:
+        rows = [self.rows.row(int(p) % len(self.rows)) for p in request.positions]
+        prompt_lengths = [self.rows.prompt_lengths[int(p) % len(self.rows)] for p in request.positions]
+        width = max(map(len, rows))
+        tokens = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
+        for number, row in enumerate(rows):
+            tokens[number, : len(row)] = row
+        column = np.arange(width)[None]
+        length = np.array([len(row) for row in rows])[:, None]
+        first = np.array(prompt_lengths)[:, None]
+        last = length if self.rows.end_maskable else length - 1
+        maskable = torch.from_numpy((column >= first) & (column < last))
+        return TokenBatch(
+            tokens_BL=torch.from_numpy(tokens),
+            valid_BL=torch.from_numpy(column < length),
+            maskable_BL=maskable,
+            response_BL=maskable if self.rows.end_maskable else torch.zeros_like(maskable),
+            sample_B=torch.from_numpy(request.positions),
+            global_rows=request.global_rows,
+            global_maskable=request.global_maskable,
+        )
+
+
+class StepSampler(Sampler[BatchRequest]):
+    """The micro-batches of one device, endless, from a given step on."""
+
+    def __init__(
+        self,
+        rows: EncodedRows,
+        order: BatchOrder,
+        *,
+        first_step: int,
+        accumulate: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.order = order
+        self.maskable_lengths = rows.maskable_lengths
+        self.first_step = first_step
+        self.accumulate = accumulate
+        self.rank = rank
+        self.world_size = world_size
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        step = self.first_step
+        while True:
+            positions = self.order.batch(step)
+            maskable = int(self.maskable_lengths[positions % len(self.maskable_lengths)].sum())
+            mine = positions[self.rank :: self.world_size]
+            for part in np.array_split(mine, self.accumulate):
+                yield BatchRequest(part, len(positions), maskable)
+            step += 1
+
+
+def validation_requests(
+    rows: EncodedRows, batch_size: int, *, rank: int, world_size: int
+) -> list[BatchRequest]:
+    """Every row once, in batches of like length, every device an equal number of batches."""
+    by_length = np.argsort(rows.lengths, kind="stable").astype(np.int64)
+    size = batch_size * world_size
+    maskable = rows.maskable_lengths
+    return [
+        BatchRequest(part[rank::world_size], len(part), int(maskable[part].sum()))
+        for start in range(0, len(by_length), size)
+        if len(part := by_length[start : start + size]) >= world_size
+    ]

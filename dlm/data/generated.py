@@ -1,0 +1,342 @@
+"""Numbers and dates in words: real, licence-free text that is made offline and checks exactly.
+
+An *item* is a number or a date (weekday, day and month, without a year). num2words and Babel
+write it out in English, German, French or Spanish, in lower case and without digits. A hash of
+the item alone decides its split, so an item held out for testing is held out in every language
+and in every generator. Its parts are not: "seven" can be a test item while "twenty-seven" is
+trained on.
+"""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import version
+from itertools import permutations
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+from babel.dates import get_day_names, get_month_names
+from num2words import num2words
+
+GENERATOR_VERSION = 1
+"""Raised whenever the same arguments would give other rows."""
+
+LANGUAGES = ("en", "de", "fr", "es")
+LARGEST_NUMBER = 20_999
+"""From 21,000 on num2words writes Spanish "veintiuno mil", where Spanish has "veintiún mil"."""
+
+Split: TypeAlias = Literal["train", "validation", "test"]
+Row: TypeAlias = dict[str, str]
+
+TRANSLATIONS = tuple(f"translate:{a}-{b}" for a, b in permutations(LANGUAGES, 2))
+TASKS = (*TRANSLATIONS, "digits", "larger")
+DEFAULT_TASKS = (
+    *(task for task in TRANSLATIONS if "en" in task.removeprefix("translate:").split("-")),
+    "digits",
+    "larger",
+)
+"""Translation from and to English only: pairs such as German to French stay unseen."""
+
+_LANGUAGE_NAMES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish"}
+_DATE_PATTERNS = {
+    "en": "{weekday} the {day} of {month}",
+    "de": "{weekday} der {day} {month}",
+    "fr": "{weekday} {day} {month}",
+    "es": "{weekday} {day} de {month}",
+}
+
+
+class Date(NamedTuple):
+    """A day of any year; `weekday` counts from 0 for Monday."""
+
+    weekday: int
+    day: int
+    month: int
+
+
+Item: TypeAlias = int | Date
+
+
+def split_of(item: Item) -> Split:
+    """The one split an item belongs to: 80 % train, 8 % validation, 12 % test."""
+    key = "date:{}:{}:{}".format(*item) if isinstance(item, Date) else f"number:{item}"
+    bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 100
+    if bucket < 80:
+        return "train"
+    return "validation" if bucket < 88 else "test"
+
+
+@cache
+def words(item: Item, language: str) -> str:
+    """An item in the words of a language, in lower case and without commas."""
+    _check_choice("language", language, LANGUAGES)
+    if isinstance(item, Date):
+        return _date_words(item, language)
+    if not 1 <= item <= LARGEST_NUMBER:
+        raise ValueError(f"number {item} is outside 1 to {LARGEST_NUMBER}")
+    return str(num2words(item, lang=language)).replace(",", "").lower()
+
+
+def _date_words(date: Date, language: str) -> str:
+    ordinal = language in ("en", "de") or (language == "fr" and date.day == 1)
+    text = _DATE_PATTERNS[language].format(
+        weekday=get_day_names("wide", locale=language)[date.weekday],
+        day=num2words(date.day, lang=language, to="ordinal" if ordinal else "cardinal"),
+        month=get_month_names("wide", locale=language)[date.month],
+    )
+    return text.lower()
+
+
+@lru_cache(maxsize=16)
+def _numbers(split: Split, max_number: int) -> tuple[int, ...]:
+    return tuple(n for n in range(1, max_number + 1) if split_of(n) == split)
+
+
+@cache
+def _dates(split: Split) -> tuple[Date, ...]:
+    leap_year = 2000
+    every = (
+        Date(weekday, day, month)
+        for weekday in range(7)
+        for month in range(1, 13)
+        for day in range(1, calendar.monthrange(leap_year, month)[1] + 1)
+    )
+    return tuple(date for date in every if split_of(date) == split)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Checked arguments, without the count: rows must not depend on how many are asked for."""
+
+    name: str
+    split: Split
+    seed: int
+    options: Mapping[str, Any]
+
+    def rng(self, label: str) -> random.Random:
+        return random.Random(f"{GENERATOR_VERSION}/{self.name}/{self.split}/{self.seed}/{label}")
+
+    def numbers(self) -> tuple[int, ...]:
+        return _numbers(self.split, self.options["max_number"])
+
+    def items(self, rng: random.Random) -> list[Item]:
+        """As many items as the split can give with the wanted share of dates among them."""
+        numbers, dates, share = self.numbers(), _dates(self.split), self.options["date_share"]
+        limits = [len(pool) / part for pool, part in ((numbers, 1 - share), (dates, share)) if part]
+        size = int(min(limits))
+        date_count = min(round(size * share), len(dates))
+        number_count = min(size - date_count, len(numbers))
+        return [*rng.sample(numbers, number_count), *rng.sample(dates, date_count)]
+
+
+@dataclass(frozen=True)
+class _Space:
+    """All the rows of one kind by index, to be drawn without replacement."""
+
+    size: int
+    row: Callable[[int], Row]
+    rng: random.Random
+
+    def draw(self) -> Iterator[Row]:
+        """Every row once, in random order (Fisher-Yates, keeping only the moved places)."""
+        moved: dict[int, int] = {}
+        for place in range(self.size):
+            chosen = self.rng.randrange(place, self.size)
+            index = moved.pop(chosen, chosen)
+            if chosen != place:
+                moved[chosen] = moved.pop(place, place)
+            yield self.row(index)
+
+
+def _number_text(request: _Request) -> list[_Space]:
+    languages: Sequence[str] = request.options["languages"]
+    rng = request.rng("lines")
+    items = request.items(rng)
+
+    def row(index: int) -> Row:
+        place, which = divmod(index, len(languages))
+        language = languages[which]
+        return {"text": words(items[place], language), "language": language}
+
+    return [_Space(len(items) * len(languages), row, rng)]
+
+
+def _number_pairs(request: _Request) -> list[_Space]:
+    source, target = request.options["source"], request.options["target"]
+    rng = request.rng("pairs")
+    items = request.items(rng)
+
+    def row(index: int) -> Row:
+        return {"src": words(items[index], source), "tgt": words(items[index], target)}
+
+    return [_Space(len(items), row, rng)]
+
+
+def _number_instructions(request: _Request) -> list[_Space]:
+    return [_task_space(request, task) for task in request.options["tasks"]]
+
+
+def _task_space(request: _Request, task: str) -> _Space:
+    if task == "digits":
+        return _digits_space(request)
+    if task == "larger":
+        return _larger_space(request)
+    return _translation_space(request, task)
+
+
+def _translation_space(request: _Request, task: str) -> _Space:
+    source, target = task.removeprefix("translate:").split("-")
+    rng = request.rng(task)
+    items = request.items(rng)
+
+    def row(index: int) -> Row:
+        prompt = f"Translate to {_LANGUAGE_NAMES[target]}: {words(items[index], source)}"
+        return {"inputs": prompt, "targets": words(items[index], target), "task": task}
+
+    return _Space(len(items), row, rng)
+
+
+def _digits_space(request: _Request) -> _Space:
+    numbers = request.numbers()
+
+    def row(index: int) -> Row:
+        place, which = divmod(index, len(LANGUAGES))
+        number = numbers[place]
+        prompt = f"Write in digits: {words(number, LANGUAGES[which])}"
+        return {"inputs": prompt, "targets": " ".join(str(number)), "task": "digits"}
+
+    return _Space(len(numbers) * len(LANGUAGES), row, request.rng("digits"))
+
+
+def _larger_space(request: _Request) -> _Space:
+    numbers = request.numbers()
+
+    def row(index: int) -> Row:
+        first, second = divmod(index, len(numbers) - 1)
+        second += second >= first  # the second number is any but the first
+        left, right = numbers[first], numbers[second]
+        prompt = f"Which is larger: {words(left, 'en')} or {words(right, 'en')}?"
+        return {"inputs": prompt, "targets": words(max(left, right), "en"), "task": "larger"}
+
+    return _Space(len(numbers) * max(len(numbers) - 1, 0), row, request.rng("larger"))
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A kind of rows: what it is, its options with their defaults, and how it is built."""
+
+    description: str
+    options: Mapping[str, Any]
+    spaces: Callable[[_Request], list[_Space]]
+
+
+_ITEM_OPTIONS: Mapping[str, Any] = {"max_number": 9999, "date_share": 0.2}
+
+GENERATORS: Mapping[str, Generator] = {
+    "number_text": Generator(
+        "One number or date in words per line, in one of four languages (text, language).",
+        {"languages": LANGUAGES, **_ITEM_OPTIONS},
+        _number_text,
+    ),
+    "number_pairs": Generator(
+        "The same number or date in words in two languages (src, tgt).",
+        {"source": "en", "target": "de", **_ITEM_OPTIONS},
+        _number_pairs,
+    ),
+    "number_instructions": Generator(
+        "Translate, write in digits, or name the larger number (inputs, targets, task).",
+        {"tasks": DEFAULT_TASKS, **_ITEM_OPTIONS},
+        _number_instructions,
+    ),
+}
+
+
+def generate(name: str, *, split: Split, count: int, seed: int, **options: Any) -> list[Row]:
+    """Distinct rows of a generator; a larger `count` only adds rows at the end.
+
+    With several tasks the rows take turns between them; `GENERATORS` lists the options. Raises
+    ValueError for an unknown name, split, option or value, and for more rows than there are.
+    """
+    request = _checked_request(name, split, seed, options)
+    spaces = GENERATORS[name].spaces(request)
+    maximum = min(space.size * len(spaces) + turn for turn, space in enumerate(spaces))
+    if not 0 <= count <= maximum:
+        raise ValueError(
+            f"{name}: count is {count}; the {split} split has 0 to {maximum} distinct rows "
+            "with these options"
+        )
+    draws = [space.draw() for space in spaces]
+    return [next(draws[turn % len(draws)]) for turn in range(count)]
+
+
+def identity(
+    name: str, *, split: Split, count: int, seed: int, **options: Any
+) -> dict[str, str | int | dict[str, Any]]:
+    """Everything that decides the rows of `generate` with the same arguments, ready for JSON.
+
+    The arguments are checked as there, but for the count being available.
+    """
+    checked = _checked_request(name, split, seed, options).options
+    return {
+        "name": name,
+        "split": split,
+        "count": count,
+        "seed": seed,
+        "options": {k: list(v) if isinstance(v, tuple) else v for k, v in checked.items()},
+        "generator_version": GENERATOR_VERSION,
+        "num2words": version("num2words"),
+        "babel": version("babel"),
+    }
+
+
+def _checked_request(name: str, split: Split, seed: int, options: Mapping[str, Any]) -> _Request:
+    _check_choice("generator", name, tuple(GENERATORS))
+    _check_choice("split", split, get_args(Split))
+    defaults = GENERATORS[name].options
+    for option in options:
+        _check_choice(f"option of {name}", option, tuple(defaults))
+    checked = {key: _OPTION_CHECKS[key](value) for key, value in {**defaults, **options}.items()}
+    if "source" in checked and checked["source"] == checked["target"]:
+        raise ValueError(f"{name}: source and target are both {checked['source']!r}")
+    return _Request(name, split, seed, checked)
+
+
+def _check_choice(what: str, value: object, choices: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"unknown {what} {value!r}; valid: {', '.join(choices)}")
+    return value
+
+
+def _check_list(option: str, what: str, value: object, choices: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(f"{option} must be a list of some of {', '.join(choices)}, not {value!r}")
+    checked = tuple(_check_choice(what, entry, choices) for entry in value)
+    if len(set(checked)) < len(checked):
+        raise ValueError(f"{option} names one of {', '.join(checked)} twice")
+    return checked
+
+
+def _check_max_number(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= LARGEST_NUMBER:
+        raise ValueError(f"max_number must be an integer 1 to {LARGEST_NUMBER}, not {value!r}")
+    return value
+
+
+def _check_date_share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"date_share must be a number from 0 to 1, not {value!r}")
+    return float(value)
+
+
+_OPTION_CHECKS: Mapping[str, Callable[[object], Any]] = {
+    "languages": lambda value: _check_list("languages", "language", value, LANGUAGES),
+    "source": lambda value: _check_choice("source language", value, LANGUAGES),
+    "target": lambda value: _check_choice("target language", value, LANGUAGES),
+    "tasks": lambda value: _check_list("tasks", "task", value, TASKS),
+    "max_number": _check_max_number,
+    "date_share": _check_date_share,
+}

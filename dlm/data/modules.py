@@ -1,0 +1,151 @@
+"""A DataModule per task: sources -> template -> tokens -> batches."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from dlm.data.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
+from dlm.data.encoding import EncodedRows, encode_rows, limit_length
+from dlm.data.order import BatchOrder
+from dlm.data.prompts import Template
+from dlm.data.sources import Source, read_rows
+from dlm.models.special_tokens import SpecialTokens
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How rows become batches."""
+
+    global_batch_size: int
+    accumulate: int
+    validation_batch_size: int
+    validation_rows: int | None
+    length_grouping: int
+    num_workers: int
+    seed: int
+
+
+class RowsDataModule(LightningDataModule):
+    """Rows of one task; the order of samples is a function of (seed, step) alone."""
+
+    task: ClassVar[str]
+    conditional: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        train: list[Source],
+        validation: list[Source],
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: str | None,
+        response: str | None,
+        max_length: int,
+        drop_too_long: bool,
+        batches: BatchSettings,
+    ) -> None:
+        """Read and tokenize everything, so that bad data stops a run before it trains.
+
+        Raises:
+            UserError: A source cannot be read, a row does not fit the template or the model.
+        """
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.template = Template.of(self.task, prompt, response)
+        self.batches = batches
+        self.pad_token_id = SpecialTokens.of(tokenizer).pad
+        self.dropped = 0
+        self._limit = (max_length, drop_too_long)
+        self.train_rows = self._encode(train)
+        self.validation_rows = self._encode(validation) if validation else None
+        keep = batches.validation_rows
+        if self.validation_rows is not None and keep is not None:
+            self.validation_rows = self.validation_rows.select(
+                range(min(keep, len(self.validation_rows)))
+            )
+
+    def _encode(self, sources: list[Source]) -> EncodedRows:
+        prompts, responses = [], []
+        for source in sources:
+            for number, row in enumerate(read_rows(source), start=1):
+                prompt, response = self.template.fill(row, source.place, number)
+                prompts.append(prompt)
+                responses.append(response)
+        rows = encode_rows(self.tokenizer, prompts, responses, conditional=self.conditional)
+        max_length, drop = self._limit
+        places = ", ".join(source.place for source in sources)
+        rows, dropped = limit_length(rows, max_length, drop=drop, place=places)
+        self.dropped += dropped
+        return rows
+
+    def train_dataloader(self) -> DataLoader[TokenBatch]:
+        """Endless micro-batches of this device, from the step that the trainer stands at."""
+        assert self.trainer is not None
+        order = BatchOrder(
+            self.train_rows.lengths, self.batches.global_batch_size, self.batches.seed,
+            self.batches.length_grouping,
+        )  # fmt: skip
+        sampler = StepSampler(
+            self.train_rows, order, first_step=self.trainer.global_step,
+            accumulate=self.batches.accumulate, rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )  # fmt: skip
+        return self._loader(self.train_rows, sampler)
+
+    def val_dataloader(self) -> DataLoader[TokenBatch] | list[Any]:
+        """Every validation row once."""
+        if self.validation_rows is None:
+            return []
+        assert self.trainer is not None
+        requests = validation_requests(
+            self.validation_rows, self.batches.validation_batch_size,
+            rank=self.trainer.global_rank, world_size=self.trainer.world_size,
+        )  # fmt: skip
+        return self._loader(self.validation_rows, requests)
+
+    def _loader(self, rows: EncodedRows, requests: Any) -> DataLoader[TokenBatch]:
+        assert self.trainer is not None
+        return DataLoader(
+            TokenDataset(rows, self.pad_token_id),
+            batch_sampler=requests,
+            collate_fn=_as_it_is,
+            num_workers=self.batches.num_workers,
+            persistent_workers=self.batches.num_workers > 0,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands in its samples (the sampler needs the trainer's step alone)."""
+        assert self.trainer is not None
+        return {"samples_consumed": self.trainer.global_step * self.batches.global_batch_size}
+
+
+def _as_it_is(batch: TokenBatch) -> TokenBatch:
+    return batch
+
+
+class TextDataModule(RowsDataModule):
+    """Plain text, for masked language modelling: field ``text``."""
+
+    task = "text"
+    conditional = False
+
+
+class TranslationDataModule(RowsDataModule):
+    """Sentence pairs: fields ``src`` and ``tgt``."""
+
+    task = "translation"
+
+
+class InstructionDataModule(RowsDataModule):
+    """Instructions with answers: fields ``inputs`` and ``targets``."""
+
+    task = "instruction"
+
+
+DATA_MODULES: dict[str, type[RowsDataModule]] = {
+    module.task: module for module in (TextDataModule, TranslationDataModule, InstructionDataModule)
+}
+"""Task -> its DataModule."""

@@ -1,0 +1,54 @@
+"""Train a subword tokenizer on the run's own text."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = {
+    "bos_token": "<s>",
+    "pad_token": "<pad>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+"""In the order of their ids (XLM-R's first four, so that its position ids agree)."""
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    algorithm: Literal["unigram", "bpe"],
+    vocab_size: int,
+    lowercase: bool = False,
+) -> PreTrainedTokenizerFast:
+    """A tokenizer with XLM-R's special tokens; text is NFC-normalised and blanks are kept.
+
+    Unigram training is not repeatable to the bit over processes; the trained file is what a run
+    hands on, so a stage that is done keeps it.
+    """
+    special = list(SPECIAL_TOKENS.values())
+    if algorithm == "unigram":
+        tokenizer = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(
+            vocab_size=vocab_size, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=special, show_progress=False
+        )
+    steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(
+        [AddedToken(token, lstrip=token == "<mask>", special=True) for token in special]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, cls_token="<s>", sep_token="</s>", **SPECIAL_TOKENS
+    )

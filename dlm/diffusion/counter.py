@@ -1,0 +1,40 @@
+"""Random numbers as a function of counters, the same on any device, layout and world size.
+
+A draw belongs to its place (seed, epoch, sample, token), not to the order in which it was made, so
+a resumed run or another number of devices sees the same noise.
+"""
+
+import torch
+from torch import Tensor
+
+_MASK32 = 0xFFFFFFFF
+_GOLDEN = 0x9E3779B9
+
+
+def _scramble(x: Tensor) -> Tensor:
+    """A bijection of 32-bit integers with good avalanche (held in int64, low 32 bits used)."""
+    x = ((x >> 16) ^ x) * 0x21F0AAAD & _MASK32
+    x = ((x >> 15) ^ x) * 0x735A2D97 & _MASK32
+    return (x >> 15) ^ x
+
+
+def counter_bits(*counters: Tensor | int) -> Tensor:
+    """Hash integer counters (broadcast together) to 32 random bits, as int64 in [0, 2^32)."""
+    tensors = [c for c in counters if isinstance(c, Tensor)]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    state = torch.zeros((), dtype=torch.int64, device=device)
+    for counter in counters:
+        value = torch.as_tensor(counter, dtype=torch.int64, device=device)
+        for half in (value & _MASK32, (value >> 32) & _MASK32):
+            state = _scramble((state * _GOLDEN + half + _GOLDEN) & _MASK32)
+    return state
+
+
+def counter_uniform(*counters: Tensor | int) -> Tensor:
+    """Uniform draws in the open interval (0, 1), float32 with 23 random bits."""
+    return ((counter_bits(*counters) >> 9).float() + 0.5) * 2.0**-23
+
+
+def counter_seed(*counters: int) -> int:
+    """One integer seed from counters, for generators that want a number."""
+    return int(counter_bits(*counters))

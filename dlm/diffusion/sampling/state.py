@@ -1,0 +1,44 @@
+"""What the parts of the reverse process read and write."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The slots that are being generated; everything else of the sequence is fixed context."""
+
+    tokens_BN: Tensor
+    """Tokens; the mask token where the slot is noise."""
+    noise_BN: Tensor
+    """Which slots are noise."""
+    slot_BN: Tensor
+    """Which slots exist (rows of a batch differ in length); the rest is padding."""
+    log_probability_BN: Tensor
+    """Log-probability that each token had when it was last set, float32; 0 where noise."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network proposes for every slot in one iteration."""
+
+    tokens_BN: Tensor
+    """The chosen tokens."""
+    log_probability_BN: Tensor
+    """Their log-probabilities, float32."""
+    score_BN: Tensor
+    """The position score: the lower, the sooner the slot is noise again."""
+
+
+def lowest(score_BN: Tensor, eligible_BN: Tensor, count_B: Tensor) -> Tensor:
+    """The ``count_B`` lowest-scored eligible slots of each row, ties by position; bool [B, N].
+
+    A row with fewer eligible slots returns them all.
+    """
+    ranked_BN = score_BN.masked_fill(~eligible_BN, torch.inf).argsort(dim=1, stable=True)
+    rank_BN = torch.empty_like(ranked_BN).scatter_(
+        1, ranked_BN, torch.arange(score_BN.shape[1], device=score_BN.device).expand_as(ranked_BN)
+    )
+    return (rank_BN < count_B[:, None]) & eligible_BN

@@ -1,0 +1,108 @@
+"""Answers of the autoregressive twin by beam search."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from dlm.generation.batches import batches_of_like_length
+from dlm.generation.lengths import pad
+from dlm.generation.model import GenerativeModel
+from dlm.generation.settings import Generated, Generation, GenerationSettings
+
+
+@dataclass(frozen=True)
+class _Hypothesis:
+    tokens: list[int]
+    log_probability: float
+
+    def score(self, length_penalty: float) -> float:
+        """log-probability / length^penalty; the end token counts."""
+        return self.log_probability / (len(self.tokens) + 1) ** length_penalty
+
+
+@dataclass
+class _Beam:
+    """The hypotheses of one prompt."""
+
+    prompt: list[int]
+    limit: int
+    active: list[_Hypothesis] = field(default_factory=lambda: [_Hypothesis([], 0.0)])
+    finished: list[_Hypothesis] = field(default_factory=list)
+
+
+def generate_autoregressively(
+    model: GenerativeModel, prompt_ids: list[list[int]], settings: GenerationSettings
+) -> Generation:
+    """Beam search with length penalty; beam size 1 is greedy."""
+    answers: dict[int, Generated] = {}
+    calls = 0
+    limits = [
+        max(1, min(settings.max_new_tokens, model.backbone.max_length - len(ids) - 1))
+        for ids in prompt_ids
+    ]
+    sizes = [settings.beam_size * (len(ids) + 32) for ids in prompt_ids]
+    for batch in batches_of_like_length(sizes, settings.batch_tokens):
+        beams = [_Beam(prompt_ids[i], limits[i]) for i in batch]
+        while any(beam.active for beam in beams):
+            _extend(model, beams, settings)
+            calls += 1
+        for index, beam in zip(batch, beams, strict=True):
+            answers[index] = _answer(model, beam, settings)
+    return Generation([answers[i] for i in range(len(prompt_ids))], calls)
+
+
+@torch.inference_mode()
+def _extend(model: GenerativeModel, beams: list[_Beam], settings: GenerationSettings) -> None:
+    """Let every active hypothesis of every beam grow by one token."""
+    active = [(beam, hypothesis) for beam in beams for hypothesis in beam.active]
+    rows = [beam.prompt + hypothesis.tokens for beam, hypothesis in active]
+    tokens_BL, valid_BL = pad(rows, model)
+    prompt_B = torch.tensor([len(beam.prompt) for beam, _ in active], device=model.device)
+    column_L = torch.arange(tokens_BL.shape[1], device=model.device)
+    hidden_BLH = model.backbone.hidden(
+        tokens_BL, valid_BL, attention="prefix_causal",
+        response_BL=(column_L[None] >= prompt_B[:, None]) & valid_BL,
+    )  # fmt: skip
+    last_B = valid_BL.sum(dim=1) - 1
+    logits_BV = model.backbone.logits(hidden_BLH[torch.arange(len(active)), last_B]).float()
+    end = model.special.end
+    forbidden = model.forbidden_ids
+    logits_BV = logits_BV.index_fill(-1, forbidden[forbidden != end], -torch.inf)
+    top = logits_BV.log_softmax(-1).topk(settings.beam_size + 1)
+    choices = zip(active, top.values.tolist(), top.indices.tolist(), strict=True)
+    grown: dict[int, list[tuple[float, _Hypothesis, int]]] = {}
+    for (beam, hypothesis), values, ids in choices:
+        grown.setdefault(id(beam), []).extend(
+            (hypothesis.log_probability + value, hypothesis, token)
+            for value, token in zip(values, ids, strict=True)
+        )
+    for beam in beams:
+        if beam.active:
+            _select(beam, grown[id(beam)], end, settings)
+
+
+def _select(
+    beam: _Beam,
+    grown: list[tuple[float, _Hypothesis, int]],
+    end: int,
+    settings: GenerationSettings,
+) -> None:
+    """Keep the best continuations; those that end are finished."""
+    beam.active = []
+    ranked = sorted(grown, key=lambda item: -item[0])[: 2 * settings.beam_size]
+    for rank, (log_probability, hypothesis, token) in enumerate(ranked):
+        if token == end:
+            if rank < settings.beam_size:
+                beam.finished.append(_Hypothesis(hypothesis.tokens, log_probability))
+        elif len(beam.active) < settings.beam_size:
+            beam.active.append(_Hypothesis([*hypothesis.tokens, token], log_probability))
+    full = bool(beam.active) and len(beam.active[0].tokens) >= beam.limit
+    if len(beam.finished) >= settings.beam_size or full:
+        beam.finished += beam.active if full else []
+        beam.active = []
+
+
+def _answer(model: GenerativeModel, beam: _Beam, settings: GenerationSettings) -> Generated:
+    best = max(beam.finished, key=lambda h: h.score(settings.length_penalty))
+    text = model.tokenizer.decode(best.tokens, skip_special_tokens=True).strip()
+    return Generated(text, len(best.tokens), best.score(1.0))

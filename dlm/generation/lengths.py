@@ -1,0 +1,76 @@
+"""Candidate lengths of every prompt's answer."""
+
+import torch
+
+from dlm.data.encoding import encode_responses
+from dlm.errors import UserError
+from dlm.generation.batches import batches_of_like_length
+from dlm.generation.model import GenerativeModel
+from dlm.generation.settings import GenerationSettings
+from dlm.models.length_predictor import top_lengths
+
+
+def candidate_lengths(
+    model: GenerativeModel,
+    prompt_ids: list[list[int]],
+    references: list[str] | None,
+    settings: GenerationSettings,
+) -> tuple[list[list[int]], int]:
+    """Lengths to decode for each prompt, best first, and the network calls made.
+
+    Raises:
+        UserError: Lengths are to be predicted without a predictor, or an oracle without
+            references; a prompt leaves no room for an answer.
+    """
+    if settings.length == "oracle":
+        if references is None:
+            raise UserError("length=oracle needs references: use length=predicted")
+        oracle = [[max(1, len(ids))] for ids in encode_responses(model.tokenizer, references)]
+        return _fit(oracle, prompt_ids, model), 0
+    if model.length_predictor is None:
+        raise UserError(
+            "this model has no length predictor: use the model of a `length` stage, or "
+            "generation.length=oracle where references exist"
+        )
+    lengths, calls = _predicted(model, prompt_ids, settings)
+    return _fit(lengths, prompt_ids, model), calls
+
+
+@torch.inference_mode()
+def _predicted(
+    model: GenerativeModel, prompt_ids: list[list[int]], settings: GenerationSettings
+) -> tuple[list[list[int]], int]:
+    assert model.length_predictor is not None
+    lengths: list[list[int]] = [[] for _ in prompt_ids]
+    batches = batches_of_like_length([len(ids) for ids in prompt_ids], settings.batch_tokens)
+    for batch in batches:
+        tokens_BL, valid_BL = pad([prompt_ids[i] for i in batch], model)
+        feature_BLH = model.backbone.hidden(tokens_BL, valid_BL)
+        logits_BC = model.length_predictor(feature_BLH, valid_BL)
+        for index, row in zip(batch, top_lengths(logits_BC, settings.length_beam), strict=True):
+            lengths[index] = row.tolist()
+    return lengths, len(batches)
+
+
+def pad(rows: list[list[int]], model: GenerativeModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids padded on the right [B, L], and which of them are real."""
+    width = max(map(len, rows))
+    tokens = torch.tensor([row + [model.special.pad] * (width - len(row)) for row in rows])
+    valid = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
+    return tokens.to(model.device), valid.to(model.device)
+
+
+def _fit(
+    lengths: list[list[int]], prompt_ids: list[list[int]], model: GenerativeModel
+) -> list[list[int]]:
+    """Cut lengths so that prompt, answer and end token fit the model's positions."""
+    fitted = []
+    for row, ids in zip(lengths, prompt_ids, strict=True):
+        room = model.backbone.max_length - len(ids) - 1
+        if room < 1:
+            raise UserError(
+                f"a prompt of {len(ids)} tokens leaves no room for an answer in the model's "
+                f"{model.backbone.max_length} positions: shorten the prompt"
+            )
+        fitted.append(list(dict.fromkeys(min(length, room) for length in row)))
+    return fitted

@@ -1,0 +1,123 @@
+"""Backbones from scratch, from a Hugging Face directory or from the hub."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    ModernBertConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from dlm.errors import UserError
+from dlm.models.backbone import Backbone
+from dlm.models.special_tokens import SpecialTokens
+
+
+def build_from_scratch(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    architecture: str,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    intermediate_size: int | None,
+    max_positions: int,
+    dropout: float | None,
+    seed: int,
+) -> Backbone:
+    """A network with random weights, drawn from ``seed`` alone."""
+    special = SpecialTokens.of(tokenizer)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden_size,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": num_heads,
+        "intermediate_size": intermediate_size or 4 * hidden_size,
+        "pad_token_id": special.pad,
+        "bos_token_id": special.begin,
+        "eos_token_id": special.end,
+    }
+    config = _config(architecture, sizes, max_positions, 0.1 if dropout is None else dropout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = AutoModelForMaskedLM.from_config(config, attn_implementation="sdpa")
+    return Backbone(network.train())
+
+
+def _config(
+    architecture: str, sizes: dict[str, Any], max_positions: int, dropout: float
+) -> PretrainedConfig:
+    if architecture == "modernbert":
+        return ModernBertConfig(
+            **sizes,
+            max_position_embeddings=max_positions,
+            layer_types=["full_attention"] * sizes["num_hidden_layers"],
+            attention_dropout=dropout,
+            embedding_dropout=dropout,
+            mlp_dropout=dropout,
+            cls_token_id=sizes["bos_token_id"],
+            sep_token_id=sizes["eos_token_id"],
+        )
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    if architecture == "bert":
+        return BertConfig(**sizes, **rates, max_position_embeddings=max_positions)
+    kind = XLMRobertaConfig if architecture == "xlm-roberta" else RobertaConfig
+    return kind(
+        **sizes,
+        **rates,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        max_position_embeddings=max_positions + sizes["pad_token_id"] + 1,
+    )
+
+
+def load_backbone(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    dropout: float | None = None,
+    trust_remote_code: bool = False,
+) -> Backbone:
+    """A network from a Hugging Face directory or the hub, with float32 weights, in train mode.
+
+    Raises:
+        UserError: It cannot be loaded; the message says from where and why.
+    """
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+        for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout",
+                      "embedding_dropout", "mlp_dropout"):  # fmt: skip
+            if dropout is not None and hasattr(config, field):
+                setattr(config, field, dropout)
+        network = AutoModelForMaskedLM.from_pretrained(
+            name, config=config, dtype=torch.float32, attn_implementation="sdpa",
+            use_safetensors=True, **options,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model '{name}' cannot be loaded: {_first_line(error)}") from error
+    return Backbone(network.train())
+
+
+def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """A tokenizer from a Hugging Face directory or the hub.
+
+    Raises:
+        UserError: It cannot be loaded; the message says from where and why.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision)  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise UserError(f"the tokenizer '{name}' cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,106 @@
+"""Stage kind ``evaluate``: every system on every task, and the tables."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from dlm.config.job import StageJob
+from dlm.config.schema import SystemConfig
+from dlm.evaluation.evaluate import (
+    Result,
+    TaskRows,
+    check_system,
+    compare,
+    evaluate_system,
+    read_task,
+)
+from dlm.evaluation.table import comparison_text, markdown_table, score_table
+from dlm.evaluation.tasks import load_task
+from dlm.generation.model import GenerativeModel, open_model
+from dlm.training.builders import generation_settings
+from dlm.training.quiet import quiet_libraries
+
+_SHOWN_SAMPLES = 4
+
+
+def evaluate_stage(job: StageJob) -> dict[str, Any]:
+    """Write a folder a system and task, comparisons.json and table.md; show them."""
+    quiet_libraries()
+    hardware = job.config.hardware
+    if hardware.num_threads is not None:
+        torch.set_num_threads(hardware.num_threads)
+    config = job.config.evaluation
+    tasks = [
+        read_task(load_task(name), root=job.config.data.root, limit=config.limit)
+        for name in config.tasks
+    ]
+    partial = job.directory / ".partial-export"
+    device = "cpu" if hardware.accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
+    results: list[Result] = []
+    for name, system in config.systems.items():
+        chosen = [t for t in tasks if t.task.name in config.only.get(name, [t.task.name])]
+        model = open_model(job.exports.get(system.model, system.model), device=device)
+        results += _evaluate_system(job, name, system, model, chosen, partial)
+    comparisons = compare(
+        [(first, second) for first, second in config.compare], results, tasks,
+        config.bootstrap_samples,
+    )  # fmt: skip
+    _write_tables(partial, results, comparisons)
+    partial.rename(job.directory / "export")
+    show(results, comparisons)
+    return {
+        f"{result.system}/{result.task}": {
+            name: round(value["score"], 2) for name, value in result.metrics["scores"].items()
+        }
+        for result in results
+    }
+
+
+def _evaluate_system(
+    job: StageJob,
+    name: str,
+    system: SystemConfig,
+    model: GenerativeModel,
+    tasks: list[TaskRows],
+    directory: Path,
+) -> list[Result]:
+    settings = generation_settings(job.config.generation, **system.generation)
+    check_system(name, model, settings)
+    results = []
+    for rows in tasks:
+        result = evaluate_system(
+            name, system.model, model, rows, settings, directory / name / rows.task.name,
+            bootstrap_samples=job.config.evaluation.bootstrap_samples,
+        )  # fmt: skip
+        scores = result.metrics["scores"].items()
+        text = ", ".join(f"{metric} {value['score']:.2f}" for metric, value in scores)
+        print(f"{job.name}: {name} on {rows.task.name}: {text}", flush=True)
+        results.append(result)
+    return results
+
+
+def _write_tables(
+    directory: Path, results: list[Result], comparisons: list[dict[str, Any]]
+) -> None:
+    text = json.dumps(comparisons, indent=2, ensure_ascii=False) + "\n"
+    (directory / "comparisons.json").write_text(text, encoding="utf-8")
+    (directory / "table.md").write_text(markdown_table(results, comparisons), encoding="utf-8")
+
+
+def show(results: list[Result], comparisons: list[dict[str, Any]]) -> None:
+    """Scores, differences and a few answers on the terminal."""
+    console = Console(highlight=False)
+    console.print(score_table(results))
+    for row in comparisons:
+        console.print(comparison_text(row))
+    if results:
+        _show_samples(console, results[0])
+
+
+def _show_samples(console: Console, result: Result) -> None:
+    console.print(f"\n{result.system} on {result.task}:")
+    for source, answer in list(zip(result.sources, result.hypotheses, strict=True))[:_SHOWN_SAMPLES]:
+        console.print(f"  {source}  ->  {answer}", markup=False)

@@ -1,0 +1,199 @@
+"""What a stage is: the content key that decides whether its result may be used again."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
+
+FORMAT = 1
+"""Version of the key; a change here makes every earlier result stale."""
+
+NOT_SET = "(not set)"
+_WHERE = {f.name for f in fields(GenerationConfig) if not f.metadata.get("semantic", True)}
+_REFERENCE_FIELDS = ("init_from", "tokenizer")
+
+
+@dataclass(frozen=True)
+class StageIdentity:
+    """Everything that decides a stage's result. The fingerprint is its hash."""
+
+    fingerprint: str
+    """sha256, hexadecimal."""
+    kind: str
+    """Stage kind."""
+    config: dict[str, Any]
+    """Semantic configuration; earlier stages are referred to by name."""
+    needs: dict[str, str]
+    """Name of each earlier stage it reads -> that stage's fingerprint."""
+    data: Any
+    """Identity of the rows, JSON-able."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The identity as it is kept in started.json and manifest.json."""
+        return {
+            "kind": self.kind,
+            "fingerprint": self.fingerprint,
+            "semantic_config": self.config,
+            "needs": self.needs,
+            "data_identity": self.data,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "StageIdentity":
+        """Read back what :meth:`as_json` wrote; KeyError or TypeError when it is damaged."""
+        return cls(
+            fingerprint=str(values["fingerprint"]),
+            kind=str(values["kind"]),
+            config=dict(values["semantic_config"]),
+            needs=dict(values["needs"]),
+            data=values["data_identity"],
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value that differs between two identities."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {_shown(self.old)} -> {_shown(self.new)}"
+
+
+def semantic_config(stage: StageConfig) -> dict[str, Any]:
+    """The values of ``stage`` that decide its result, by section.
+
+    The names of local files and sources are left out: the rows themselves are in the data's
+    identity, so moving a file changes nothing.
+    """
+    config = {name: plain(getattr(stage, name)) for name in SECTIONS_OF_KIND[stage.kind]}
+    for place in ("train", "validation"):
+        for source in config.get("data", {}).get(place, ()):
+            del source["path"], source["name"]
+    for system in config.get("evaluation", {}).get("systems", {}).values():
+        system["generation"] = {
+            key: value for key, value in system["generation"].items() if key not in _WHERE
+        }
+    return config | {name: getattr(stage, name) for name in (*_REFERENCE_FIELDS, "seed")}
+
+
+def identify(stage: StageConfig, needs: Mapping[str, str], data: Any) -> StageIdentity:
+    """The identity of a stage whose seed is resolved.
+
+    ``needs`` maps the earlier stages that it reads to their fingerprints; ``data`` is the JSON-able
+    identity of its rows.
+    """
+    config = semantic_config(stage)
+    content = {
+        "format": FORMAT,
+        "kind": stage.kind,
+        "config": _without_stage_names(config, needs),
+        "needs": sorted(needs.values()),
+        "data": data,
+    }
+    return StageIdentity(
+        fingerprint=hashlib.sha256(canonical_json(content).encode()).hexdigest(),
+        kind=stage.kind,
+        config=_as_read_back(config),
+        needs=dict(needs),
+        data=_as_read_back(data),
+    )
+
+
+def difference(old: StageIdentity, new: StageIdentity) -> list[Change]:
+    """Every value that differs, key by key."""
+    before, after = _flat(old), _flat(new)
+    return [
+        Change(key, before.get(key, NOT_SET), after.get(key, NOT_SET))
+        for key in {**before, **after}
+        if before.get(key, NOT_SET) != after.get(key, NOT_SET)
+    ]
+
+
+def canonical_json(value: Any) -> str:
+    """The one spelling of a JSON value that is hashed."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def json_ready(value: Any) -> Any:
+    """Anything as strict JSON: a metric of an odd type must not cost a finished stage."""
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return json_ready(value.item())  # a scalar of numpy or torch
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def plain(value: Any, *, semantic_only: bool = True) -> Any:
+    """Dataclasses as dicts, recursively, by default without what is marked ``semantic=False``."""
+    if is_dataclass(value):
+        return {
+            item.name: plain(getattr(value, item.name), semantic_only=semantic_only)
+            for item in fields(value)
+            if item.metadata.get("semantic", True) or not semantic_only
+        }
+    if isinstance(value, Mapping):
+        return {str(k): plain(v, semantic_only=semantic_only) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, semantic_only=semantic_only) for item in value]
+    return value
+
+
+def _without_stage_names(config: Mapping[str, Any], needs: Mapping[str, str]) -> dict[str, Any]:
+    """References to earlier stages by content, so that renaming a stage changes no key."""
+
+    def content(reference: Any) -> Any:
+        return {"stage": needs[reference]} if reference in needs else reference
+
+    keyed = dict(config)
+    for name in _REFERENCE_FIELDS:
+        keyed[name] = content(keyed[name])
+    if "evaluation" in keyed:
+        systems = keyed["evaluation"]["systems"]
+        renamed = {key: {**row, "model": content(row["model"])} for key, row in systems.items()}
+        keyed["evaluation"] = {**keyed["evaluation"], "systems": renamed}
+    return keyed
+
+
+def _as_read_back(value: Any) -> Any:
+    """As JSON gives it back (tuples are lists), so that old and new compare equal."""
+    return json.loads(canonical_json(value))
+
+
+def _flat(identity: StageIdentity) -> dict[str, Any]:
+    values: dict[str, Any] = {"kind": identity.kind}
+    _flatten("", identity.config, values)
+    for name, fingerprint in identity.needs.items():
+        values[f"earlier stage {name}"] = fingerprint[:12]
+    _flatten("rows", identity.data, values)
+    return values
+
+
+def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            _flatten(f"{prefix}.{key}" if prefix else str(key), item, into)
+    elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+        for index, item in enumerate(value):
+            _flatten(f"{prefix}[{index}]", item, into)
+    else:
+        into[prefix] = value
+
+
+def _shown(value: Any) -> str:
+    if value == NOT_SET:
+        return NOT_SET
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."

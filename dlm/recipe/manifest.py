@@ -1,0 +1,229 @@
+"""The manifest: written last and atomically, it says that a stage is done and with what."""
+
+import hashlib
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dlm.config.job import StageJob
+from dlm.errors import DlmError, StageFailed, UserError
+from dlm.recipe.fingerprint import StageIdentity, json_ready
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+EXPORT = "export"
+_PACKAGES = ("dlm", "torch", "lightning", "transformers")
+
+
+class DamagedManifest(DlmError):
+    """A manifest that cannot be read: the stage counts as not done."""
+
+
+@dataclass(frozen=True)
+class ExportFile:
+    """One file of the export."""
+
+    path: str
+    """Relative to the stage's directory, with forward slashes."""
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished stage says about itself."""
+
+    recipe: str
+    stage: str
+    identity: StageIdentity
+    metrics: dict[str, Any]
+    exports: tuple[ExportFile, ...]
+    started: str
+    """Start of the attempt that finished the stage; ISO 8601, UTC."""
+    finished: str
+    seconds: float
+    """Duration of that attempt."""
+    attempts: int
+    """How often the stage was started, this attempt included."""
+    provenance: dict[str, Any]
+    """Git commit, versions, host and command: told, never compared."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As written."""
+        values = vars(self) | {"exports": [vars(item) for item in self.exports]}
+        identity, provenance = values.pop("identity").as_json(), values.pop("provenance")
+        return {"format": FORMAT, **identity, **values, **provenance}
+
+
+def build_manifest(
+    job: StageJob,
+    identity: StageIdentity,
+    metrics: Mapping[str, Any],
+    *,
+    started: datetime,
+    attempts: int,
+    command: str,
+) -> Manifest:
+    """The manifest of a stage that has just been carried out; hashes its export."""
+    exports = export_files(job.directory)
+    if not exports and identity.kind != "evaluate":  # which hands on tables, not a model
+        raise StageFailed(f"stage {job.name} ended without files in {job.directory / EXPORT}")
+    finished = datetime.now(UTC)
+    return Manifest(
+        recipe=job.recipe,
+        stage=job.name,
+        identity=identity,
+        metrics=json_ready(metrics),
+        exports=exports,
+        started=started.isoformat(timespec="seconds"),
+        finished=finished.isoformat(timespec="seconds"),
+        seconds=round((finished - started).total_seconds(), 3),
+        attempts=attempts,
+        provenance={
+            "git_commit": _git_commit(),
+            "versions": _versions(),
+            "host": socket.gethostname(),
+            "command": command,
+        },
+    )
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Make the stage done."""
+    write_json(directory / MANIFEST, manifest.as_json())
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """The manifest of a stage directory; None where there is none, DamagedManifest if broken."""
+    path = directory / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DamagedManifest(f"{path} cannot be read ({error})") from error
+    try:
+        if values["format"] > FORMAT:
+            raise UserError(
+                f"{path} was written by a newer dlm (format {values['format']}, known: {FORMAT}); "
+                "use that version, or another --run-dir"
+            )
+        return _manifest_of(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedManifest(f"{path} is incomplete ({error!r})") from error
+
+
+def export_files(directory: Path) -> tuple[ExportFile, ...]:
+    """Every file under export/ with its size and hash, flushed to the disk on the way."""
+
+    def entry(path: Path) -> ExportFile:
+        name = path.relative_to(directory).as_posix()
+        return ExportFile(name, path.stat().st_size, _sha256(path, flush=True))
+
+    return tuple(entry(path) for path in sorted((directory / EXPORT).rglob("*")) if path.is_file())
+
+
+def missing_exports(directory: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with the export by names and sizes; empty when nothing is."""
+    problems = []
+    for item in manifest.exports:
+        path = directory / item.path
+        if not path.is_file():
+            problems.append(f"{item.path} is missing")
+        elif (size := path.stat().st_size) != item.bytes:
+            problems.append(f"{item.path} has {size} bytes in place of {item.bytes}")
+    return problems
+
+
+def verify_exports(directory: Path, manifest: Manifest) -> list[str]:
+    """As :func:`missing_exports`, and every file is read and its hash compared."""
+    return missing_exports(directory, manifest) or [
+        f"{item.path} has other contents than when it was written"
+        for item in manifest.exports
+        if _sha256(directory / item.path) != item.sha256
+    ]
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file that is either the old or the new one, whatever happens."""
+    write_text(path, json.dumps(json_ready(values), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file atomically and make sure that it has reached the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The host is in the name because process ids repeat on a shared file system.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _git_commit() -> str | None:
+    """Commit of the source tree, ``+changes`` if edited; None for an installed package."""
+    package = Path(__file__).parents[1]
+    # An installed package may lie in a virtual environment inside somebody else's repository.
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    commit = _git(package, "rev-parse", "HEAD")
+    return commit and commit + ("+changes" if _git(package, "status", "--porcelain", ".") else "")
+
+
+def _versions() -> dict[str, str | None]:
+    """Python and the packages that decide numbers, without importing them."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _manifest_of(values: Any) -> Manifest:
+    return Manifest(
+        recipe=str(values["recipe"]),
+        stage=str(values["stage"]),
+        identity=StageIdentity.from_json(values),
+        metrics=dict(values["metrics"]),
+        exports=tuple(ExportFile(**item) for item in values["exports"]),
+        started=str(values["started"]),
+        finished=str(values["finished"]),
+        seconds=float(values["seconds"]),
+        attempts=int(values["attempts"]),
+        provenance={key: values[key] for key in ("git_commit", "versions", "host", "command")},
+    )
+
+
+def _sha256(path: Path, *, flush: bool = False) -> str:
+    with path.open("rb") as stream:
+        if flush:
+            os.fsync(stream.fileno())
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

@@ -1,0 +1,227 @@
+"""Run a recipe: plan, then stage by stage lock, carry out, record; and say how it ended."""
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dlm.config.job import StageJob
+from dlm.config.loading import resolved_yaml
+from dlm.config.schema import RecipeConfig, StageConfig
+from dlm.errors import DlmError, Preempted, RunInUse, StageFailed
+from dlm.recipe import console
+from dlm.recipe.lock import STALE_AFTER_S, StageLock, live_holder, lock_path
+from dlm.recipe.manifest import build_manifest, write_manifest, write_text
+from dlm.recipe.plan import DataIdentity, PlannedStage, plan, refusal
+from dlm.recipe.state import (
+    inspect_stage,
+    set_aside,
+    write_config,
+    write_failure,
+    write_started,
+)
+
+Execute = Callable[[StageJob], Mapping[str, Any]]
+LEADER_VARIABLE = "DLM_LEADER"
+"""Set by rank 0 for the ranks that it starts: they find what --force asked for already done."""
+FOLLOW_POLL_S = 1.0
+_RANKS = ("SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")
+
+
+@dataclass
+class RecipeRun:
+    """One call of ``dlm run`` that carries out a plan."""
+
+    recipe: RecipeConfig
+    run_dir: Path
+    command: str
+    execute: Execute
+    planned: list[PlannedStage] = field(default_factory=list)
+    begun_anew: list[str] = field(default_factory=list)
+    """Stages whose --force was carried out."""
+
+    def carry_out(self) -> None:
+        """Every stage of the plan in order; nothing is begun if one of them is refused."""
+        if (refused := refusal(self.planned)) is not None:
+            raise refused
+        write_text(self.run_dir / "recipe.yaml", resolved_yaml(self.recipe))
+        os.environ[LEADER_VARIABLE] = str(os.getpid())
+        try:
+            for number, stage in enumerate(self.planned, start=1):
+                label = f"[{number}/{len(self.planned)}] {stage.job.name}:"
+                if stage.action == "skip":
+                    console.say(f"{label} skipped, {stage.reason}")
+                elif stage.action != "not selected":
+                    self._carry_out_stage(stage, label)
+        finally:
+            os.environ.pop(LEADER_VARIABLE, None)
+            console.make_console().print(console.stage_table(self._rows()))
+            console.say(f"run: {self.run_dir}")
+
+    def _carry_out_stage(self, stage: PlannedStage, label: str) -> None:
+        job = stage.job
+        with StageLock(lock_path(self.run_dir, job.name), console.say) as lock:
+            state = inspect_stage(job.directory, stage.identity, lock=None)
+            if state.name == "done" and not stage.forced:
+                console.say(f"{label} skipped, another process has just finished it")
+                return
+            if state.name == "stale" and not stage.forced:
+                raise RunInUse(f"stage {job.name} was changed by another process: run again")
+            if stage.set_aside:
+                console.say(f"{label} what was there is now in {set_aside(job.directory)}")
+            console.say(f"{label} {stage.action} in {job.directory}")
+            begin = time.monotonic()
+            with _failure_recorded(job, label):
+                metrics = self._work(stage, lock)
+            seconds = console.duration(time.monotonic() - begin)
+            shown = console.metrics_text(metrics)
+            console.say(f"{label} done in {seconds}{', ' if shown else ''}{shown}")
+
+    def _work(self, stage: PlannedStage, lock: StageLock) -> Mapping[str, Any]:
+        job = stage.job
+        write_config(job)
+        attempt = write_started(job, stage.identity, self.command)
+        if stage.forced:
+            self.begun_anew.append(job.name)
+        started = datetime.now(UTC)
+        metrics = self.execute(job)
+        manifest = build_manifest(
+            job,
+            stage.identity,
+            metrics,
+            started=started,
+            attempts=attempt,
+            command=self.command,
+        )
+        lock.confirm()
+        write_manifest(job.directory, manifest)
+        return metrics
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for job, identity in ((stage.job, stage.identity) for stage in self.planned):
+            state = inspect_stage(job.directory, identity, lock_path(self.run_dir, job.name))
+            rows.append(console.state_row(job.name, job.config.kind, job.directory, state))
+        return rows
+
+
+def run_recipe(
+    recipe: RecipeConfig,
+    run_dir: Path,
+    *,
+    start: str | None = None,
+    stop: str | None = None,
+    only: str | None = None,
+    force: Collection[str] = (),
+    dry_run: bool = False,
+    command: str | Sequence[str],
+    execute: Execute | None = None,
+    data_identity: DataIdentity | None = None,
+) -> int:
+    """Bring the selected stages to done; gives the exit code and explains every other end.
+
+    ``command`` is what the user called; the last line on stderr repeats it unless all went well.
+    ``execute`` (called on every rank) and ``data_identity`` default to :mod:`dlm.recipe.kinds`.
+    """
+    words = console.words_of(command)
+    run = RecipeRun(recipe, run_dir, " ".join(words), execute or _execute_kind)
+    rank = process_rank()
+    # A rank that rank 0 started in mid-run must not do again what --force asked for.
+    forced = () if rank and LEADER_VARIABLE in os.environ else force
+    try:
+        run.planned = plan(
+            recipe,
+            run_dir,
+            start=start,
+            stop=stop,
+            only=only,
+            force=forced,
+            data_identity=data_identity or _data_identity_of_kind,
+            follow=rank > 0,
+        )
+        if rank:
+            follow(run, rank)
+            return 0
+        console.say(console.plan_text(recipe.name, run_dir, run.planned))
+        if not dry_run:
+            run.carry_out()
+        return 0
+    except BaseException as error:
+        if not rank:
+            console.explain(error)
+            console.say(console.continue_line(words, run.begun_anew), stderr=True)
+        return console.exit_code(error)
+
+
+def follow(run: RecipeRun, rank: int) -> None:
+    """Take part as a further rank: rank 0 locks, speaks and records, this one only works."""
+    if (refused := refusal(run.planned)) is not None:
+        raise refused
+    for stage in run.planned:
+        if stage.action in ("skip", "not selected"):
+            continue
+        try:
+            run.execute(stage.job)
+        except DlmError:
+            raise
+        except Exception as error:
+            place = console.write_traceback(stage.job.directory, error, f"-rank{rank}")
+            console.say(f"rank {rank} of stage {stage.job.name}: see {place}", stderr=True)
+            raise
+        _await_manifest(stage, lock_path(run.run_dir, stage.job.name))
+
+
+def process_rank() -> int:
+    """Rank in a distributed job; 0 outside of one. Only whether it is 0 is relied on."""
+    names = ("RANK",) if "RANK" in os.environ else _RANKS
+    return max(int(os.environ.get(name) or 0) for name in names)
+
+
+def _await_manifest(stage: PlannedStage, lock: Path) -> None:
+    """Wait while rank 0 lives and until its manifest is there."""
+    last_sign = time.monotonic()
+    while inspect_stage(stage.job.directory, stage.identity, lock=None).name != "done":
+        if live_holder(lock) is not None:
+            last_sign = time.monotonic()
+        elif time.monotonic() - last_sign > STALE_AFTER_S:
+            raise StageFailed(f"rank 0 ended without finishing stage {stage.job.name}")
+        time.sleep(FOLLOW_POLL_S)
+
+
+@contextmanager
+def _failure_recorded(job: StageJob, label: str) -> Iterator[None]:
+    """Leave failure.json for a stage that failed; an interrupted or preempted one did not."""
+    try:
+        yield
+    except (KeyboardInterrupt, Preempted, RunInUse):
+        console.say(f"{label} stopped")
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            # Lightning turns Ctrl-C into exit(1).
+            raise KeyboardInterrupt from error
+        console.say(f"{label} failed")
+        explained = isinstance(error, DlmError)
+        place = None if explained else console.write_traceback(job.directory, error)
+        # What says the failure may fail itself, as on a full disk; the first error counts.
+        with suppress(OSError):
+            write_failure(job, error, place)
+        if explained:
+            raise
+        raise StageFailed(console.unexpected_text(job, error, place)) from error
+
+
+def _execute_kind(job: StageJob) -> Mapping[str, Any]:
+    from dlm.recipe.kinds import execute
+
+    return execute(job)
+
+
+def _data_identity_of_kind(stage: StageConfig) -> object:
+    from dlm.recipe.kinds import data_identity
+
+    return data_identity(stage)

@@ -1,0 +1,75 @@
+"""Stage kind ``length``: the length predictor on the frozen backbone (arXiv 2308.12219, 3.2)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from dlm.data.batching import TokenBatch
+from dlm.models.backbone import Backbone
+from dlm.models.length_predictor import LengthPredictor, top_lengths
+from dlm.stages.base import TrainingStage
+from dlm.stages.optimizer import OptimizerSettings
+
+
+class LengthPrediction(TrainingStage):
+    """Cross-entropy over response lengths, from features of the prompt alone."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        predictor: LengthPredictor,
+        *,
+        label_smoothing: float,
+        optimizer: OptimizerSettings,
+        seed: int,
+    ) -> None:
+        super().__init__(backbone, optimizer=optimizer, seed=seed)
+        self.backbone.requires_grad_(False)
+        self.predictor = predictor
+        self.label_smoothing = label_smoothing
+        self.validation_accuracy = MeanMetric()
+        self.validation_top5 = MeanMetric()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The frozen backbone is its own stage's business."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("backbone.")}
+
+    @property
+    def strict_loading(self) -> bool:
+        """Checkpoints lack the backbone on purpose."""
+        return False
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        logits_BC, class_B = self.predict(batch)
+        loss_sum = F.cross_entropy(
+            logits_BC, class_B, reduction="sum", label_smoothing=self.label_smoothing
+        )
+        loss = self.global_mean(loss_sum, batch.global_rows)
+        self.log_training(loss)
+        return loss
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        logits_BC, class_B = self.predict(batch)
+        rows = len(class_B)
+        self.log_validation_loss(F.cross_entropy(logits_BC, class_B, reduction="sum"), rows)
+        hit_BK = top_lengths(logits_BC, 5) == class_B[:, None] + 1
+        self.validation_accuracy.update(hit_BK[:, 0].float().mean(), weight=rows)
+        self.validation_top5.update(hit_BK.any(dim=1).float().mean(), weight=rows)
+        self.log("validation/length_accuracy", self.validation_accuracy)
+        self.log("validation/length_in_top5", self.validation_top5)
+
+    def predict(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Logits of the lengths and the right class (length - 1); the response is cut away."""
+        prompt_BL = batch.valid_BL & ~batch.response_BL
+        width = int(prompt_BL.sum(dim=1).max())
+        tokens_BL, valid_BL = batch.tokens_BL[:, :width], prompt_BL[:, :width]
+        self.backbone.eval()
+        with torch.no_grad():
+            feature_BLH = self.backbone.hidden(tokens_BL, valid_BL)
+        length_B = batch.response_BL.sum(dim=1) - 1  # without the end token
+        class_B = (length_B - 1).clamp(0, self.predictor.max_length - 1)
+        return self.predictor(feature_BLH, valid_BL), class_B

@@ -1,0 +1,159 @@
+"""From configuration to plain objects: the last place that knows a config type."""
+
+from dataclasses import asdict
+from typing import Any
+
+from dlm.config.job import StageJob
+from dlm.config.schema import GenerationConfig, StageConfig
+from dlm.data.modules import DATA_MODULES, BatchSettings, RowsDataModule
+from dlm.diffusion.noise import ForwardProcess
+from dlm.diffusion.objective import Objective
+from dlm.errors import UserError
+from dlm.generation.settings import GenerationSettings
+from dlm.models.length_predictor import LengthPredictor
+from dlm.stages.adapt import DiffusiveAdaptation
+from dlm.stages.autoregressive import AutoregressiveTwin
+from dlm.stages.base import TrainingStage
+from dlm.stages.denoising import DenoisingStage
+from dlm.stages.instruct import InstructionTuning
+from dlm.stages.length import LengthPrediction
+from dlm.stages.optimizer import OptimizerSettings
+from dlm.stages.pretrain import MaskedLanguageModeling
+from dlm.training.sources import build_sources
+from dlm.training.start import StartingPoint
+
+DEFAULT_TASK = {"pretrain": "text", "instruct": "instruction"}
+DENOISING_STAGES: dict[str, type[DenoisingStage]] = {
+    "pretrain": MaskedLanguageModeling,
+    "adapt": DiffusiveAdaptation,
+    "instruct": InstructionTuning,
+}
+
+
+def devices_in_use(config: StageConfig) -> int:
+    """Number of devices over all nodes."""
+    import torch
+
+    hardware = config.hardware
+    gpu = hardware.accelerator != "cpu" and torch.cuda.is_available()
+    per_node = hardware.devices or (torch.cuda.device_count() if gpu else 1)
+    return per_node * hardware.num_nodes
+
+
+def accumulation(config: StageConfig) -> int:
+    """Micro-batches per optimizer step and device.
+
+    Raises:
+        UserError: The batch sizes do not divide; the message says which would.
+    """
+    devices, total = devices_in_use(config), config.train.global_batch_size
+    if total % devices:
+        raise UserError(
+            f"train.global_batch_size={total} is not divisible by {devices} devices: "
+            f"use {total // devices * devices or devices} or {(total // devices + 1) * devices}"
+        )
+    micro = config.train.micro_batch_size or total // devices
+    if total % (devices * micro):
+        raise UserError(
+            f"train.global_batch_size={total} is not divisible by micro_batch_size x devices = "
+            f"{micro} x {devices}: use a multiple of {devices * micro}"
+        )
+    return total // (devices * micro)
+
+
+def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
+    """The stage's DataModule, read and tokenized.
+
+    Raises:
+        UserError: The data is missing, broken or does not fit the model.
+    """
+    config = job.config
+    data = config.data
+    train, validation = build_sources(config)
+    if data.max_length > start.backbone.max_length and config.init_from is None:
+        raise UserError(
+            f"data.max_length={data.max_length} is more than the model's "
+            f"{start.backbone.max_length} positions: lower it or raise model.max_positions"
+        )
+    task = data.task or DEFAULT_TASK.get(config.kind, "translation")
+    return DATA_MODULES[task](
+        train=train, validation=validation, tokenizer=start.tokenizer,
+        prompt=None if task == "text" else data.prompt,
+        response=data.text if task == "text" else data.response,
+        max_length=min(data.max_length, start.backbone.max_length),
+        drop_too_long=data.too_long == "drop",
+        batches=BatchSettings(
+            global_batch_size=config.train.global_batch_size,
+            accumulate=accumulation(config),
+            validation_batch_size=config.validation.batch_size,
+            validation_rows=config.validation.max_rows,
+            length_grouping=config.train.length_grouping,
+            num_workers=config.hardware.num_workers,
+            seed=job.seed,
+        ),
+    )  # fmt: skip
+
+
+def build_objective(config: StageConfig) -> Objective:
+    """The loss of a denoising stage; masked-LM pretraining averages over masked tokens."""
+    objective = config.objective
+    return Objective(
+        weight=objective.weight,
+        normaliser=objective.normaliser,
+        label_smoothing=objective.label_smoothing,
+        num_timesteps=objective.num_timesteps,
+    )
+
+
+def build_forward_process(config: StageConfig) -> ForwardProcess:
+    """The noise of a denoising stage."""
+    objective = config.objective
+    return ForwardProcess(
+        time=objective.time,
+        num_timesteps=objective.num_timesteps,
+        min_time=objective.min_time,
+        coupled=objective.coupled and objective.mask_rate is None,
+        fixed_rate=objective.mask_rate,
+    )
+
+
+def build_stage(job: StageJob, start: StartingPoint, data: RowsDataModule) -> TrainingStage:
+    """The LightningModule of a stage kind."""
+    config = job.config
+    common: dict[str, Any] = {
+        "optimizer": OptimizerSettings(
+            lr=config.optim.lr, steps=config.train.steps, betas=config.optim.betas,
+            eps=config.optim.eps, weight_decay=config.optim.weight_decay,
+            schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps,
+            final_lr_ratio=config.optim.final_lr_ratio,
+        ),
+        "seed": job.seed,
+    }  # fmt: skip
+    if config.kind == "length":
+        length = config.length
+        predictor = LengthPredictor(
+            start.backbone.hidden_size, max_length=length.max_response_length,
+            num_heads=length.num_heads, dropout=length.dropout,
+        )  # fmt: skip
+        return LengthPrediction(
+            start.backbone, predictor, label_smoothing=length.label_smoothing, **common
+        )
+    if config.kind == "autoregressive":
+        return AutoregressiveTwin(
+            start.backbone, label_smoothing=config.objective.label_smoothing, **common
+        )
+    special_ids = set(start.tokenizer.all_special_ids)
+    ordinary_ids = tuple(i for i in range(len(start.tokenizer)) if i not in special_ids)
+    return DENOISING_STAGES[config.kind](
+        start.backbone,
+        forward_process=build_forward_process(config),
+        objective=build_objective(config),
+        mask_token_id=start.special.mask,
+        replaceable_ids=ordinary_ids if config.objective.replace_80_10_10 else (),
+        **common,
+    )
+
+
+def generation_settings(config: GenerationConfig, **changes: Any) -> GenerationSettings:
+    """Flat generation settings."""
+    return GenerationSettings(**(asdict(config) | changes))

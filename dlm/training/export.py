@@ -1,0 +1,107 @@
+"""Hand a finished stage on: choose the step, write the model directory, open it again."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+
+from dlm.callbacks.checkpoint import TrainingCheckpoint, step_directories
+from dlm.config.job import StageJob
+from dlm.errors import StageFailed
+from dlm.generation.model import backbone_fingerprint, read_kind, write_kind
+from dlm.models.build import load_backbone
+from dlm.models.length_predictor import load_length_predictor
+from dlm.stages.base import TrainingStage
+from dlm.stages.denoising import DenoisingStage
+from dlm.stages.length import LengthPrediction
+from dlm.training.start import StartingPoint
+
+
+def export_stage(
+    job: StageJob,
+    start: StartingPoint,
+    stage: TrainingStage,
+    trainer: Trainer,
+    checkpoint: TrainingCheckpoint,
+) -> dict[str, Any]:
+    """Write export/ from the chosen step and return what the manifest keeps of it."""
+    step = checkpoint.best_step or job.config.train.steps
+    if trainer.is_global_zero:
+        load_step(stage, job.directory / "checkpoints", step)
+        target = job.directory / "export"
+        partial = job.directory / ".partial-export"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        if isinstance(stage, LengthPrediction):
+            write_length_export(partial, start, stage)
+        else:
+            write_model_export(partial, job, start, stage)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    trainer.strategy.barrier("export")
+    metrics: dict[str, Any] = {"steps": job.config.train.steps, "exported_step": step}
+    if checkpoint.best_score is not None and checkpoint.monitor is not None:
+        metrics[checkpoint.monitor.replace("/", "_")] = round(checkpoint.best_score, 6)
+    return metrics
+
+
+def load_step(stage: TrainingStage, checkpoints: Path, step: int) -> None:
+    """Put the weights of one checkpoint into the stage."""
+    found = {saved.step: saved for saved in step_directories(checkpoints)}
+    if step not in found:
+        raise StageFailed(
+            f"the checkpoint of step {step}, which is to be exported, is not in {checkpoints}: "
+            "train the stage anew with --force"
+        )
+    state = torch.load(found[step].state, map_location="cpu", weights_only=True)["state_dict"]
+    stage.load_state_dict(state, strict=stage.strict_loading)
+
+
+def write_model_export(
+    directory: Path, job: StageJob, start: StartingPoint, stage: TrainingStage
+) -> None:
+    """A Hugging Face directory, opened again and compared tensor by tensor."""
+    start.backbone.save(directory)
+    start.tokenizer.save_pretrained(directory)
+    kind = "autoregressive" if job.config.kind == "autoregressive" else "diffusion"
+    objective = str(stage.objective) if isinstance(stage, DenoisingStage) else "next token"
+    write_kind(directory, kind, objective)  # type: ignore[arg-type]
+    reopened = load_backbone(directory).state_dict()
+    for name, tensor in start.backbone.state_dict().items():
+        if not torch.equal(reopened[name], tensor.cpu()):
+            raise StageFailed(f"the export in {directory} does not read back: {name} differs")
+
+
+def write_length_export(directory: Path, start: StartingPoint, stage: LengthPrediction) -> None:
+    """The backbone as it is, and the predictor beside it: one directory that generates alone."""
+    if start.directory is not None:
+        for path in start.directory.iterdir():
+            if path.is_file() and not path.name.startswith("length_predictor"):
+                link_or_copy(path, directory / path.name)
+    else:
+        start.backbone.save(directory)
+        start.tokenizer.save_pretrained(directory)
+        write_kind(directory, read_kind(directory), "unknown")
+    fingerprint = backbone_fingerprint(directory)
+    stage.predictor.save(directory, fingerprint)
+    reopened = load_length_predictor(directory, fingerprint).state_dict()
+    for name, tensor in stage.predictor.state_dict().items():
+        if not torch.equal(reopened[name], tensor.cpu()):
+            raise StageFailed(f"the export in {directory} does not read back: {name} differs")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where the file system has them: exports are never written to again."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,25 @@
+"""Keep the libraries' chatter out of the way of what a person needs to read."""
+
+import logging
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Silence messages that are about settings the platform owns; errors still come through."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*not resumable.*",
+        ".*isn't resumable.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*GPU available but not used.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*nested_tensor.*",
+        ".*lr_scheduler.step\\(\\).*",
+    ):
+        warnings.filterwarnings("ignore", message=pattern)

@@ -1,0 +1,19 @@
+"""Which step a stage exports."""
+
+from typing import Literal
+
+from dlm.config.schema import StageConfig
+
+
+def monitored(config: StageConfig) -> tuple[str | None, Literal["min", "max"]]:
+    """The validation metric that chooses the exported step; None: the last step.
+
+    Default as in the paper: task stages by the generated score, the length predictor by its loss,
+    pretraining by nothing.
+    """
+    export = config.validation.export or ("last" if config.kind == "pretrain" else "best")
+    if export == "last" or not config.data.validation:
+        return None, "min"
+    if config.kind in ("pretrain", "length") or not config.validation.generate_rows:
+        return "validation/loss", "min"
+    return f"validation/{config.validation.metric}", "max"

@@ -1,0 +1,146 @@
+"""``train_stage``: the entry of everything that trains, to be read from top to bottom."""
+
+from typing import Any
+
+import torch
+from lightning import Trainer
+
+from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint
+from dlm.callbacks.generated_score import GeneratedScore
+from dlm.callbacks.metrics_log import MetricsLog
+from dlm.callbacks.progress import StageProgress
+from dlm.config.job import StageJob
+from dlm.data.modules import RowsDataModule
+from dlm.stages.base import TrainingStage
+from dlm.training.builders import build_data, build_stage, generation_settings
+from dlm.training.export import export_stage
+from dlm.training.quiet import quiet_libraries
+from dlm.training.selection import monitored
+from dlm.training.start import StartingPoint, starting_point
+
+
+def train_stage(job: StageJob) -> dict[str, Any]:
+    """Train one stage to its end, from its newest checkpoint if it has one, and export it.
+
+    Returns:
+        What the manifest keeps: the exported step and its validation metrics.
+
+    Raises:
+        UserError: The data or the configuration does not fit.
+        StageFailed: A checkpoint cannot be written, or none of them is whole.
+    """
+    quiet_libraries()
+    if job.config.hardware.num_threads is not None:
+        torch.set_num_threads(job.config.hardware.num_threads)
+    torch.manual_seed(job.seed)
+
+    start = starting_point(job)
+    data = build_data(job, start)
+    stage = build_stage(job, start, data)
+    if job.config.hardware.compile:
+        start.backbone.network.base_model.compile(dynamic=True)
+
+    resume, notes = newest_checkpoint(job.directory / "checkpoints")
+    for note in notes:
+        print(f"{job.name}: {note}", flush=True)
+    if resume is not None:
+        print(f"{job.name}: resuming from step {resume.step}", flush=True)
+    checkpoint = build_checkpoint(job)
+    trainer = build_trainer(job, start, data, checkpoint, resume.step if resume else 0)
+    trainer.fit(
+        stage, data, ckpt_path=resume.state if resume else None, weights_only=True
+    )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return export_stage(job, start, stage, trainer, checkpoint) | rows_read(data)
+
+
+def build_checkpoint(job: StageJob) -> TrainingCheckpoint:
+    """The callback that saves, and remembers the best step."""
+    monitor, mode = monitored(job.config)
+    return TrainingCheckpoint(
+        job.directory / "checkpoints",
+        every_n_steps=job.config.checkpoint.every_n_steps,
+        keep=job.config.checkpoint.keep,
+        monitor=monitor,
+        mode=mode,
+    )
+
+
+def build_trainer(
+    job: StageJob,
+    start: StartingPoint,
+    data: RowsDataModule,
+    checkpoint: TrainingCheckpoint,
+    resumed_step: int,
+) -> Trainer:
+    """Lightning's trainer, with everything that the platform owns switched to ours."""
+    config = job.config
+    steps, hardware = config.train.steps, config.hardware
+    callbacks: list[Any] = [
+        StageProgress(
+            job.name, steps=steps, every_n_steps=config.logging.every_n_steps,
+            file=job.directory / "checkpoints" / "progress.json",
+        ),
+        *generated_score(job, start, data),
+        checkpoint,
+    ]  # fmt: skip
+    validates = data.validation_rows is not None
+    return Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices or (1 if hardware.accelerator == "cpu" else "auto"),
+        num_nodes=hardware.num_nodes,
+        strategy=hardware.strategy,
+        precision=config.train.precision,
+        max_steps=steps,
+        max_epochs=-1,
+        accumulate_grad_batches=data.batches.accumulate,
+        gradient_clip_val=config.optim.gradient_clip,
+        val_check_interval=config.validation.every_n_steps * data.batches.accumulate,
+        check_val_every_n_epoch=None,
+        limit_val_batches=None if validates else 0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=config.logging.every_n_steps,
+        logger=MetricsLog(job.directory / "logs" / "metrics.csv", resumed_step=resumed_step),
+        callbacks=callbacks,
+        default_root_dir=job.directory,
+    )
+
+
+def generated_score(
+    job: StageJob, start: StartingPoint, data: RowsDataModule
+) -> list[GeneratedScore]:
+    """The generated validation score, where the stage has one."""
+    config = job.config
+    rows = data.validation_rows
+    if config.kind in ("pretrain", "length") or rows is None:
+        return []
+    count = min(config.validation.generate_rows, len(rows))
+    if not count:
+        return []
+    return [
+        GeneratedScore(
+            tokenizer=start.tokenizer,
+            kind="autoregressive" if config.kind == "autoregressive" else "diffusion",
+            prompts=rows.prompts[:count],
+            references=rows.responses[:count],
+            # There is no length predictor yet: it is trained on the finished backbone.
+            settings=generation_settings(config.generation, length="oracle", beam_size=1),
+            metric=config.validation.metric,
+            samples=config.logging.samples,
+            directory=job.directory / "samples",
+        )
+    ]
+
+
+def rows_read(data: RowsDataModule) -> dict[str, Any]:
+    """How many rows the stage used, and dropped."""
+    rows = {"train_rows": len(data.train_rows)}
+    return rows | ({"dropped_rows": data.dropped} if data.dropped else {})
+
+
+__all__ = ["TrainingStage", "train_stage"]

@@ -1,0 +1,78 @@
+"""dlm validate, dlm show, dlm ls."""
+
+import argparse
+
+from dlm.config.loading import load_recipe, resolved_yaml
+from dlm.config.references import missing_files
+from dlm.errors import UserError
+
+KINDS = {
+    "tokenizer": "train a subword tokenizer on the run's text",
+    "pretrain": "masked language modelling, from scratch or from a Hugging Face model",
+    "adapt": "diffusive adaptation to one conditional task",
+    "length": "length predictor on the frozen backbone, from the prompt alone",
+    "instruct": "diffusive adaptation on a mixture of instructions",
+    "autoregressive": "the twin: the same network trained to predict the next token",
+    "evaluate": "systems x tasks, with intervals and paired comparisons",
+}
+OBJECTIVES = {
+    "rdm_linear": "weight 1-(t-1)/T: the paper's, most at mid noise",
+    "elbo": "weight T/t (1/t): without a normaliser an upper bound of -log p",
+    "constant": "weight 1, as in CMLM",
+}
+
+
+def validate(options: argparse.Namespace) -> int:
+    """Check every recipe; all problems in one message."""
+    problems = []
+    for name in options.recipes:
+        try:
+            recipe = load_recipe(name, options.overrides)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        missing = missing_files(recipe)
+        if missing:
+            problems.append(f"{name}: files that are not there\n  " + "\n  ".join(missing))
+        else:
+            print(f"{name}: ok, {len(recipe.stages)} stages ({', '.join(recipe.stages)})")
+    if problems:
+        raise UserError("\n".join(problems))
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print a recipe with everything resolved."""
+    print(resolved_yaml(load_recipe(options.recipe, options.overrides)), end="")
+    return 0
+
+
+def ls(options: argparse.Namespace) -> int:
+    """List names with a line each."""
+    rows = _listing(options.what)
+    width = max((len(name) for name in rows), default=0)
+    for name, text in rows.items():
+        print(f"{name:<{width}}  {text}".rstrip())
+    return 0
+
+
+def _listing(what: str) -> dict[str, str]:
+    if what == "stages":
+        return KINDS
+    if what == "objectives":
+        return OBJECTIVES
+    if what == "samplers":
+        from dlm.diffusion.sampling.samplers import SAMPLERS
+
+        return {name: sampler.description for name, sampler in SAMPLERS.items()}
+    if what == "tasks":
+        from dlm.evaluation.tasks import load_task, shipped_tasks
+
+        return {name: load_task(name).description for name in shipped_tasks()}
+    if what == "generators":
+        from dlm.data.generated import GENERATORS
+
+        return {name: generator.description for name, generator in GENERATORS.items()}
+    from dlm.config.shipped import shipped_recipes
+
+    return {name: load_recipe(name).description for name in shipped_recipes()}

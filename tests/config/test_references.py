@@ -1,0 +1,65 @@
+"""What a recipe refers to."""
+
+from pathlib import Path
+
+import pytest
+
+from dlm.config.loading import load_recipe
+from dlm.config.references import missing_files, required_stages
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_stage_requires_the_stages_it_names(chain: Path) -> None:
+    recipe = load_recipe(chain)
+    required = {name: required_stages(name, stage, recipe) for name, stage in recipe.stages.items()}
+    assert required == {
+        "vocabulary": [],
+        "pretrain": ["vocabulary"],
+        "adapt": ["pretrain"],
+        "length": ["adapt"],
+        "twin": ["vocabulary"],
+        "scores": ["length", "twin"],
+    }
+
+
+def test_hub_names_are_not_required_stages(chain: Path) -> None:
+    recipe = load_recipe(chain, ["stages.adapt.init_from=owner/model"])
+    assert required_stages("adapt", recipe.stages["adapt"], recipe) == []
+
+
+def test_a_hub_source_needs_no_file_without_a_root(chain: Path) -> None:
+    assert missing_files(load_recipe(chain)) == []
+
+
+def test_a_path_is_relative_to_the_root_once_there_is_one(chain: Path, tmp_path: Path) -> None:
+    root = tmp_path / "files"
+    root.mkdir()
+    recipe = load_recipe(chain, [f"data.root={root}"])
+    missing = missing_files(recipe)
+    assert len(missing) == 1 and str(root / "valid.jsonl") in missing[0]
+    (root / "valid.jsonl").touch()
+    assert missing_files(recipe) == []
+
+
+def test_a_source_with_only_a_path_asks_for_the_root(chain: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(chain, ["data.train=[{path: rows.jsonl}]"])
+    (line,) = missing_files(recipe)
+    assert "rows.jsonl" in line and line.endswith("set data.root=DIR")
+    (tmp_path / "rows.jsonl").touch()
+    assert missing_files(recipe) == []
+
+
+def test_a_root_that_is_no_directory_is_named(chain: Path) -> None:
+    recipe = load_recipe(chain, ["data.root=/no/such/place"])
+    assert missing_files(recipe) == ["data.root = '/no/such/place': no such directory"]
+
+
+def test_local_models_and_task_files_are_looked_for(chain: Path) -> None:
+    overrides = ["stages.adapt.init_from=./model", "stages.scores.evaluation.tasks=[mine.yaml]"]
+    first, second = missing_files(load_recipe(chain, overrides))
+    assert "stages.adapt.init_from" in first and "./model" in first
+    assert "mine.yaml" in second

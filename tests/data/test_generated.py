@@ -1,0 +1,359 @@
+"""Generated numbers and dates: exact words, clean splits, stable draws, clear errors."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from dlm.data.generated import (
+    DEFAULT_TASKS,
+    GENERATOR_VERSION,
+    GENERATORS,
+    LANGUAGES,
+    TASKS,
+    TRANSLATIONS,
+    Date,
+    Row,
+    generate,
+    identity,
+    split_of,
+    words,
+)
+
+SPLITS = ("train", "validation", "test")
+SUNDAY, MONDAY = 6, 0
+NUMBER_OF = {(words(n, language), language): n for n in range(1, 10_000) for language in LANGUAGES}
+FIXED_SPLITS: dict[int | Date, str] = {
+    5: "test",
+    7: "train",
+    15: "validation",
+    207: "train",
+    Date(SUNDAY, 24, 3): "test",
+    Date(MONDAY, 1, 8): "train",
+}
+FIRST_PAIRS = [
+    {
+        "src": "thursday the twenty-first of july",
+        "tgt": "donnerstag der einundzwanzigste juli",
+    },
+    {
+        "src": "seven thousand eight hundred and fifty-two",
+        "tgt": "siebentausendachthundertzweiundfünfzig",
+    },
+]
+LANGUAGE_OF = {"English": "en", "German": "de", "French": "fr", "Spanish": "es"}
+
+
+def drawn(name: str, **arguments: Any) -> list[Row]:
+    return generate(name, **{"split": "train", "count": 300, "seed": 0, **arguments})
+
+
+def texts_of(name: str, split: str, count: int, **options: Any) -> set[str]:
+    """Every item text that appears in the rows, prompts stripped."""
+    found: set[str] = set()
+    for row in drawn(name, split=split, count=count, **options):
+        found.update(row[key] for key in ("text", "src", "tgt") if key in row)
+        if "inputs" in row:
+            found.update(row["inputs"].partition(": ")[2].rstrip("?").split(" or "))
+            if row["task"] != "digits":
+                found.add(row["targets"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("item", "language", "expected"),
+    [
+        (207, "en", "two hundred and seven"),
+        (207, "de", "zweihundertsieben"),
+        (207, "fr", "deux cent sept"),
+        (207, "es", "doscientos siete"),
+        (24, "en", "twenty-four"),
+        (24, "de", "vierundzwanzig"),
+        (24, "fr", "vingt-quatre"),
+        (24, "es", "veinticuatro"),
+        (1984, "en", "one thousand nine hundred and eighty-four"),
+        (1984, "de", "eintausendneunhundertvierundachtzig"),
+        (1984, "fr", "mille neuf cent quatre-vingt-quatre"),
+        (1984, "es", "mil novecientos ochenta y cuatro"),
+        (80, "fr", "quatre-vingts"),
+        (2000, "fr", "deux mille"),
+        (2222, "es", "dos mil doscientos veintidós"),
+        (Date(SUNDAY, 24, 3), "en", "sunday the twenty-fourth of march"),
+        (Date(SUNDAY, 24, 3), "de", "sonntag der vierundzwanzigste märz"),
+        (Date(SUNDAY, 24, 3), "fr", "dimanche vingt-quatre mars"),
+        (Date(SUNDAY, 24, 3), "es", "domingo veinticuatro de marzo"),
+        (Date(MONDAY, 1, 8), "en", "monday the first of august"),
+        (Date(MONDAY, 1, 8), "de", "montag der erste august"),
+        (Date(MONDAY, 1, 8), "fr", "lundi premier août"),
+        (Date(MONDAY, 1, 8), "es", "lunes uno de agosto"),
+    ],
+)
+def test_items_have_the_exact_words_of_each_language(
+    item: int | Date, language: str, expected: str
+) -> None:
+    assert words(item, language) == expected
+
+
+def test_words_are_lower_case_without_digits_or_commas_and_differ_between_numbers() -> None:
+    assert len(NUMBER_OF) == 9999 * len(LANGUAGES)
+    for text, _ in NUMBER_OF:
+        assert text == text.lower()
+        assert text.replace(" ", "").replace("-", "").isalpha()
+
+
+def test_the_split_of_an_item_is_fixed() -> None:
+    assert [split_of(n) for n in FIXED_SPLITS] == list(FIXED_SPLITS.values())
+
+
+def test_splits_share_no_item_in_any_generator_or_language() -> None:
+    texts = {
+        split: texts_of("number_text", split, 1000)
+        | texts_of("number_instructions", split, 1000, tasks=list(TASKS))
+        | set().union(
+            *(
+                texts_of("number_pairs", split, 500, source=a, target=b)
+                for a, b in (("en", "de"), ("es", "fr"))
+            )
+        )
+        for split in SPLITS
+    }
+    owners = {
+        split: {
+            split_of(NUMBER_OF[text, language])
+            for text in texts[split]
+            for language in LANGUAGES
+            if (text, language) in NUMBER_OF
+        }
+        for split in SPLITS
+    }
+    assert owners == {split: {split} for split in SPLITS}
+    assert not texts["train"] & texts["test"]
+    assert not texts["train"] & texts["validation"]
+    assert not texts["validation"] & texts["test"]
+
+
+def test_all_items_of_the_splits_together_are_all_numbers_and_dates_in_about_80_8_12() -> None:
+    def most(split: str, date_share: float) -> list[Row]:
+        with pytest.raises(ValueError, match="distinct rows") as error:
+            drawn("number_pairs", split=split, count=10**9, date_share=date_share)
+        maximum = int(str(error.value).split("0 to ")[1].split()[0])
+        return drawn("number_pairs", split=split, count=maximum, date_share=date_share)
+
+    numbers = {split: {row["src"] for row in most(split, 0)} for split in SPLITS}
+    dates = {split: {row["src"] for row in most(split, 1)} for split in SPLITS}
+    for parts, total in ((numbers, 9999), (dates, 7 * 366)):
+        assert len(set().union(*parts.values())) == total
+        for split, share in zip(SPLITS, (0.80, 0.08, 0.12), strict=True):
+            assert len(parts[split]) / total == pytest.approx(share, abs=0.015)
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_rows_repeat_for_a_seed_and_change_with_it(name: str) -> None:
+    assert drawn(name) == drawn(name)
+    assert drawn(name) != drawn(name, seed=1)
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_a_larger_count_keeps_the_first_rows(name: str) -> None:
+    assert drawn(name, count=1000)[:37] == drawn(name, count=37)
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_rows_of_a_call_are_distinct(name: str) -> None:
+    options = {"tasks": [*TRANSLATIONS, "larger"]} if name == "number_instructions" else {}
+    rows = drawn(name, split="validation", count=900, **options)
+    assert len({json.dumps(row) for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_the_global_random_state_is_neither_changed_nor_read(name: str) -> None:
+    random.seed(1234)
+    before = random.getstate()
+    rows = drawn(name)
+    assert random.getstate() == before
+    random.seed(5678)
+    assert drawn(name) == rows
+
+
+def test_first_rows_stay_what_they_are_until_the_version_is_raised() -> None:
+    assert GENERATOR_VERSION == 1
+    assert drawn("number_pairs", count=2) == FIRST_PAIRS
+
+
+def test_date_share_is_the_share_of_dates() -> None:
+    def share(date_share: float) -> float:
+        rows = drawn("number_pairs", count=1000, date_share=date_share)
+        return sum("day the " in row["src"] for row in rows) / len(rows)
+
+    assert share(0) == 0
+    assert share(1) == 1
+    assert share(0.2) == pytest.approx(0.2, abs=0.04)
+    assert share(0.6) == pytest.approx(0.6, abs=0.05)
+
+
+def test_max_number_bounds_the_numbers() -> None:
+    rows = drawn("number_pairs", count=50, max_number=99, date_share=0)
+    assert max(NUMBER_OF[row["src"], "en"] for row in rows) <= 99
+
+
+def test_lines_are_in_the_languages_asked_for() -> None:
+    assert {row["language"] for row in drawn("number_text")} == set(LANGUAGES)
+    rows = drawn("number_text", languages=["fr", "es"], date_share=0)
+    assert {row["language"] for row in rows} == {"fr", "es"}
+    assert all((row["text"], row["language"]) in NUMBER_OF for row in rows)
+
+
+def test_pairs_are_the_same_number_in_both_languages() -> None:
+    for row in drawn("number_pairs", source="fr", target="es", date_share=0):
+        assert NUMBER_OF[row["src"], "fr"] == NUMBER_OF[row["tgt"], "es"]
+
+
+def test_translation_answers_the_prompt_in_the_language_it_names() -> None:
+    for row in drawn("number_instructions", tasks=list(TRANSLATIONS), date_share=0):
+        source, target = row["task"].removeprefix("translate:").split("-")
+        order, _, text = row["inputs"].partition(": ")
+        assert LANGUAGE_OF[order.removeprefix("Translate to ")] == target
+        assert NUMBER_OF[text, source] == NUMBER_OF[row["targets"], target]
+
+
+def test_digits_are_those_of_the_words() -> None:
+    seen = set()
+    for row in drawn("number_instructions", tasks=["digits"]):
+        text = row["inputs"].removeprefix("Write in digits: ")
+        languages = [language for language in LANGUAGES if (text, language) in NUMBER_OF]
+        seen.update(languages)
+        for language in languages:
+            assert row["targets"] == " ".join(str(NUMBER_OF[text, language]))
+    assert seen == set(LANGUAGES)
+
+
+def test_larger_names_the_larger_of_two_different_numbers_on_either_side() -> None:
+    sides = Counter[bool]()
+    for row in drawn("number_instructions", tasks=["larger"], max_number=50):
+        question = row["inputs"].removeprefix("Which is larger: ").removesuffix("?")
+        left, right = (NUMBER_OF[text, "en"] for text in question.split(" or "))
+        assert left != right
+        assert NUMBER_OF[row["targets"], "en"] == max(left, right)
+        sides[left > right] += 1
+    assert min(sides.values()) > 100
+
+
+def test_larger_can_draw_every_ordered_pair_once() -> None:
+    numbers = [n for n in range(1, 13) if split_of(n) == "train"]
+    pairs = len(numbers) * (len(numbers) - 1)
+    rows = drawn("number_instructions", tasks=["larger"], max_number=12, count=pairs)
+    assert len({row["inputs"] for row in rows}) == pairs
+
+
+def test_tasks_take_turns_and_only_listed_ones_are_drawn() -> None:
+    tasks = ["larger", "translate:de-fr", "digits"]
+    rows = drawn("number_instructions", tasks=tasks, count=301)
+    assert Counter(row["task"] for row in rows) == dict(zip(tasks, (101, 100, 100), strict=True))
+    assert {row["task"] for row in drawn("number_instructions")} == set(DEFAULT_TASKS)
+    assert "translate:de-fr" not in DEFAULT_TASKS
+
+
+def test_the_rows_of_a_task_do_not_depend_on_the_other_tasks() -> None:
+    alone = drawn("number_instructions", tasks=["digits"], count=10)
+    mixed = drawn("number_instructions", tasks=["larger", "digits"], count=20)
+    assert [row for row in mixed if row["task"] == "digits"] == alone
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"name": "poems"},
+            "unknown generator 'poems'; valid: number_text, number_pairs, number_instructions",
+        ),
+        ({"split": "dev"}, "unknown split 'dev'; valid: train, validation, test"),
+        (
+            {"langs": ["en"]},
+            "unknown option of number_text 'langs'; valid: languages, max_number, date_share",
+        ),
+        ({"languages": ["en", "it"]}, "unknown language 'it'; valid: en, de, fr, es"),
+        ({"languages": "en"}, "languages must be a list of some of en, de, fr, es, not 'en'"),
+        ({"languages": []}, "languages must be a list of some of en, de, fr, es, not []"),
+        ({"languages": ["en", "en"]}, "languages names one of en, en twice"),
+        (
+            {"name": "number_pairs", "source": "it"},
+            "unknown source language 'it'; valid: en, de, fr, es",
+        ),
+        ({"name": "number_pairs", "target": 3}, "unknown target language 3; valid: en, de, fr, es"),
+        ({"name": "number_pairs", "source": "de"}, "number_pairs: source and target are both 'de'"),
+        (
+            {"name": "number_instructions", "tasks": ["translate:en-en"]},
+            f"unknown task 'translate:en-en'; valid: {', '.join(TASKS)}",
+        ),
+        ({"max_number": 21_000}, "max_number must be an integer 1 to 20999, not 21000"),
+        ({"max_number": True}, "max_number must be an integer 1 to 20999, not True"),
+        ({"date_share": 1.5}, "date_share must be a number from 0 to 1, not 1.5"),
+        ({"date_share": "0.2"}, "date_share must be a number from 0 to 1, not '0.2'"),
+    ],
+)
+@pytest.mark.parametrize("function", [generate, identity])
+def test_a_wrong_argument_is_named_with_the_valid_choices(
+    function: Any, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError) as error:
+        function(**{"name": "number_text", "split": "train", "count": 1, "seed": 0, **arguments})
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("too_large", [True, False])
+def test_a_count_beyond_the_distinct_rows_is_refused_with_the_maximum(too_large: bool) -> None:
+    numbers = sum(split_of(n) == "train" for n in range(1, 13))
+    tasks = ["larger", "translate:en-de"]
+    maximum = 2 * numbers + 1
+    options: dict[str, Any] = {"tasks": tasks, "max_number": 12, "date_share": 0}
+    count = maximum + 1 if too_large else -1
+    with pytest.raises(ValueError) as error:
+        drawn("number_instructions", count=count, **options)
+    assert str(error.value) == (
+        f"number_instructions: count is {count}; the train split has 0 to {maximum} distinct rows "
+        "with these options"
+    )
+    assert len(drawn("number_instructions", count=maximum, **options)) == maximum
+
+
+def test_a_number_too_large_for_correct_words_is_refused() -> None:
+    with pytest.raises(ValueError, match="number 21000 is outside 1 to 20999"):
+        words(21_000, "es")
+
+
+def test_identity_is_json_with_every_option_and_version() -> None:
+    found = identity("number_pairs", split="test", count=5, seed=3, target="fr", date_share=0)
+    assert json.loads(json.dumps(found)) == found
+    assert found["options"] == {
+        "source": "en",
+        "target": "fr",
+        "max_number": 9999,
+        "date_share": 0.0,
+    }
+    assert {key: found[key] for key in ("name", "split", "count", "seed")} == {
+        "name": "number_pairs",
+        "split": "test",
+        "count": 5,
+        "seed": 3,
+    }
+    assert found["generator_version"] == GENERATOR_VERSION
+    assert {"num2words", "babel"} <= set(found)
+
+
+def test_identity_does_not_depend_on_writing_out_a_default() -> None:
+    common: dict[str, Any] = {"split": "train", "count": 5, "seed": 3}
+    implicit = identity("number_text", **common)
+    assert identity("number_text", **common, languages=list(LANGUAGES)) == implicit
+    assert identity("number_text", **common, date_share=0.3) != implicit
+
+
+def test_twenty_thousand_rows_are_quick() -> None:
+    words.cache_clear()
+    start = time.process_time()
+    assert len(drawn("number_text", count=20_000)) == 20_000
+    assert time.process_time() - start < 10

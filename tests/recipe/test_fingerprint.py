@@ -1,0 +1,108 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from small_platform import DATA
+
+from dlm.config.schema import (
+    CheckpointConfig,
+    EvaluationConfig,
+    HardwareConfig,
+    LoggingConfig,
+    OptimConfig,
+    SourceConfig,
+    StageConfig,
+    SystemConfig,
+    TrainConfig,
+)
+from dlm.recipe.fingerprint import difference, identify, semantic_config
+
+STAGE = StageConfig(kind="adapt", init_from="pretrain", data=DATA, seed=0)
+NEEDS = {"pretrain": "a" * 64}
+
+
+def key(stage: StageConfig, needs: dict[str, str] = NEEDS, data: Any = "rows") -> str:
+    return identify(stage, needs, data).fingerprint
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"hardware": HardwareConfig(devices=8, num_workers=4, compile=True)},
+        {"checkpoint": CheckpointConfig(every_n_steps=1)},
+        {"logging": LoggingConfig(every_n_steps=1)},
+        {"train": TrainConfig(micro_batch_size=2)},
+        {"data": replace(DATA, root="/somewhere/else")},
+        {"description": "another description"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_where_a_stage_runs_does_not_change_its_key(elsewhere: dict[str, Any]) -> None:
+    assert key(replace(STAGE, **elsewhere)) == key(STAGE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optim": OptimConfig(lr=1e-3)},
+        {"train": TrainConfig(steps=7)},
+        {"seed": 1},
+        {"init_from": "org/model"},
+        {"kind": "instruct"},
+        {"data": replace(DATA, max_length=64)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_a_stage_does_changes_its_key(change: dict[str, Any]) -> None:
+    assert key(replace(STAGE, **change)) != key(STAGE)
+
+
+def test_other_rows_and_another_earlier_stage_change_the_key() -> None:
+    assert key(STAGE, data="other rows") != key(STAGE)
+    assert key(STAGE, needs={"pretrain": "b" * 64}) != key(STAGE)
+
+
+def test_names_of_stages_files_and_sources_stay_out_of_the_key() -> None:
+    source = SourceConfig(path="here.jsonl", name="one")
+    moved = SourceConfig(path="there.jsonl", name="two")
+    here, there = (replace(STAGE, data=replace(DATA, train=[item])) for item in (source, moved))
+    assert key(here) == key(there)
+    assert key(replace(STAGE, init_from="first"), needs={"first": "a" * 64}) == key(STAGE)
+
+
+def test_sections_of_another_kind_stay_out_of_the_key() -> None:
+    tokenizer = StageConfig(kind="tokenizer", data=DATA, seed=0)
+    assert key(replace(tokenizer, optim=OptimConfig(lr=1.0)), {}) == key(tokenizer, {})
+
+
+def test_an_evaluated_model_counts_by_content_and_its_decoding_portions_do_not() -> None:
+    def stage(model: str, **generation: Any) -> StageConfig:
+        systems = {"ours": SystemConfig(model=model, generation=generation)}
+        return StageConfig(kind="evaluate", evaluation=EvaluationConfig(systems=systems), seed=0)
+
+    base = key(stage("adapt"), {"adapt": "a" * 64})
+    assert key(stage("renamed"), {"renamed": "a" * 64}) == base
+    assert key(stage("adapt"), {"adapt": "b" * 64}) != base
+    assert key(stage("adapt", batch_tokens=1), {"adapt": "a" * 64}) == base
+    assert key(stage("adapt", length_beam=1), {"adapt": "a" * 64}) != base
+
+
+def test_the_difference_names_each_key_with_old_and_new_value() -> None:
+    old = identify(STAGE, NEEDS, {"train": ["abc"]})
+    new = identify(replace(STAGE, optim=OptimConfig(lr=1e-3)), NEEDS, {"train": ["abd"]})
+    assert [str(change) for change in difference(old, new)] == [
+        "optim.lr: 5e-05 -> 0.001",
+        'rows.train: ["abc"] -> ["abd"]',
+    ]
+
+
+def test_the_semantic_config_is_plain_and_without_where() -> None:
+    config = semantic_config(STAGE)
+    assert config["train"] == {
+        "steps": 1000,
+        "global_batch_size": 64,
+        "precision": "32-true",
+        "length_grouping": 50,
+    }
+    assert not {"hardware", "checkpoint", "logging", "length"} & config.keys()
+    assert "path" not in config["data"]["train"][0]
