@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-EPILOG = """exit codes: 0 done · 2 your configuration or data · 3 a failed stage · 4 the run directory
-is in use · 75 preempted, run again · 130 interrupted"""
+EPILOG = """exit codes: 0 done · 2 your configuration or data · 3 a failed stage
+4 the run directory is in use · 75 preempted, run again · 130 interrupted"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,8 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, target: str,
           text: str) -> argparse.ArgumentParser:  # fmt: skip
-    parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.set_defaults(target=target)
+    # No abbreviations: a mistyped flag is refused, and scripts outlive new flags.
+    parser = verbs.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
+    )
+    parser.set_defaults(target=target, parser=parser)
     return parser
 
 
@@ -61,7 +64,9 @@ def _run_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    validate = _verb(verbs, "validate", "recipes:validate", "check recipes, and that their files are there")
+    validate = _verb(
+        verbs, "validate", "recipes:validate", "check recipes, and that their files are there"
+    )
     validate.add_argument("recipes", nargs="+", metavar="RECIPE")
     validate.add_argument("--set", dest="overrides", action="append", default=[],
                           metavar="key=value", help="overrides, for every recipe")  # fmt: skip
@@ -85,15 +90,23 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     _generation_arguments(generate)
     evaluate = _verb(verbs, "evaluate", "models:evaluate", "score a trained model on tasks")
     evaluate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
-    evaluate.add_argument("--tasks", required=True, metavar="A,B", help="names (dlm ls tasks) or files")
+    evaluate.add_argument(
+        "--tasks", required=True, metavar="A,B", help="names (dlm ls tasks) or files"
+    )
     evaluate.add_argument("--output", required=True, metavar="DIR")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
     evaluate.add_argument("--data-root", metavar="DIR", help="local files in place of the hub")
-    evaluate.add_argument("--length", choices=["predicted", "oracle"], help="where lengths come from")
+    evaluate.add_argument(
+        "--length", choices=["predicted", "oracle"], help="where lengths come from"
+    )
     _generation_arguments(evaluate)
-    export = _verb(verbs, "export", "models:export", "copy a trained model to a directory of its own")
+    export = _verb(
+        verbs, "export", "models:export", "copy a trained model to a directory of its own"
+    )
     export.add_argument("model", metavar="RUN|STAGE", help="a run or a stage's directory")
-    export.add_argument("--to", required=True, metavar="DIR", help="a directory that is not there yet")
+    export.add_argument(
+        "--to", required=True, metavar="DIR", help="a directory that is not there yet"
+    )
 
 
 def _generation_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,13 +117,12 @@ def _generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beam-size", type=int, metavar="K", help="autoregressive models only")
 
 
-def _take_overrides(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, rest: list[str]
-) -> None:
+def _take_overrides(options: argparse.Namespace, rest: list[str]) -> None:
     """Accept key=value in any place: behind an option too, and without a recipe before it."""
     stray = [word for word in rest if word.startswith("-") or "=" not in word]
-    if stray or (rest and not hasattr(options, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(stray or rest)}")
+    takes = "recipe" in options and "overrides" in options
+    if stray or (rest and not takes):
+        options.parser.error(_unknown(options.parser, stray or rest))
     if rest:
         options.overrides = [*options.overrides, *rest]
     if options.verb == "run" and "=" in options.recipe and not os.path.exists(options.recipe):
@@ -118,25 +130,54 @@ def _take_overrides(
         options.recipe = "quickstart"
 
 
+def _unknown(parser: argparse.ArgumentParser, words: list[str]) -> str:
+    from difflib import get_close_matches
+
+    flag = words[0].partition("=")[0]
+    near = get_close_matches(flag, parser._option_string_actions, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"unknown argument{'s' * (len(words) > 1)}: {' '.join(words)}{hint}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; the exit code is the contract of the epilog."""
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
-    _take_overrides(parser, options, rest)
+    _take_overrides(options, rest)
     module, function = options.target.split(":")
     from dlm.errors import DlmError
 
     try:
         code: int = getattr(import_module(f"dlm.verbs.{module}"), function)(options)
+        sys.stdout.flush()
         return code
     except DlmError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `dlm ls | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    """What the system refused in a line; anything else is ours, with its traceback."""
+    from dlm.recipe.console import os_error_text
+
+    if isinstance(error, OSError):
+        print(f"error: {os_error_text(error)}", file=sys.stderr)
+        theirs = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+        return 2 if isinstance(error, theirs) else 3
+    import traceback
+
+    traceback.print_exception(error)
+    print(f"error: {type(error).__name__}: {error} (not foreseen: please report it with the lines "
+          "above)", file=sys.stderr)  # fmt: skip
+    return 3
 
 
 if __name__ == "__main__":

@@ -7,13 +7,17 @@ completeness mark with sizes and hashes were written and flushed.
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from dlm.errors import StageFailed
 
@@ -31,6 +35,16 @@ class SavedStep:
     def state(self) -> Path:
         """The file that the trainer reads."""
         return self.directory / STATE_FILE
+
+
+class DirectCheckpointIO(TorchCheckpointIO):
+    """Writes straight to the given file. Lightning's own builds the file in memory and again in
+    the temporary folder, for an atomicity that the renamed directory gives already."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        torch.save(checkpoint, path)
 
 
 class TrainingCheckpoint(Callback):
@@ -61,12 +75,26 @@ class TrainingCheckpoint(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the trainer stand exactly behind the saved step.
+
+        It was saved when the next micro-batch had been counted but not trained, and perhaps with
+        another number of micro-batches a step.
+        """
+        trained = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["current"], progress["total"]):
+            counts.update(dict.fromkeys(("ready", "started", "processed", "completed"), trained))
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.monitor is None or trainer.sanity_checking:
             return
         score = float(trainer.callback_metrics[self.monitor])
         sign = 1 if self.mode == "max" else -1
-        if self.best_score is None or sign * score > sign * self.best_score:
+        best = self.best_score
+        if best is None or sign * score > sign * best or (math.isnan(best) > math.isnan(score)):
             self.best_score, self.best_step = score, trainer.global_step
             self._saved_at = -1  # the state on disk does not know of it yet
 
@@ -76,6 +104,8 @@ class TrainingCheckpoint(Callback):
         # The validation of a step runs after its batch has ended; saved when the next one begins,
         # the state holds its outcome.
         step = trainer.global_step
+        # A resume may count the resumed step twice; logging goes by this number.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = step
         if step == 0 or batch_idx % trainer.accumulate_grad_batches:
             return
         if step % self.every_n_steps == 0 or step == self.best_step:
@@ -105,29 +135,39 @@ class TrainingCheckpoint(Callback):
                 mark_complete(partial, step)
                 shutil.rmtree(target, ignore_errors=True)
                 partial.rename(target)
-                self._prune()
+                self._prune(step)
         except (OSError, RuntimeError) as error:
             raise _cannot_save(error, partial, self.directory) from error
         trainer.strategy.barrier("checkpoint")
         self._saved_at = step
 
-    def _prune(self) -> None:
-        steps = sorted(step_directories(self.directory), key=lambda saved: saved.step)
-        for saved in steps[: -self.keep]:
-            if saved.step != self.best_step:
+    def _prune(self, step: int) -> None:
+        saved_steps = sorted(step_directories(self.directory), key=lambda saved: saved.step)
+        # What is newer than the step just saved was passed over at the resume: it is damaged.
+        whole = [saved for saved in saved_steps if saved.step <= step]
+        kept = {self.best_step, *(saved.step for saved in whole[-self.keep :])}
+        for saved in saved_steps:
+            if saved.step not in kept:
                 shutil.rmtree(saved.directory)
 
 
 def _cannot_save(error: Exception, partial: Path, directory: Path) -> StageFailed:
+    causes = {getattr(cause, "errno", None) for cause in _causes(error)}
+    full = bool(causes & {errno.ENOSPC, errno.EDQUOT}) or _is_full(directory)
     shutil.rmtree(partial, ignore_errors=True)
     saved = [s.step for s in step_directories(directory)]
     last = f"the last complete one is of step {max(saved)}" if saved else "there is none yet"
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _is_full(directory)
-    reason = "the disk is full" if full else str(error).splitlines()[0]
+    reason = "the disk or your quota is full" if full else f"{error}".partition("\n")[0]
     return StageFailed(
         f"the checkpoint in {directory} could not be written: {reason}; {last}. "
-        "Free some space (or give another --run-dir) and run the same command again"
+        f"{'Free some space' if full else 'Correct this'} and run the same command again"
     )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _is_full(directory: Path) -> bool:
@@ -180,16 +220,16 @@ def newest_checkpoint(directory: Path) -> tuple[SavedStep | None, list[str]]:
     Raises:
         StageFailed: There are checkpoints, but none is whole.
     """
-    notes = []
+    problems: list[str] = []
     saved_steps = sorted(step_directories(directory), key=lambda saved: -saved.step)
     for saved in saved_steps:
         problem = damage(saved.directory)
         if problem is None:
-            return saved, notes
-        notes.append(f"checkpoint {saved.directory.name} is damaged ({problem}); using the one before")
+            return saved, [f"{found}; using the one before" for found in problems]
+        problems.append(f"checkpoint {saved.directory.name} is damaged ({problem})")
     if saved_steps:
         raise StageFailed(
-            f"no checkpoint in {directory} is whole ({'; '.join(notes)}). To train the stage anew "
-            "give --force STAGE; nothing else is lost"
+            f"no checkpoint in {directory} is whole ({'; '.join(problems)}). To train the stage "
+            f"anew move {directory} away and run the same command again; nothing else is lost"
         )
-    return None, notes
+    return None, []

@@ -48,7 +48,8 @@ class GeneratedScore(Callback):
         hypotheses = [answer.text for answer in answers]
         self.metric = self.metric.to(pl_module.device)
         self.metric.update(hypotheses, [[reference] for reference in references])
-        pl_module.log(f"validation/{self.metric_name}", self.metric.compute(), rank_zero_only=False)
+        # Computed over all devices already; without sync_dist Lightning warns that it might not be.
+        pl_module.log(f"validation/{self.metric_name}", self.metric.compute(), sync_dist=True)
         self.metric.reset()
         if trainer.is_global_zero:
             self._write(trainer.global_step, prompts, references, hypotheses)
@@ -61,4 +62,5 @@ class GeneratedScore(Callback):
         with path.open("w", encoding="utf-8") as file:
             for row in list(zip(prompts, references, hypotheses, strict=True))[: self.samples]:
                 names = ("source", "reference", "hypothesis")
-                file.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")
+                sample = dict(zip(names, row, strict=True))
+                file.write(json.dumps(sample, ensure_ascii=False) + "\n")

@@ -1,6 +1,7 @@
 """metrics.csv: one row a value, appended, cut back to the resumed step."""
 
 import csv
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ _HEADER = ["step", "metric", "value", "unix_time"]
 
 
 class MetricsLog(Logger):
-    """Long-format CSV that survives a resume: rows after the resumed step are dropped."""
+    """Long-format CSV that survives a resume: rows after the resumed step are dropped.
+
+    A row's step is the number of steps done, as in the names of checkpoints and samples.
+    """
 
     def __init__(self, path: Path, *, resumed_step: int) -> None:
         super().__init__()
         self.path = path
-        if rank_zero_only.rank == 0:
-            self._cut_back(resumed_step)
+        rank_zero_only(self._cut_back)(resumed_step)
 
     @property
     def name(self) -> str:
@@ -39,13 +42,20 @@ class MetricsLog(Logger):
             writer = csv.writer(file)
             for name, value in metrics.items():
                 if name != "epoch":
-                    writer.writerow([step, name, repr(float(value)), now])
+                    # Lightning numbers the steps from 0.
+                    writer.writerow([(step or 0) + 1, name, repr(float(value)), now])
 
     def _cut_back(self, resumed_step: int) -> None:
         rows: list[list[str]] = []
         if resumed_step and self.path.exists():
             with self.path.open(newline="") as file:
-                rows = [r for r in list(csv.reader(file))[1:] if len(r) == 4 and int(r[0]) < resumed_step]
+                complete = [row for row in list(csv.reader(file))[1:] if len(row) == len(_HEADER)]
+            rows = [row for row in complete if int(row[0]) <= resumed_step]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="") as file:
+        # In one rename: a kill or a full disk here must not cost what was measured before.
+        partial = self.path.with_name(f".{self.path.name}.tmp")
+        with partial.open("w", newline="") as file:
             csv.writer(file).writerows([_HEADER, *rows])
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)

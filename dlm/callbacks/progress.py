@@ -18,7 +18,7 @@ class StageProgress(Callback):
         self.steps = steps
         self.every_n_steps = every_n_steps
         self.file = file
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, soft_wrap=True)
         self._bar: Progress | None = None
         self._started = (0, 0.0)
 
@@ -30,9 +30,7 @@ class StageProgress(Callback):
                 TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
                 console=self.console, transient=True,
             )  # fmt: skip
-            self._bar.add_task(
-                self.name, total=self.steps, completed=trainer.global_step, note=""
-            )
+            self._bar.add_task(self.name, total=self.steps, completed=trainer.global_step, note="")
             self._bar.start()
 
     def on_train_batch_end(

@@ -60,7 +60,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "at least 0 and below 1",
         lambda x: 0 <= x < 1,
-        "model.dropout objective.label_smoothing length.dropout length.label_smoothing",
+        "model.dropout train.label_smoothing length.dropout",
     ),
     ("above 0 and below 1", lambda x: 0 < x < 1, "objective.mask_rate objective.min_time"),
     ("between 0 and 1", lambda x: 0 <= x <= 1, "optim.final_lr_ratio"),

@@ -1,7 +1,7 @@
 """The recipe: what a person may write in YAML, with meaning, unit and default of every field.
 
 Sections given at the top of a recipe are the defaults of every stage; a stage's own section wins.
-Fields marked ``semantic=False`` (where and how often, never what) stay out of a stage's fingerprint.
+Fields marked ``semantic=False`` (where and how often, never what) stay out of the fingerprint.
 """
 
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class DataConfig:
 
     root: str | None = _where(None)
     """Folder of local files that replace the hub data sets. The rows themselves are
-    fingerprinted, the folder's name is not."""
+    fingerprinted, the folder's name is not. Evaluation tasks read it too."""
     task: DataTask | None = None
     """Shape of the rows. Default: text for pretrain, translation for adapt, instruction for
     instruct."""
@@ -124,8 +124,6 @@ class ObjectiveConfig:
     normaliser: Literal["maskable", "masked", "tokens"] = "maskable"
     """What the weighted sum is divided by: maskable tokens of the row, masked tokens of the row,
     or maskable tokens of the global batch."""
-    label_smoothing: float = 0.0
-    """Label smoothing; the paper: 0 from a pretrained encoder, 0.1 from scratch."""
     time: Literal["discrete", "continuous"] = "discrete"
     """Noise levels t/T for t in 1..T (the paper), or continuous in (eps, 1]."""
     num_timesteps: int = 50
@@ -176,6 +174,9 @@ class TrainConfig:
     accumulated."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Lightning's precision; weights and the loss stay in float32."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the cross-entropy; the paper: 0 from a pretrained encoder, 0.1 from
+    scratch."""
     length_grouping: int = 50
     """Rows of like length are batched together within windows of so many batches; 0: data order
     alone decides."""
@@ -232,8 +233,6 @@ class LengthConfig:
     """Attention heads of its encoder layer."""
     dropout: float = 0.1
     """Its dropout."""
-    label_smoothing: float = 0.0
-    """Label smoothing of its cross-entropy."""
 
 
 @dataclass(frozen=True)
@@ -341,7 +340,7 @@ class StageConfig(Sections):
     """One stage of the chain."""
 
     kind: StageKind = "pretrain"
-    """What the stage does."""
+    """What the stage does. Required."""
     init_from: str | None = None
     """Weights (and tokenizer) to start from: an earlier stage, a Hugging Face directory or a hub
     name. None: the ``model`` section."""

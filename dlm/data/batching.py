@@ -73,7 +73,9 @@ class TokenDataset(Dataset[TokenBatch]):
 
     def __getitems__(self, request: BatchRequest) -> TokenBatch:
         rows = [self.rows.row(int(p) % len(self.rows)) for p in request.positions]
-        prompt_lengths = [self.rows.prompt_lengths[int(p) % len(self.rows)] for p in request.positions]
+        prompt_lengths = [
+            self.rows.prompt_lengths[int(p) % len(self.rows)] for p in request.positions
+        ]
         width = max(map(len, rows))
         tokens = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
         for number, row in enumerate(rows):
@@ -132,8 +134,12 @@ def validation_requests(
     by_length = np.argsort(rows.lengths, kind="stable").astype(np.int64)
     size = batch_size * world_size
     maskable = rows.maskable_lengths
+    starts = list(range(0, len(by_length), size))
+    if len(starts) > 1 and len(by_length) - starts[-1] < world_size:
+        starts.pop()  # too few rows for every device: they join the batch before
+    parts = np.split(by_length, starts[1:])
     return [
         BatchRequest(part[rank::world_size], len(part), int(maskable[part].sum()))
-        for start in range(0, len(by_length), size)
-        if len(part := by_length[start : start + size]) >= world_size
+        for part in parts
+        if len(part) >= world_size
     ]

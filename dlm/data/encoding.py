@@ -3,7 +3,7 @@
 A row is  begin prompt end response end  (conditional tasks), or  begin text end  (text).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,20 +61,25 @@ class EncodedRows:
         )
 
 
-def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
-) -> list[list[int]]:
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
     """begin prompt end, for each prompt."""
     special = SpecialTokens.of(tokenizer)
-    ids = tokenizer(list(prompts), add_special_tokens=False, verbose=False)["input_ids"]
-    return [[special.begin, *row, special.end] for row in ids]
+    return [[special.begin, *row, special.end] for row in _token_ids(tokenizer, prompts)]
 
 
 def encode_responses(
     tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]
 ) -> list[list[int]]:
     """Token ids of each response, without the end token."""
-    return tokenizer(list(responses), add_special_tokens=False, verbose=False)["input_ids"]  # type: ignore[no-any-return]
+    return _token_ids(tokenizer, responses)
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    # Text is text: a row that spells out "<mask>" or "</s>" must not become noise or an end.
+    ids: list[list[int]] = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
+    )["input_ids"]
+    return ids
 
 
 def encode_rows(
@@ -96,9 +101,16 @@ def encode_rows(
 
 
 def limit_length(
-    rows: EncodedRows, max_length: int, *, drop: bool, place: str
+    rows: EncodedRows,
+    max_length: int,
+    *,
+    drop: bool,
+    place: str,
+    where: Callable[[int], str] | None = None,
 ) -> tuple[EncodedRows, int]:
     """Rows of at most ``max_length`` tokens, and how many were dropped.
+
+    ``where`` says in which file and line the row of an index is; for messages.
 
     Raises:
         UserError: A row is longer and ``drop`` is False, or no row is left.
@@ -108,13 +120,17 @@ def limit_length(
         return rows, 0
     if not drop:
         first = int(too_long[0])
+        row = where(first) if where else f"{place}, row {first + 1}"
         raise UserError(
-            f"{place}: {len(too_long)} of {len(rows)} rows are longer than {max_length} tokens; "
-            f"the first is row {first + 1} with {rows.lengths[first]} "
-            f"('{rows.responses[first][:40]}...'). Raise data.max_length (up to the model's "
-            "positions), shorten the rows, or set data.too_long=drop"
+            f"{row}: {rows.lengths[first]} tokens, special tokens included, where at most "
+            f"{max_length} fit ('{rows.responses[first][:40]}...'); {len(too_long)} of {len(rows)} "
+            "rows are too long. Shorten or remove them, set data.too_long=drop, or raise "
+            "data.max_length if the model has more positions"
         )
     kept = np.flatnonzero(rows.lengths <= max_length)
     if not len(kept):
-        raise UserError(f"{place}: every row is longer than {max_length} tokens: raise data.max_length")
+        raise UserError(
+            f"{place}: every row is longer than {max_length} tokens: shorten the rows, or raise "
+            "data.max_length if the model has more positions"
+        )
     return rows.select(kept.tolist()), len(too_long)

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from dlm.data.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
 from dlm.data.encoding import EncodedRows, encode_rows, limit_length
 from dlm.data.order import BatchOrder
-from dlm.data.prompts import Template
-from dlm.data.sources import Source, read_rows
+from dlm.data.prompts import Template, fill_rows
+from dlm.data.sources import Source
 from dlm.models.special_tokens import SpecialTokens
 
 
@@ -67,16 +67,19 @@ class RowsDataModule(LightningDataModule):
             )
 
     def _encode(self, sources: list[Source]) -> EncodedRows:
-        prompts, responses = [], []
+        prompts, responses, origins = [], [], []
         for source in sources:
-            for number, row in enumerate(read_rows(source), start=1):
-                prompt, response = self.template.fill(row, source.place, number)
+            for number, prompt, response in fill_rows(source, self.template):
                 prompts.append(prompt)
                 responses.append(response)
+                origins.append((source, number))
         rows = encode_rows(self.tokenizer, prompts, responses, conditional=self.conditional)
         max_length, drop = self._limit
         places = ", ".join(source.place for source in sources)
-        rows, dropped = limit_length(rows, max_length, drop=drop, place=places)
+        rows, dropped = limit_length(
+            rows, max_length, drop=drop, place=places,
+            where=lambda index: origins[index][0].where(origins[index][1]),
+        )  # fmt: skip
         self.dropped += dropped
         return rows
 
@@ -122,7 +125,7 @@ class RowsDataModule(LightningDataModule):
         return {"samples_consumed": self.trainer.global_step * self.batches.global_batch_size}
 
 
-def _as_it_is(batch: TokenBatch) -> TokenBatch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

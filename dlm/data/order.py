@@ -38,13 +38,15 @@ class BatchOrder:
         """Sample positions of the step's global batch, int64 [global_batch_size]."""
         if not self.grouping:
             return self._stream(step * self.global_batch_size, self.global_batch_size)
-        return self._window(step // self.grouping)[step % self.grouping]
+        batch: Positions = self._window(step // self.grouping)[step % self.grouping]
+        return batch
 
     @lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run
     def _window(self, window: int) -> Positions:
         size = self.global_batch_size * self.grouping
         positions = self._stream(window * size, size)
-        by_length = positions[np.argsort(self.lengths[positions % len(self.lengths)], kind="stable")]
+        lengths = self.lengths[positions % len(self.lengths)]
+        by_length = positions[np.argsort(lengths, kind="stable")]
         batches = by_length.reshape(self.grouping, self.global_batch_size)
         order: Positions = batches[_shuffled(self.grouping, self.seed, _BATCHES, window)]
         return order
@@ -65,4 +67,5 @@ class BatchOrder:
 
 def _shuffled(count: int, seed: int, stream: int, number: int) -> Positions:
     keys = counter_bits(seed, stream, number, torch.arange(count))
-    return keys.argsort(stable=True).numpy()  # type: ignore[no-any-return]
+    order: Positions = keys.argsort(stable=True).numpy()
+    return order

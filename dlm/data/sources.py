@@ -1,8 +1,9 @@
 """Rows from local files, the Hugging Face hub or a generator."""
 
+import difflib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 from dlm.errors import UserError
 
 Row = dict[str, Any]
+
+_JSON_KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a number",
+               str: "text", list: "a list", dict: "an object"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,25 +45,38 @@ class Source:
             return f"hub data set {self.hub} ({self.split})"
         return f"generator {self.generator} ({self.split})"
 
+    def where(self, number: int) -> str:
+        """One row for messages: the line of a file, else the row's number."""
+        return f"{self.place}, {'row' if self.path is None else 'line'} {number}"
+
 
 def read_rows(source: Source) -> list[Row]:
     """All rows of a source, with its fields renamed and its limit applied.
 
     Raises:
+        UserError: As :func:`numbered_rows`.
+    """
+    return [row for _, row in numbered_rows(source)]
+
+
+def numbered_rows(source: Source) -> list[tuple[int, Row]]:
+    """The rows with their numbers, which in a file are the lines (blank ones are left out).
+
+    Raises:
         UserError: A file is missing, empty or broken (file and line are named), a field is
             missing, or the hub cannot be reached.
     """
-    rows: list[Row] = []
-    for number, row in _numbered_rows(source):
-        rows.append(_rename(row, source, number))
+    rows: list[tuple[int, Row]] = []
+    for number, row in _origin(source):
+        rows.append((number, _rename(row, source, number)))
         if source.limit is not None and len(rows) >= source.limit:
             break
     if not rows:
-        raise UserError(f"{source.place} has no rows: give a file with at least one")
+        raise UserError(f"{source.place} has no rows: give a source with at least one")
     return rows
 
 
-def _numbered_rows(source: Source) -> Iterator[tuple[int, Row]]:
+def _origin(source: Source) -> Iterator[tuple[int, Row]]:
     if source.path is not None:
         yield from _read_file(source.path)
     elif source.hub is not None:
@@ -67,61 +84,81 @@ def _numbered_rows(source: Source) -> Iterator[tuple[int, Row]]:
     else:
         from dlm.data.generated import generate
 
-        assert source.generator is not None
-        try:
-            rows = generate(
-                source.generator, split=source.split, count=source.count, seed=source.seed,
-                **source.options,
-            )  # type: ignore[arg-type]  # fmt: skip
-        except ValueError as error:
-            raise UserError(f"{source.place}: {error}") from error
-        yield from enumerate(rows, start=1)
+        yield from enumerate(_generated(generate, source), start=1)
 
 
 def _rename(row: Row, source: Source, number: int) -> Row:
     renamed = dict(row)
     for ours, theirs in source.fields.items():
-        value = row.get("translation", row) if theirs not in row else row
+        nested = row.get("translation")
+        value = nested if theirs not in row and isinstance(nested, dict) else row
         if theirs not in value:
             raise UserError(
-                f"{source.place}, row {number}: no field '{theirs}' (the row has "
-                f"{', '.join(map(str, row))}): set `fields` of this source to the row's names"
+                f"{source.where(number)}: no field '{theirs}' (the row has "
+                f"{', '.join(map(str, value))}{did_you_mean(theirs, value)}): set `fields` of "
+                "this source to the row's names"
             )
         renamed[ours] = value[theirs]
     return renamed
 
 
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest choice, or an empty string."""
+    near = difflib.get_close_matches(word, [str(choice) for choice in choices], n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def json_kind(value: Any) -> str:
+    """What a JSON value is, in the words of JSON."""
+    return _JSON_KINDS.get(type(value), type(value).__name__)
+
+
 def _read_file(path: Path) -> Iterator[tuple[int, Row]]:
     try:
-        file = path.open(encoding="utf-8")
+        # Bytes, because a text stream reads ahead: it could not say which line is not UTF-8.
+        file = path.open("rb")
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. Set data.root=DIR to the folder "
-                        "of the files, or correct the source's path") from error  # fmt: skip
-    parse = _parse_text if path.suffix == ".txt" else _parse_json
+        raise _unreadable(path, error) from error
     with file:
-        try:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, parse(line, path, number)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not UTF-8: {error.reason}. Convert the file") from error
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}, line {number}: not UTF-8 (byte {error.start + 1} of the line, "
+                    f"{error.reason}): convert the file to UTF-8, or correct the line"
+                ) from error
+            if line.strip():
+                yield number, _parse_line(line, path, number)
 
 
-def _parse_text(line: str, path: Path, number: int) -> Row:
-    return {"text": line.rstrip("\n")}
-
-
-def _parse_json(line: str, path: Path, number: int) -> Row:
+def _parse_line(line: str, path: Path, number: int) -> Row:
+    if path.suffix == ".txt":
+        return {"text": line.rstrip("\r\n")}
+    known = "" if path.suffix == ".jsonl" else " (files are .jsonl or .txt)"
+    remedy = f"every line must be one JSON object{known}: correct or remove this line"
     try:
         row = json.loads(line)
+        if "\\u" in line:
+            # Half of a surrogate pair is JSON, and no text.
+            json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
+        problem = f"{error.msg.removesuffix(' at')} at column {error.colno}"
+        raise UserError(f"{path}, line {number}: not JSON ({problem}); {remedy}") from error
+    except (UnicodeEncodeError, RecursionError) as error:
         raise UserError(
-            f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}). "
-            "Every line must be one JSON object: correct or remove this line"
+            f"{path}, line {number}: not JSON that can be read ({error}); {remedy}"
         ) from error
     if not isinstance(row, dict):
-        raise UserError(f"{path}, line {number}: a JSON {type(row).__name__}, not an object with fields")
+        raise UserError(f"{path}, line {number}: {json_kind(row)}, not an object; {remedy}")
     return row
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot read {path}: {error.strerror}. Correct the path, or set data.root=DIR to the "
+        "folder that it is relative to"
+    )
 
 
 def _read_hub(source: Source) -> Iterator[Row]:
@@ -153,15 +190,22 @@ def source_identity(source: Source) -> dict[str, Any]:
         return {**hub, "split": source.split, **common}
     from dlm.data.generated import identity
 
-    assert source.generator is not None
+    return {"generated": _generated(identity, source), **common}
+
+
+def _generated(call: Callable[..., Any], source: Source) -> Any:
+    if type(source.seed) is not int:
+        raise UserError(f"{source.place}: seed must be a whole number, not {source.seed!r}")
     try:
-        generated = identity(
-            source.generator, split=source.split, count=source.count, seed=source.seed,
+        return call(
+            source.generator,
+            split=source.split,
+            count=source.count,
+            seed=source.seed,
             **source.options,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )
     except ValueError as error:
         raise UserError(f"{source.place}: {error}") from error
-    return {"generated": generated, **common}
 
 
 def file_sha256(path: Path) -> str:
@@ -174,8 +218,7 @@ def file_sha256(path: Path) -> str:
         status = path.stat()
         return _hash_file(str(path), status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. Set data.root=DIR to the folder "
-                        "of the files, or correct the source's path") from error  # fmt: skip
+        raise _unreadable(path, error) from error
 
 
 @lru_cache(maxsize=256)

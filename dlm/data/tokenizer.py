@@ -3,8 +3,18 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
+
+from dlm.errors import UserError
 
 SPECIAL_TOKENS = {
     "bos_token": "<s>",
@@ -27,11 +37,14 @@ def train_tokenizer(
 
     Unigram training is not repeatable to the bit over processes; the trained file is what a run
     hands on, so a stage that is done keeps it.
+
+    Raises:
+        UserError: The vocabulary is too small for the text's characters.
     """
     special = list(SPECIAL_TOKENS.values())
     if algorithm == "unigram":
         tokenizer = Tokenizer(models.Unigram())
-        trainer = trainers.UnigramTrainer(
+        trainer: trainers.Trainer = trainers.UnigramTrainer(
             vocab_size=vocab_size, special_tokens=special, unk_token="<unk>", show_progress=False
         )
     else:
@@ -45,7 +58,20 @@ def train_tokenizer(
         [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")]
     )
     tokenizer.decoder = decoders.Metaspace()
-    tokenizer.train_from_iterator(texts, trainer)
+    try:
+        tokenizer.train_from_iterator(texts, trainer)
+    except Exception as error:  # the library raises no kind of its own
+        if "not large enough" not in str(error):
+            raise
+        raise UserError(
+            f"tokenizer_training.vocab_size={vocab_size} cannot hold every character of the text "
+            "and the special tokens: raise it"
+        ) from error
+    if tokenizer.get_vocab_size() > vocab_size:
+        raise UserError(
+            f"tokenizer_training.vocab_size={vocab_size} cannot hold every character of the text "
+            f"and the special tokens: raise it to {tokenizer.get_vocab_size()} or more"
+        )
     tokenizer.add_special_tokens(
         [AddedToken(token, lstrip=token == "<mask>", special=True) for token in special]
     )

@@ -49,6 +49,11 @@ class ForwardProcess:
     fixed_rate: float | None = None
     """A constant mask rate in place of a drawn one (masked-LM pretraining)."""
 
+    @property
+    def copies(self) -> int:
+        """Noisy rows made of each clean one: 2 with coupled times, which a fixed rate has not."""
+        return 2 if self.coupled and self.fixed_rate is None else 1
+
     def rate(self, key: NoiseKey, stream: int) -> Tensor:
         """Draw the mask rate of every row, float32 [B]."""
         uniform_B = counter_uniform(key.seed, stream, key.sample_B)
@@ -69,7 +74,7 @@ class ForwardProcess:
             return counter_uniform(key.seed, stream, key.sample_B[:, None], token_index_BL)
 
         first_B = self.rate(key, _TIME)
-        if not self.coupled or self.fixed_rate is not None:
+        if self.copies == 1:
             return Noised(first_B, maskable_BL & (uniform(_MASK) <= first_B[:, None]))
         second_B = self.rate(key, _SECOND_TIME)
         high_B, low_B = torch.maximum(first_B, second_B), torch.minimum(first_B, second_B)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlm.data.encoding import encode_prompts
+from dlm.diffusion.sampling.samplers import get_sampler
 from dlm.errors import UserError
 from dlm.evaluation.scores import SCORES, paired_difference, score
 from dlm.evaluation.tasks import Task
@@ -55,6 +57,7 @@ def evaluate_system(
     done = directory / "metrics.json"
     if done.exists():
         return read_result(name, rows.task.name, directory)
+    check_prompts(rows, model)
     started = time.perf_counter()
     generation = generate(model, rows.prompts, settings, references=rows.references)
     seconds = time.perf_counter() - started
@@ -129,9 +132,26 @@ def compare(
 
 def check_system(name: str, model: GenerativeModel, settings: GenerationSettings) -> None:
     """Refuse a system that could not answer, before any of them is run."""
-    predicts = model.kind == "diffusion" and settings.length == "predicted"
-    if predicts and model.length_predictor is None:
+    if model.kind != "diffusion":
+        return
+    try:
+        get_sampler(settings.sampler)
+    except ValueError as error:
+        raise UserError(f"system '{name}': {error}") from error
+    if settings.length == "predicted" and model.length_predictor is None:
         raise UserError(
-            f"system '{name}' has no length predictor: evaluate the `length` stage's model, or "
-            "set generation.length=oracle for it"
+            f"system '{name}' has no length predictor: evaluate a `length` stage's model, or take "
+            "lengths from the references (generation.length=oracle; --length oracle)"
         )
+
+
+def check_prompts(rows: TaskRows, model: GenerativeModel) -> None:
+    """Refuse a row whose prompt leaves no room for an answer, by its number."""
+    longest = model.backbone.max_length - 2  # one token of the answer, and its end
+    for number, ids in enumerate(encode_prompts(model.tokenizer, rows.prompts), start=1):
+        if len(ids) > longest:
+            raise UserError(
+                f"task {rows.task.name}, row {number}: a prompt of {len(ids)} tokens leaves no "
+                f"room for an answer in the model's {model.backbone.max_length} positions: "
+                "shorten or remove the row"
+            )

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 Statistics = npt.NDArray[np.float64]
 """Per-row statistics [rows, k]."""
@@ -86,9 +87,7 @@ def paired_difference(
     )
 
 
-def _interval(
-    name: str, first: Statistics, second: Statistics | None, samples: int
-) -> Interval:
+def _interval(name: str, first: Statistics, second: Statistics | None, samples: int) -> Interval:
     aggregate = SCORES[name].aggregate
 
     def value(weights: Statistics) -> float:

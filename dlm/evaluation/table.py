@@ -7,6 +7,8 @@ from rich.table import Table
 
 from dlm.evaluation.evaluate import Result
 
+HEADER = ["task", "system", "score [95 % interval]", "generation"]
+
 
 def _settings(metrics: dict[str, Any]) -> str:
     generation = metrics["generation"]
@@ -18,19 +20,15 @@ def _settings(metrics: dict[str, Any]) -> str:
 
 
 def score_rows(results: Sequence[Result]) -> list[list[str]]:
-    """Task, system, main score with interval, other scores, settings."""
+    """Task, system, main score with interval and the others, settings."""
     rows = []
     for result in sorted(results, key=lambda r: r.task):
-        scores = result.metrics["scores"].items()
-        shown = [
-            f"{name} {value['score']:.1f} [{value['ci95_low']:.1f}, {value['ci95_high']:.1f}]"
-            for name, value in scores
-        ]
+        (main, value), *others = result.metrics["scores"].items()
+        interval = f"[{value['ci95_low']:.1f}, {value['ci95_high']:.1f}]"
+        shown = [f"{main} {value['score']:.1f} {interval}"]
+        shown += [f"{name} {other['score']:.1f}" for name, other in others]
         rows.append([result.task, result.system, ", ".join(shown), _settings(result.metrics)])
     return rows
-
-
-HEADER = ["task", "system", "score [95 % interval]", "generation"]
 
 
 def score_table(results: Sequence[Result]) -> Table:
@@ -54,6 +52,7 @@ def comparison_text(row: dict[str, Any]) -> str:
     """One paired difference in words."""
     verdict = "significant" if row["significant"] else "not significant"
     return (
-        f"{row['task']}: {row['first']} - {row['second']} = {row['difference']:+.1f} {row['metric']} "
+        f"{row['task']}: {row['first']} - {row['second']} = "
+        f"{row['difference']:+.1f} {row['metric']} "
         f"[{row['ci95_low']:+.1f}, {row['ci95_high']:+.1f}], {verdict} at 95 % (paired bootstrap)"
     )

@@ -1,11 +1,12 @@
 """Answers of the autoregressive twin by beam search."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 
 from dlm.generation.batches import batches_of_like_length
-from dlm.generation.lengths import pad
+from dlm.generation.lengths import pad, room_for_answers
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import Generated, Generation, GenerationSettings
 
@@ -14,10 +15,12 @@ from dlm.generation.settings import Generated, Generation, GenerationSettings
 class _Hypothesis:
     tokens: list[int]
     log_probability: float
+    ended: bool = False
 
     def score(self, length_penalty: float) -> float:
-        """log-probability / length^penalty; the end token counts."""
-        return self.log_probability / (len(self.tokens) + 1) ** length_penalty
+        """log-probability / length^penalty; the end token counts where there is one."""
+        count = float(len(self.tokens) + self.ended)
+        return self.log_probability / math.pow(count, length_penalty)
 
 
 @dataclass
@@ -33,13 +36,14 @@ class _Beam:
 def generate_autoregressively(
     model: GenerativeModel, prompt_ids: list[list[int]], settings: GenerationSettings
 ) -> Generation:
-    """Beam search with length penalty; beam size 1 is greedy."""
+    """Beam search with length penalty; beam size 1 is greedy.
+
+    Raises:
+        UserError: A prompt leaves no room for an answer.
+    """
     answers: dict[int, Generated] = {}
     calls = 0
-    limits = [
-        max(1, min(settings.max_new_tokens, model.backbone.max_length - len(ids) - 1))
-        for ids in prompt_ids
-    ]
+    limits = [min(settings.max_new_tokens, room) for room in room_for_answers(model, prompt_ids)]
     sizes = [settings.beam_size * (len(ids) + 32) for ids in prompt_ids]
     for batch in batches_of_like_length(sizes, settings.batch_tokens):
         beams = [_Beam(prompt_ids[i], limits[i]) for i in batch]
@@ -68,13 +72,14 @@ def _extend(model: GenerativeModel, beams: list[_Beam], settings: GenerationSett
     end = model.special.end
     forbidden = model.forbidden_ids
     logits_BV = logits_BV.index_fill(-1, forbidden[forbidden != end], -torch.inf)
-    top = logits_BV.log_softmax(-1).topk(settings.beam_size + 1)
+    top = logits_BV.log_softmax(-1).topk(min(settings.beam_size + 1, logits_BV.shape[1]))
     choices = zip(active, top.values.tolist(), top.indices.tolist(), strict=True)
     grown: dict[int, list[tuple[float, _Hypothesis, int]]] = {}
     for (beam, hypothesis), values, ids in choices:
         grown.setdefault(id(beam), []).extend(
             (hypothesis.log_probability + value, hypothesis, token)
             for value, token in zip(values, ids, strict=True)
+            if value > -math.inf
         )
     for beam in beams:
         if beam.active:
@@ -93,7 +98,7 @@ def _select(
     for rank, (log_probability, hypothesis, token) in enumerate(ranked):
         if token == end:
             if rank < settings.beam_size:
-                beam.finished.append(_Hypothesis(hypothesis.tokens, log_probability))
+                beam.finished.append(_Hypothesis(hypothesis.tokens, log_probability, ended=True))
         elif len(beam.active) < settings.beam_size:
             beam.active.append(_Hypothesis([*hypothesis.tokens, token], log_probability))
     full = bool(beam.active) and len(beam.active[0].tokens) >= beam.limit
@@ -104,5 +109,5 @@ def _select(
 
 def _answer(model: GenerativeModel, beam: _Beam, settings: GenerationSettings) -> Generated:
     best = max(beam.finished, key=lambda h: h.score(settings.length_penalty))
-    text = model.tokenizer.decode(best.tokens, skip_special_tokens=True).strip()
-    return Generated(text, len(best.tokens), best.score(1.0))
+    (text,) = model.tokenizer.batch_decode([best.tokens], skip_special_tokens=True)
+    return Generated(text.strip(), len(best.tokens), best.score(1.0))

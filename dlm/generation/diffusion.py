@@ -42,11 +42,11 @@ def generate_by_diffusion(
         ):
             decoded[index] = candidate
         calls += settings.num_iterations
-    for candidate in decoded:  # in the order of the predictor's preference: ties keep the first
-        assert candidate is not None
-        kept = best.get(candidate.prompt)
-        if kept is None or candidate.score > kept.score:
-            best[candidate.prompt] = candidate
+    for rival in decoded:  # in the order of the predictor's preference: ties keep the first
+        assert rival is not None
+        kept = best.get(rival.prompt)
+        if kept is None or rival.score > kept.score:
+            best[rival.prompt] = rival
     answers = [best[row] for row in range(len(prompt_ids))]
     texts = model.tokenizer.batch_decode([a.tokens for a in answers], skip_special_tokens=True)
     return Generation(
@@ -63,16 +63,14 @@ def _decode(
     settings: GenerationSettings,
 ) -> list[_Candidate]:
     special = model.special
-    rows = [
-        prompt_ids[row] + [special.mask] * length + [special.end] for row, length in canvases
-    ]
+    rows = [prompt_ids[row] + [special.mask] * length + [special.end] for row, length in canvases]
     tokens_BL, valid_BL = pad(rows, model)
     length_B = torch.tensor([length for _, length in canvases], device=model.device)
     start_B = torch.tensor([len(prompt_ids[row]) for row, _ in canvases], device=model.device)
     slot_N = torch.arange(int(length_B.max()), device=model.device)
     slot_BN = slot_N[None] < length_B[:, None]
     result = denoise(
-        _predictor(model, tokens_BL, valid_BL, start_B, slot_BN), slot_BN,
+        _SlotNetwork(model, tokens_BL, valid_BL, start_B, slot_BN), slot_BN,
         sampler=get_sampler(settings.sampler), num_iterations=settings.num_iterations,
         mask_token_id=special.mask, forbidden_ids=model.forbidden_ids,
     )  # fmt: skip
@@ -85,7 +83,7 @@ def _decode(
     ]
 
 
-class _predictor:  # noqa: N801 - a function with fixed context
+class _SlotNetwork:
     """Slot tokens [B, N] -> slot logits [B, N, V], inside the fixed prompt and end token."""
 
     def __init__(

@@ -22,18 +22,19 @@ def candidate_lengths(
         UserError: Lengths are to be predicted without a predictor, or an oracle without
             references; a prompt leaves no room for an answer.
     """
+    room = room_for_answers(model, prompt_ids)
     if settings.length == "oracle":
         if references is None:
             raise UserError("length=oracle needs references: use length=predicted")
         oracle = [[max(1, len(ids))] for ids in encode_responses(model.tokenizer, references)]
-        return _fit(oracle, prompt_ids, model), 0
+        return _fit(oracle, room), 0
     if model.length_predictor is None:
         raise UserError(
             "this model has no length predictor: use the model of a `length` stage, or "
             "generation.length=oracle where references exist"
         )
     lengths, calls = _predicted(model, prompt_ids, settings)
-    return _fit(lengths, prompt_ids, model), calls
+    return _fit(lengths, room), calls
 
 
 @torch.inference_mode()
@@ -60,17 +61,24 @@ def pad(rows: list[list[int]], model: GenerativeModel) -> tuple[torch.Tensor, to
     return tokens.to(model.device), valid.to(model.device)
 
 
-def _fit(
-    lengths: list[list[int]], prompt_ids: list[list[int]], model: GenerativeModel
-) -> list[list[int]]:
+def room_for_answers(model: GenerativeModel, prompt_ids: list[list[int]]) -> list[int]:
+    """The longest answer that fits the model's positions behind each prompt, with its end token.
+
+    Raises:
+        UserError: A prompt leaves no room for an answer.
+    """
+    longest = max(map(len, prompt_ids))
+    if longest + 2 > model.backbone.max_length:
+        raise UserError(
+            f"a prompt of {longest} tokens leaves no room for an answer in the model's "
+            f"{model.backbone.max_length} positions: shorten the prompt"
+        )
+    return [model.backbone.max_length - len(ids) - 1 for ids in prompt_ids]
+
+
+def _fit(lengths: list[list[int]], room: list[int]) -> list[list[int]]:
     """Cut lengths so that prompt, answer and end token fit the model's positions."""
-    fitted = []
-    for row, ids in zip(lengths, prompt_ids, strict=True):
-        room = model.backbone.max_length - len(ids) - 1
-        if room < 1:
-            raise UserError(
-                f"a prompt of {len(ids)} tokens leaves no room for an answer in the model's "
-                f"{model.backbone.max_length} positions: shorten the prompt"
-            )
-        fitted.append(list(dict.fromkeys(min(length, room) for length in row)))
-    return fitted
+    return [
+        list(dict.fromkeys(min(length, most) for length in row))
+        for row, most in zip(lengths, room, strict=True)
+    ]

@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 from torchmetrics import Metric
-from torchmetrics.text import CHRFScore, SacreBLEUScore
 
 
 class ExactMatch(Metric):
@@ -26,25 +27,36 @@ class ExactMatch(Metric):
         return 100 * self.right / self.total.clamp(min=1)
 
 
-class _Percent:
-    """Mixin: torchmetrics reports shares, the field reports percent."""
+class CorpusScore(Metric):
+    """A corpus score of sacrebleu, from statistics that add up over batches and ranks.
+
+    Not torchmetrics' own BLEU and chrF: they do not smooth and, on short texts, count n-gram
+    orders that no text has, so they differ from the scores of the evaluation.
+    """
+
+    statistics: torch.Tensor
+
+    def __init__(self, scorer: Any) -> None:
+        super().__init__()
+        self.scorer = scorer
+        width = len(scorer._extract_corpus_statistics([""], [[""]])[0])
+        self.add_state("statistics", torch.zeros(width, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, preds: list[str], target: list[list[str]]) -> None:
+        if preds:
+            references = [list(column) for column in zip(*target, strict=True)]
+            rows = self.scorer._extract_corpus_statistics(preds, references)
+            self.statistics += torch.tensor(rows, device=self.statistics.device).sum(dim=0)
 
     def compute(self) -> torch.Tensor:
-        return 100 * super().compute()  # type: ignore[misc,no-any-return]
-
-
-class _BLEU(_Percent, SacreBLEUScore):
-    pass
-
-
-class _CHRF(_Percent, CHRFScore):
-    pass
+        score = self.scorer._compute_score_from_stats(self.statistics.tolist()).score
+        return torch.tensor(score, device=self.statistics.device)
 
 
 METRICS: dict[str, Any] = {
     "exact_match": ExactMatch,
-    "bleu": lambda: _BLEU(tokenize="13a"),
-    "chrf": lambda: _CHRF(n_word_order=0),
+    "bleu": lambda: CorpusScore(BLEU()),
+    "chrf": lambda: CorpusScore(CHRF()),
 }
 """Metric name -> a new torchmetrics metric, in percent, greater is better."""
 

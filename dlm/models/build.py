@@ -66,7 +66,10 @@ def _config(
             cls_token_id=sizes["bos_token_id"],
             sep_token_id=sizes["eos_token_id"],
         )
-    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    rates: dict[str, Any] = {
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+    }
     if architecture == "bert":
         return BertConfig(**sizes, **rates, max_position_embeddings=max_positions)
     kind = XLMRobertaConfig if architecture == "xlm-roberta" else RobertaConfig
@@ -114,7 +117,7 @@ def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrain
         UserError: It cannot be loaded; the message says from where and why.
     """
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision)  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:
         raise UserError(f"the tokenizer '{name}' cannot be loaded: {_first_line(error)}") from error
 

@@ -55,7 +55,7 @@ def stage_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         moving = row["state"] in ("running", "partial", "failed") and row["step"] is not None
         shown = f" {row['step']}/{row['steps']}" if moving else ""
         seconds = "" if row["seconds"] is None else duration(row["seconds"])
-        metrics = metrics_text(row["metrics"], limit=None)
+        metrics = metrics_text(row["metrics"])
         table.add_row(row["stage"], row["kind"], row["state"] + shown, seconds, metrics)
     return table
 
@@ -67,7 +67,8 @@ def metrics_text(metrics: Mapping[str, Any], *, limit: int | None = _MAIN_METRIC
         for name, value in _flat(metrics)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     ]
-    return ", ".join(numbers[:limit])
+    more = len(numbers) - len(numbers[:limit])
+    return ", ".join([*numbers[:limit], *([f"and {more} more"] if more else [])])
 
 
 def duration(seconds: float) -> str:

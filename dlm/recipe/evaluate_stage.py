@@ -1,11 +1,11 @@
 """Stage kind ``evaluate``: every system on every task, and the tables."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from dlm.config.job import StageJob
 from dlm.config.schema import SystemConfig
@@ -20,10 +20,11 @@ from dlm.evaluation.evaluate import (
 from dlm.evaluation.table import comparison_text, markdown_table, score_table
 from dlm.evaluation.tasks import load_task
 from dlm.generation.model import GenerativeModel, open_model
+from dlm.recipe.console import make_console, say
 from dlm.training.builders import generation_settings
 from dlm.training.quiet import quiet_libraries
 
-_SHOWN_SAMPLES = 4
+_SHOWN_SAMPLES = 2
 
 
 def evaluate_stage(job: StageJob) -> dict[str, Any]:
@@ -49,6 +50,8 @@ def evaluate_stage(job: StageJob) -> dict[str, Any]:
         config.bootstrap_samples,
     )  # fmt: skip
     _write_tables(partial, results, comparisons)
+    # An export without a manifest is left by a kill between the two.
+    shutil.rmtree(job.directory / "export", ignore_errors=True)
     partial.rename(job.directory / "export")
     show(results, comparisons)
     return {
@@ -91,16 +94,16 @@ def _write_tables(
 
 
 def show(results: list[Result], comparisons: list[dict[str, Any]]) -> None:
-    """Scores, differences and a few answers on the terminal."""
-    console = Console(highlight=False)
+    """Scores, differences in each task's main score, and a few answers."""
+    console = make_console()
     console.print(score_table(results))
+    main_metric = {result.task: next(iter(result.metrics["scores"])) for result in results}
     for row in comparisons:
-        console.print(comparison_text(row))
-    if results:
-        _show_samples(console, results[0])
-
-
-def _show_samples(console: Console, result: Result) -> None:
-    console.print(f"\n{result.system} on {result.task}:")
-    for source, answer in list(zip(result.sources, result.hypotheses, strict=True))[:_SHOWN_SAMPLES]:
-        console.print(f"  {source}  ->  {answer}", markup=False)
+        if row["metric"] == main_metric[row["task"]]:
+            say(comparison_text(row))
+    first_systems = {result.task: result for result in reversed(results)}
+    for result in reversed(first_systems.values()):
+        say(f"{result.task}, {result.system}:")
+        answers = zip(result.sources, result.hypotheses, strict=True)
+        for source, answer in list(answers)[:_SHOWN_SAMPLES]:
+            say(f"  {source}  ->  {answer}")

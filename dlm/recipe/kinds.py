@@ -46,16 +46,15 @@ def execute(job: StageJob) -> dict[str, Any]:
 
 def train_tokenizer_stage(job: StageJob) -> dict[str, Any]:
     """Train the run's tokenizer and export it."""
-    from dlm.data.prompts import Template
-    from dlm.data.sources import read_rows
+    from dlm.data.prompts import Template, fill_rows
     from dlm.data.tokenizer import train_tokenizer
     from dlm.training.sources import build_sources
 
     template = Template.of("text", response=job.config.data.text)
     texts = [
-        template.fill(row, source.place, number)[1]
+        text
         for source in build_sources(job.config)[0]
-        for number, row in enumerate(read_rows(source), start=1)
+        for _, _, text in fill_rows(source, template)
     ]
     settings = job.config.tokenizer_training
     tokenizer = train_tokenizer(

@@ -6,8 +6,9 @@ from pathlib import Path
 from dlm.config.loading import load_recipe
 from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.errors import UserError
-from dlm.recipe.manifest import read_manifest
+from dlm.recipe.manifest import EXPORT, read_manifest
 from dlm.recipe.plan import stage_directory
+from dlm.recipe.state import STARTED
 
 _GENERATING = ("adapt", "instruct", "autoregressive", "length")
 
@@ -26,20 +27,23 @@ def locate_model(place: str) -> LocatedModel:
     """A run directory, a stage directory, any Hugging Face directory or a hub name.
 
     Raises:
-        UserError: A run has no finished stage that generates; a directory is none of these.
+        UserError: A run has no finished stage that generates, a stage is not finished or makes no
+            model, a directory is none of these.
     """
     path = Path(place)
     if (path / "recipe.yaml").exists():
         return _of_run(path)
-    if (path / "export").is_dir():
-        return LocatedModel(str(path / "export"), _stage_config(path), path.name)
+    if (path / STARTED).exists() or (path / EXPORT).is_dir():
+        return _of_stage(path)
     if path.is_dir():
         if not (path / "config.json").exists():
             raise UserError(
-                f"{place} is no run (no recipe.yaml), no stage (no export/) and no model "
-                "directory (no config.json)"
+                f"{place} is no run (no recipe.yaml), no stage (no {EXPORT}/) and no model "
+                "directory (no config.json): give one of these"
             )
-        return LocatedModel(place, None, path.name)
+        return LocatedModel(place, None, path.resolve().name)
+    if path.exists():
+        raise UserError(f"{place} is a file: give a run, a stage or a model directory")
     if place.count("/") > 1 or place.startswith((".", "/", "runs/")):
         raise UserError(f"there is no directory {place}: give a run, a stage or a model directory")
     return LocatedModel(place, None, place)
@@ -52,22 +56,51 @@ def _of_run(run_dir: Path) -> LocatedModel:
         (n for n in reversed(finished) if recipe.stages[n].kind in _GENERATING), None
     )
     if name is None or name not in finished:
-        wanted = f"stage {name}" if name else "no stage that generates"
-        state = "is not finished" if name else "is finished"
-        raise UserError(f"{run_dir}: {wanted} {state} yet: dlm status {run_dir} says how far it is")
-    directory = stage_directory(run_dir, list(recipe.stages).index(name) + 1, name)
-    return LocatedModel(str(directory / "export"), recipe.stages[name], name)
+        problem = (
+            f"stage {name} is not finished yet" if name else "no stage that generates is finished"
+        )
+        usable = [n for n in finished if recipe.stages[n].kind in _GENERATING]
+        places = ", ".join(str(_directory(recipe, run_dir, n)) for n in usable)
+        other = f", or name a finished stage: {places}" if usable else ""
+        raise UserError(
+            f"{run_dir}: {problem}. `dlm status {run_dir}` says how far it is; `dlm run` it to the "
+            f"end{other}"
+        )
+    return LocatedModel(str(_directory(recipe, run_dir, name) / EXPORT), recipe.stages[name], name)
+
+
+def _of_stage(directory: Path) -> LocatedModel:
+    stage = _stage_config(directory)
+    manifest = read_manifest(directory)
+    if stage is not None and manifest is None:
+        raise UserError(
+            f"{directory} is not finished: `dlm status {directory.parent}` says how far it is; "
+            "`dlm run` it to the end"
+        )
+    kind = manifest.identity.kind if manifest else stage.kind if stage else None
+    if kind in ("tokenizer", "evaluate"):
+        raise UserError(
+            f"{directory} is a stage of kind {kind}, which makes no model: name another"
+        )
+    if not (directory / EXPORT).is_dir():
+        raise UserError(f"{directory} has no {EXPORT}/: `dlm run` its recipe to the end")
+    return LocatedModel(str(directory / EXPORT), stage, directory.resolve().name)
+
+
+def _directory(recipe: RecipeConfig, run_dir: Path, name: str) -> Path:
+    return stage_directory(run_dir, list(recipe.stages).index(name) + 1, name)
 
 
 def _finished(recipe: RecipeConfig, run_dir: Path) -> list[str]:
     return [
         name
-        for number, name in enumerate(recipe.stages, start=1)
-        if read_manifest(stage_directory(run_dir, number, name)) is not None
+        for name in recipe.stages
+        if read_manifest(_directory(recipe, run_dir, name)) is not None
     ]
 
 
 def _stage_config(directory: Path) -> StageConfig | None:
+    directory = directory.resolve()
     run_dir = directory.parent
     if not (run_dir / "recipe.yaml").exists():
         return None

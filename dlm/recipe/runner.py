@@ -29,6 +29,8 @@ Execute = Callable[[StageJob], Mapping[str, Any]]
 LEADER_VARIABLE = "DLM_LEADER"
 """Set by rank 0 for the ranks that it starts: they find what --force asked for already done."""
 FOLLOW_POLL_S = 1.0
+LEADER_ALONE = ("tokenizer", "evaluate")
+"""Stage kinds that one process carries out: further ranks would write the same files."""
 _RANKS = ("SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")
 
 
@@ -165,7 +167,8 @@ def follow(run: RecipeRun, rank: int) -> None:
         if stage.action in ("skip", "not selected"):
             continue
         try:
-            run.execute(stage.job)
+            if stage.job.config.kind not in LEADER_ALONE:
+                run.execute(stage.job)
         except DlmError:
             raise
         except Exception as error:

@@ -24,6 +24,7 @@ class TrainingStage(LightningModule):
         self.optimizer_settings = optimizer
         self.seed = seed
         self.validation_loss = MeanMetric()
+        self._micro_batches: list[Tensor] = []
 
     def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
         """Dropout is a function of (seed, micro-batch, rank): the global generator's past, which
@@ -45,9 +46,20 @@ class TrainingStage(LightningModule):
         return numerator * (parts / denominator)
 
     def log_training(self, loss: Tensor, **values: Tensor) -> None:
-        """Log the step's loss and other scalars under ``train/``."""
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        self.log_dict({f"train/{name}": value.detach() for name, value in values.items()})
+        """Log loss and other scalars under ``train/``: means over the whole step, that is over its
+        micro-batches and devices, at the steps that are written down."""
+        named = {"loss": loss, **values}
+        self._micro_batches.append(torch.stack([value.detach() for value in named.values()]))
+        trainer = self.trainer
+        if len(self._micro_batches) < trainer.accumulate_grad_batches:
+            return
+        mean = torch.stack(self._micro_batches).mean(dim=0)
+        self._micro_batches.clear()
+        step = self.global_step + 1
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step % every == 0 or step == trainer.max_steps:
+            over_devices = trainer.strategy.reduce(mean, reduce_op="mean").unbind()
+            self.log_dict({f"train/{name}": v for name, v in zip(named, over_devices, strict=True)})
 
     def log_validation_loss(self, total: Tensor, count: int) -> None:
         """Accumulate a loss over the validation rows and ranks."""

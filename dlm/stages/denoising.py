@@ -42,7 +42,7 @@ class DenoisingStage(TrainingStage):
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         loss_sum, accuracy, _ = self.denoising_loss(batch, self.seed)
-        copies = 2 if self.forward_process.coupled else 1
+        copies = self.forward_process.copies
         denominator = copies * self.objective.denominator(batch.global_rows, batch.global_maskable)
         loss = self.global_mean(loss_sum, denominator)
         self.log_training(loss, masked_accuracy=accuracy)
@@ -50,7 +50,7 @@ class DenoisingStage(TrainingStage):
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         loss_sum, accuracy, masked = self.denoising_loss(batch, _VALIDATION_SEED)
-        copies = 2 if self.forward_process.coupled else 1
+        copies = self.forward_process.copies
         rows, maskable = len(batch.sample_B), int(batch.maskable_BL.sum())
         self.log_validation_loss(loss_sum, copies * self.objective.denominator(rows, maskable))
         self.validation_accuracy.update(accuracy.detach(), weight=masked)
@@ -58,7 +58,7 @@ class DenoisingStage(TrainingStage):
 
     def denoising_loss(self, batch: TokenBatch, seed: int) -> tuple[Tensor, Tensor, int]:
         """Sum of the weighted loss terms, share of masked tokens predicted right, their number."""
-        copies = 2 if self.forward_process.coupled else 1
+        copies = self.forward_process.copies
         tokens_BL, valid_BL, maskable_BL = (
             tensor.repeat(copies, 1)
             for tensor in (batch.tokens_BL, batch.valid_BL, batch.maskable_BL)

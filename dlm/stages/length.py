@@ -27,6 +27,7 @@ class LengthPrediction(TrainingStage):
         seed: int,
     ) -> None:
         super().__init__(backbone, optimizer=optimizer, seed=seed)
+        self.strict_loading = False  # checkpoints lack the backbone on purpose
         self.backbone.requires_grad_(False)
         self.predictor = predictor
         self.label_smoothing = label_smoothing
@@ -37,11 +38,6 @@ class LengthPrediction(TrainingStage):
         """The frozen backbone is its own stage's business."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("backbone.")}
-
-    @property
-    def strict_loading(self) -> bool:
-        """Checkpoints lack the backbone on purpose."""
-        return False
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         logits_BC, class_B = self.predict(batch)

@@ -100,7 +100,7 @@ def build_objective(config: StageConfig) -> Objective:
     return Objective(
         weight=objective.weight,
         normaliser=objective.normaliser,
-        label_smoothing=objective.label_smoothing,
+        label_smoothing=config.train.label_smoothing,
         num_timesteps=objective.num_timesteps,
     )
 
@@ -136,11 +136,11 @@ def build_stage(job: StageJob, start: StartingPoint, data: RowsDataModule) -> Tr
             num_heads=length.num_heads, dropout=length.dropout,
         )  # fmt: skip
         return LengthPrediction(
-            start.backbone, predictor, label_smoothing=length.label_smoothing, **common
+            start.backbone, predictor, label_smoothing=config.train.label_smoothing, **common
         )
     if config.kind == "autoregressive":
         return AutoregressiveTwin(
-            start.backbone, label_smoothing=config.objective.label_smoothing, **common
+            start.backbone, label_smoothing=config.train.label_smoothing, **common
         )
     special_ids = set(start.tokenizer.all_special_ids)
     ordinary_ids = tuple(i for i in range(len(start.tokenizer)) if i not in special_ids)

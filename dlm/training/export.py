@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning import Trainer
 
-from dlm.callbacks.checkpoint import TrainingCheckpoint, step_directories
+from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, step_directories
 from dlm.config.job import StageJob
 from dlm.errors import StageFailed
 from dlm.generation.model import backbone_fingerprint, read_kind, write_kind
@@ -55,7 +55,13 @@ def load_step(stage: TrainingStage, checkpoints: Path, step: int) -> None:
     if step not in found:
         raise StageFailed(
             f"the checkpoint of step {step}, which is to be exported, is not in {checkpoints}: "
-            "train the stage anew with --force"
+            f"move {checkpoints} away to train the stage anew"
+        )
+    # Only the newest one was read, and so verified, at a resume.
+    if (problem := damage(found[step].directory)) is not None:
+        raise StageFailed(
+            f"the checkpoint of step {step}, which is to be exported, is damaged ({problem}): "
+            f"move {checkpoints} away to train the stage anew"
         )
     state = torch.load(found[step].state, map_location="cpu", weights_only=True)["state_dict"]
     stage.load_state_dict(state, strict=stage.strict_loading)

@@ -23,3 +23,9 @@ def quiet_libraries() -> None:
         ".*lr_scheduler.step\\(\\).*",
     ):
         warnings.filterwarnings("ignore", message=pattern)
+    # accelerate imports DeepSpeed for a type check when a model is saved; its logger is made then.
+    logging.getLogger("DeepSpeed").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Setting accelerator to CPU")

@@ -4,9 +4,11 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
-from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint
+from dlm.callbacks.checkpoint import DirectCheckpointIO, TrainingCheckpoint, newest_checkpoint
 from dlm.callbacks.generated_score import GeneratedScore
+from dlm.callbacks.last_validation import LastStepValidation
 from dlm.callbacks.metrics_log import MetricsLog
 from dlm.callbacks.progress import StageProgress
 from dlm.config.job import StageJob
@@ -41,15 +43,13 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         start.backbone.network.base_model.compile(dynamic=True)
 
     resume, notes = newest_checkpoint(job.directory / "checkpoints")
-    for note in notes:
-        print(f"{job.name}: {note}", flush=True)
     if resume is not None:
-        print(f"{job.name}: resuming from step {resume.step}", flush=True)
+        notes.append(f"resuming from step {resume.step}")
+    for note in notes:
+        rank_zero_only(print)(f"{job.name}: {note}", flush=True)
     checkpoint = build_checkpoint(job)
     trainer = build_trainer(job, start, data, checkpoint, resume.step if resume else 0)
-    trainer.fit(
-        stage, data, ckpt_path=resume.state if resume else None, weights_only=True
-    )
+    trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return export_stage(job, start, stage, trainer, checkpoint) | rows_read(data)
@@ -82,6 +82,7 @@ def build_trainer(
             job.name, steps=steps, every_n_steps=config.logging.every_n_steps,
             file=job.directory / "checkpoints" / "progress.json",
         ),
+        LastStepValidation(),
         *generated_score(job, start, data),
         checkpoint,
     ]  # fmt: skip
@@ -96,8 +97,8 @@ def build_trainer(
         max_epochs=-1,
         accumulate_grad_batches=data.batches.accumulate,
         gradient_clip_val=config.optim.gradient_clip,
+        # Counted within the one endless epoch: that count survives a resume.
         val_check_interval=config.validation.every_n_steps * data.batches.accumulate,
-        check_val_every_n_epoch=None,
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -107,6 +108,7 @@ def build_trainer(
         log_every_n_steps=config.logging.every_n_steps,
         logger=MetricsLog(job.directory / "logs" / "metrics.csv", resumed_step=resumed_step),
         callbacks=callbacks,
+        plugins=[DirectCheckpointIO()],
         default_root_dir=job.directory,
     )
 

@@ -12,7 +12,10 @@ from dlm.recipe.locate import LocatedModel, locate_model
 
 def generate(options: argparse.Namespace) -> int:
     """Answer prompts on the terminal, or a file of them."""
-    prompts = options.prompt or _read_prompts(Path(options.input))
+    prompts, places = _given_prompts(options)
+    output = Path(options.output) if options.output else None
+    if output is not None:
+        _check_output_file(output, options.input)
     located = locate_model(options.model)
 
     from dlm.generation.generate import generate as generate_texts
@@ -20,25 +23,35 @@ def generate(options: argparse.Namespace) -> int:
 
     quiet_libraries()
     model = _open(located)
-    settings = _settings(options, located)
-    generation = generate_texts(model, prompts, settings)
-    answers = [answer.text for answer in generation.answers]
-    if options.output:
-        with Path(options.output).open("w", encoding="utf-8") as file:
-            for prompt, answer in zip(prompts, generation.answers, strict=True):
-                row = {"prompt": prompt, "text": answer.text, "score": answer.score}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        print(f"{len(answers)} answers in {options.output}")
-    else:
-        print("\n".join(answers))
+    # Without references there are no other lengths than predicted ones.
+    settings = _settings(options, located, length="predicted")
+    _check_answerable(options.model, located, model, prompts, places)
+    answers = generate_texts(model, prompts, settings).answers
+    if output is None:
+        print("\n".join(answer.text for answer in answers))
+        return 0
+    with output.open("w", encoding="utf-8") as file:
+        for prompt, answer in zip(prompts, answers, strict=True):
+            row = {"prompt": prompt, "text": answer.text, "score": answer.score}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    print(f"{len(answers)} answers in {output}")
     return 0
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Score a model on tasks."""
-    from dlm.evaluation.tasks import load_task
+    from dlm.evaluation.tasks import load_tasks
 
-    tasks = [load_task(name) for name in options.tasks.split(",")]
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit must be at least 1, not {options.limit}")
+    tasks = load_tasks([name.strip() for name in options.tasks.split(",") if name.strip()])
+    if not tasks:
+        raise UserError("--tasks names no task: `dlm ls tasks` lists them")
+    output = Path(options.output)
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file: give --output a new directory")
+    if output.exists() and any(output.iterdir()):
+        raise UserError(f"{output} is not empty: give --output a new directory")
     located = locate_model(options.model)
 
     from rich.console import Console
@@ -49,9 +62,6 @@ def evaluate(options: argparse.Namespace) -> int:
 
     quiet_libraries()
     rows = [read_task(task, root=options.data_root, limit=options.limit) for task in tasks]
-    output = Path(options.output)
-    if output.exists() and any(output.iterdir()):
-        raise UserError(f"{output} is not empty: give --output a new directory")
     model = _open(located)
     settings = _settings(options, located)
     check_system(located.name, model, settings)
@@ -76,6 +86,8 @@ def export(options: argparse.Namespace) -> int:
         raise UserError(f"{target} is there already: give --to a new directory")
     if not Path(located.place).is_dir():
         raise UserError(f"{options.model} is not a run or a stage on this machine")
+    if target.resolve().is_relative_to(Path(located.place).resolve()):
+        raise UserError(f"{target} lies inside {located.place}: give --to another place")
     shutil.copytree(located.place, target)
     print(f"{located.name}: {target} (a Hugging Face directory: AutoModelForMaskedLM loads it)")
     return 0
@@ -86,10 +98,18 @@ def _open(located: LocatedModel) -> Any:
 
     from dlm.generation.model import open_model
 
-    return open_model(located.place, device="cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return open_model(located.place, device="cuda" if torch.cuda.is_available() else "cpu")
+    except UserError as error:
+        if Path(located.place).is_dir():
+            raise
+        raise UserError(
+            f"{located.place} is no directory here, and as a hub name: {str(error).rstrip('.')}. "
+            "Give a run, a stage, a model directory or a hub name (owner/model)"
+        ) from error
 
 
-def _settings(options: argparse.Namespace, located: LocatedModel) -> Any:
+def _settings(options: argparse.Namespace, located: LocatedModel, **fixed: str) -> Any:
     """The stage's own generation settings, with what the command line says on top."""
     from dlm.config.schema import GenerationConfig
     from dlm.diffusion.sampling.samplers import get_sampler
@@ -98,10 +118,13 @@ def _settings(options: argparse.Namespace, located: LocatedModel) -> Any:
     names = ("sampler", "num_iterations", "length_beam", "beam_size", "length")
     given = {name: getattr(options, name, None) for name in names}
     config = located.stage.generation if located.stage else GenerationConfig()
-    settings = generation_settings(config, **{k: v for k, v in given.items() if v is not None})
-    for name in ("num_iterations", "length_beam", "beam_size"):
+    chosen = {name: value for name, value in given.items() if value is not None} | fixed
+    settings = generation_settings(config, **chosen)
+    options_of = {"num_iterations": "--steps", "length_beam": "--length-beam",
+                  "beam_size": "--beam-size"}  # fmt: skip
+    for name, option in options_of.items():
         if getattr(settings, name) < 1:
-            raise UserError(f"{name} must be at least 1, not {getattr(settings, name)}")
+            raise UserError(f"{option} must be at least 1, not {getattr(settings, name)}")
     try:
         get_sampler(settings.sampler)
     except ValueError as error:
@@ -109,11 +132,70 @@ def _settings(options: argparse.Namespace, located: LocatedModel) -> Any:
     return settings
 
 
-def _read_prompts(path: Path) -> list[str]:
-    from dlm.data.sources import Source, read_rows
+def _given_prompts(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The prompts, and where each was given."""
+    if options.input is None:
+        prompts = list(options.prompt)
+        places = [f"prompt {n} of {len(prompts)}" for n in range(1, len(prompts) + 1)]
+    else:
+        prompts, places = _read_prompts(Path(options.input))
+    for prompt, place in zip(prompts, places, strict=True):
+        if not prompt.strip():
+            raise UserError(f"{place} is empty: give it some text")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{place} is not UTF-8: convert it to UTF-8") from error
+    return prompts, places
 
-    rows = read_rows(Source(split="", path=path))
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row.get("prompt"), str):
-            raise UserError(f"{path}, row {number}: no text field 'prompt': add it")
-    return [row["prompt"] for row in rows]
+
+def _read_prompts(path: Path) -> tuple[list[str], list[str]]:
+    from dlm.data.sources import Source, did_you_mean, json_kind, numbered_rows
+
+    if not path.exists():
+        raise UserError(f"there is no file {path}: give --input JSON lines with the field 'prompt'")
+    source = Source(split="", path=path)
+    field = "text" if path.suffix == ".txt" else "prompt"
+    rows = numbered_rows(source)
+    for number, row in rows:
+        if not isinstance(row.get(field), str):
+            problem, hint = "is missing", did_you_mean(field, row)
+            if field in row:
+                problem, hint = f"is {json_kind(row[field])}, not text", ""
+            raise UserError(
+                f"{source.where(number)}: field '{field}' {problem} (the row has "
+                f"{', '.join(row)}{hint}): correct the row"
+            )
+    return [row[field] for _, row in rows], [source.where(number) for number, _ in rows]
+
+
+def _check_output_file(output: Path, given: str | None) -> None:
+    """Refuse a place that the answers could not be written to, before they are made."""
+    if output.is_dir():
+        raise UserError(f"--output {output} is a directory: give it a file, F.jsonl")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"--output {output}: there is no directory {output.parent}: make it first")
+    if given is not None and output.exists() and output.samefile(given):
+        raise UserError(f"--output {output} is the input: give it another name")
+
+
+def _check_answerable(
+    name: str, located: LocatedModel, model: Any, prompts: list[str], places: list[str]
+) -> None:
+    """Refuse a model without lengths, and a prompt that leaves no room for an answer."""
+    from dlm.data.encoding import encode_prompts
+
+    if model.kind == "diffusion" and model.length_predictor is None:
+        stage = f"a stage {{kind: length, init_from: {located.name.lstrip('0123456789_')}}}"
+        how = f"add {stage} to its recipe" if located.stage else "train one with a `length` stage"
+        raise UserError(
+            f"{name} has no length predictor, and an answer's length must come from somewhere: "
+            f"name its run or a finished `length` stage, or {how}"
+        )
+    longest = model.backbone.max_length - 2  # one token of the answer, and its end
+    for ids, place in zip(encode_prompts(model.tokenizer, prompts), places, strict=True):
+        if len(ids) > longest:
+            raise UserError(
+                f"{place} has {len(ids)} tokens, which leaves no room for an answer in the model's "
+                f"{model.backbone.max_length} positions: shorten it"
+            )

@@ -5,6 +5,7 @@ import argparse
 from dlm.config.loading import load_recipe, resolved_yaml
 from dlm.config.references import missing_files
 from dlm.errors import UserError
+from dlm.verbs.names import unknown_names
 
 KINDS = {
     "tokenizer": "train a subword tokenizer on the run's text",
@@ -31,9 +32,9 @@ def validate(options: argparse.Namespace) -> int:
         except UserError as error:
             problems.append(str(error))
             continue
-        missing = missing_files(recipe)
-        if missing:
-            problems.append(f"{name}: files that are not there\n  " + "\n  ".join(missing))
+        found = [*missing_files(recipe), *unknown_names(recipe)]
+        if found:
+            problems.append(f"{name} cannot run:\n  " + "\n  ".join(found))
         else:
             print(f"{name}: ok, {len(recipe.stages)} stages ({', '.join(recipe.stages)})")
     if problems:

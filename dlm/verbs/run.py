@@ -2,39 +2,63 @@
 
 import argparse
 import sys
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from dlm.config.loading import load_recipe
 from dlm.config.references import missing_files
+from dlm.config.schema import RecipeConfig
 from dlm.errors import UserError
+from dlm.verbs.names import unknown_names
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a recipe, or continue it."""
-    from dlm.recipe.runner import run_recipe
+    from dlm.recipe.console import continue_line, explain, words_of
+    from dlm.recipe.runner import process_rank, run_recipe
 
+    command = ["dlm", *sys.argv[1:]]
+    try:
+        recipe, run_dir = _checked(options)
+    except UserError as error:
+        if process_rank() == 0:
+            explain(error)
+            print(continue_line(words_of(command), ()), file=sys.stderr)
+        return error.exit_code
+    # What a dry run says is printed as a whole, so that `dlm run --dry-run | head` ends well.
+    with redirect_stdout(StringIO()) if options.dry_run else nullcontext() as plan:
+        code = run_recipe(
+            recipe,
+            run_dir,
+            start=options.start,
+            stop=options.stop,
+            only=options.only,
+            force=options.force,
+            dry_run=options.dry_run,
+            command=command,
+        )
+    if plan is not None:
+        print(plan.getvalue(), end="")
+    return code
+
+
+def _checked(options: argparse.Namespace) -> tuple[RecipeConfig, Path]:
+    """The recipe and its directory, after everything that can be known before any work."""
     recipe = load_recipe(options.recipe, options.overrides)
-    missing = missing_files(recipe)
-    if missing:
-        raise UserError(f"{recipe.name} cannot run:\n  " + "\n  ".join(missing))
+    problems = [*missing_files(recipe), *unknown_names(recipe)]
+    if problems:
+        raise UserError(f"{recipe.name} cannot run:\n  " + "\n  ".join(problems))
     run_dir = Path(options.run_dir) if options.run_dir else Path("runs") / recipe.name
-    return run_recipe(
-        recipe,
-        run_dir,
-        start=options.start,
-        stop=options.stop,
-        only=options.only,
-        force=options.force,
-        dry_run=options.dry_run,
-        command=["dlm", *sys.argv[1:]],
-    )
+    for path in (run_dir, *run_dir.parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file: give --run-dir a directory")
+    return recipe, run_dir
 
 
 def status(options: argparse.Namespace) -> int:
     """Print the state of every stage."""
     from dlm.recipe.status import render_status
 
-    print(render_status(Path(options.run_dir), options.json), end="")
+    print(render_status(Path(options.run_dir), options.json))
     return 0
-
-

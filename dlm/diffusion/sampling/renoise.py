@@ -13,7 +13,9 @@ from dlm.diffusion.sampling.state import Canvas, Prediction, lowest
 RenoiseRule = Callable[[Canvas, Prediction, Tensor], tuple[Tensor, Tensor]]
 
 
-def reparam_uncond(canvas: Canvas, prediction: Prediction, count_B: Tensor) -> tuple[Tensor, Tensor]:
+def reparam_uncond(
+    canvas: Canvas, prediction: Prediction, count_B: Tensor
+) -> tuple[Tensor, Tensor]:
     """RDM: every slot competes by its current score; decoded slots may turn into noise again.
 
     A slot that was noise and is not among the lowest takes its prediction; a decoded slot that

@@ -1,0 +1,165 @@
+"""Rows that cannot be learned from: one message with file, line and remedy; exit code 2."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_tools import Caller, Outcome, TrainedRun, files_of
+
+GOOD = b'{"src": "one", "tgt": "eins"}\n'
+THIRD_LINE: dict[str, tuple[bytes, str]] = {
+    "broken JSON": (b'{"src": "two", "tgt": "zw\n', "not JSON"),
+    "JSON cut short": (b'{"src": "two"', "not JSON (Expecting ',' delimiter at column 14)"),
+    "no object": (b'["two", "zwei"]\n', "a list, not an object"),
+    "not UTF-8": (b'{"src": "two", "tgt": "zw\xf6lf"}\n', "not UTF-8 (byte 26 of the line"),
+    "half a surrogate pair": (b'{"src": "two", "tgt": "\\ud800"}\n', "not JSON that can be read"),
+    "a field missing": (b'{"sorce": "two", "tgt": "zwei"}\n', "field 'src' is missing"),
+    "a null field": (b'{"src": "two", "tgt": null}\n', "field 'tgt' is null, not text"),
+    "a number": (b'{"src": 2, "tgt": "zwei"}\n', "field 'src' is a number, not text"),
+    "a list of texts": (b'{"src": "two", "tgt": ["zwei"]}\n', "field 'tgt' is a list, not text"),
+    "an empty target": (b'{"src": "two", "tgt": " "}\n', "the text to learn is empty"),
+    "an empty prompt": (b'{"src": "", "tgt": "zwei"}\n', "the prompt is empty"),
+    "a row that is too long": (
+        json.dumps({"src": "two " * 100, "tgt": "zwei"}).encode() + b"\n",
+        "where at most 64 fit",
+    ),
+}
+REMEDIES = ("correct", "convert", "give it some text", "Shorten or remove", "set `fields`")
+
+
+def adapt(call: Caller, run: TrainedRun, source: str, *more: str) -> Outcome:
+    return call(
+        "run", run.recipe, "--run-dir", run.directory, "--to", "adapt",
+        f"stages.adapt.data.train=[{source}]", *more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", THIRD_LINE)
+def test_a_bad_row_is_named_by_file_and_line_and_nothing_finished_is_touched(
+    name: str, call: Caller, begun: TrainedRun, tmp_path: Path
+) -> None:
+    bad, words = THIRD_LINE[name]
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(GOOD + b"\n" + bad)  # a blank line is no row, and counts as a line
+    finished = {stage: files_of(begun.stage(stage)) for stage in ("tokenizer", "pretrain")}
+
+    outcome = adapt(call, begun, f"{{path: {path}}}")
+
+    assert outcome.code == 2
+    assert f"{path}, line 3: " in outcome.err
+    assert words in outcome.err
+    assert any(remedy in outcome.err for remedy in REMEDIES)
+    assert "Traceback" not in outcome.err
+    assert outcome.last_line.startswith(f"continue with: dlm run {begun.recipe} --run-dir")
+    assert {stage: files_of(begun.stage(stage)) for stage in finished} == finished
+
+
+def test_the_corrected_file_continues_the_run(
+    call: Caller, begun: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(GOOD + b'{"src": "two"}\n')
+    assert adapt(call, begun, f"{{path: {path}}}").code == 2
+    path.write_bytes(GOOD + b'{"src": "two", "tgt": "zwei"}\n')
+    outcome = adapt(call, begun, f"{{path: {path}}}")
+    assert outcome.code == 0
+    assert "pretrain: skipped, finished" in outcome.out
+    assert (begun.stage("adapt") / "manifest.json").is_file()
+
+
+def test_too_long_rows_are_dropped_and_counted_where_that_is_asked_for(
+    call: Caller, begun: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(GOOD * 3 + THIRD_LINE["a row that is too long"][0] * 2)
+    outcome = adapt(call, begun, f"{{path: {path}}}", "stages.adapt.data.too_long=drop")
+    assert outcome.code == 0
+    metrics = json.loads((begun.stage("adapt") / "manifest.json").read_text())["metrics"]
+    assert (metrics["train_rows"], metrics["dropped_rows"]) == (3, 2)
+
+
+def test_a_file_of_rows_that_are_all_too_long_is_refused_even_then(
+    call: Caller, begun: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(THIRD_LINE["a row that is too long"][0])
+    outcome = adapt(call, begun, f"{{path: {path}}}", "stages.adapt.data.too_long=drop")
+    assert outcome.code == 2
+    assert "every row is longer than 64 tokens: shorten the rows" in outcome.err
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n\n"])
+def test_an_empty_file_is_refused(
+    content: bytes, call: Caller, begun: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(content)
+    outcome = adapt(call, begun, f"{{path: {path}}}")
+    assert outcome.code == 2
+    assert f"{path} has no rows: give a source with at least one" in outcome.err
+
+
+SOURCES = {
+    "{path: nowhere.jsonl}": "no such file: nowhere.jsonl; set data.root=DIR",
+    "{generator: number_pair, count: 5}": "unknown generator 'number_pair'; valid: number_text",
+    "{generator: number_pairs, count: 5, options: {sorce: en}}": "unknown option of number_pairs",
+    "{generator: number_pairs, count: 5, options: {seed: x}}": "seed must be a whole number",
+    "{generator: number_pairs, count: 5, split: dev}": "unknown split 'dev'; valid: train",
+    "{generator: number_pairs, count: 500000}": "count is 500000",
+    "{hub: bentrevett/multi30k, fields: {src: de, tgt: en}}": "data set bentrevett/multi30k (train)"
+    " cannot be loaded",
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_that_gives_no_rows_is_named_with_the_remedy(
+    source: str, call: Caller, begun: TrainedRun
+) -> None:
+    outcome = adapt(call, begun, source)
+    assert outcome.code == 2
+    assert SOURCES[source] in outcome.err
+    assert outcome.last_line.startswith("continue with: dlm run ")
+
+
+def test_an_unreachable_hub_says_how_to_go_on_without_a_network(
+    call: Caller, begun: TrainedRun
+) -> None:
+    outcome = adapt(call, begun, "{hub: bentrevett/multi30k, hub_fields: {src: de, tgt: en}}")
+    assert outcome.code == 2
+    assert "Without a network set data.root=DIR to a folder with local files" in outcome.err
+
+
+@pytest.mark.parametrize("template", ["{src", "{}", "{src:d}", "{src!r}"])
+def test_a_template_that_is_none_is_refused_before_any_stage_begins(
+    template: str, call: Caller, recipe_file: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    override = f'stages.adapt.data.prompt="{template}"'
+    outcome = call("run", recipe_file, "--run-dir", run_dir, override)
+    assert outcome.code == 2
+    assert f"stages.adapt.data.prompt: template {template!r}" in outcome.err
+    assert "Write fields as {name}" in outcome.err
+    assert not run_dir.exists()
+
+
+def test_a_template_with_a_field_that_no_row_has_is_named(
+    call: Caller, begun: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(GOOD)
+    outcome = adapt(call, begun, f"{{path: {path}}}", 'stages.adapt.data.prompt="{scr}"')
+    assert outcome.code == 2
+    assert f"{path}, line 1: field 'scr' is missing" in outcome.err
+    assert "(the row has src, tgt; did you mean 'src'?)" in outcome.err
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_a_vocabulary_without_room_for_the_characters_is_refused(
+    algorithm: str, call: Caller, recipe_file: Path, tmp_path: Path
+) -> None:
+    outcome = call(
+        "run", recipe_file, "--run-dir", tmp_path / "run", "--only", "tokenizer",
+        f"tokenizer_training.algorithm={algorithm}", "tokenizer_training.vocab_size=8",
+    )  # fmt: skip
+    assert outcome.code == 2
+    assert "vocab_size=8 cannot hold every character of the text" in outcome.err

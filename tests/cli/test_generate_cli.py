@@ -1,0 +1,241 @@
+"""dlm generate: from a run, a stage or a model directory; and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_tools import Caller, TrainedRun, dlm
+
+PROMPTS = ["seven", "two hundred and seven", "friday the fifteenth of august", "twelve"]
+
+
+def write(path: Path, *lines: str | bytes) -> Path:
+    raw = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    path.write_bytes(b"\n".join(raw) + b"\n")
+    return path
+
+
+def test_a_run_its_stage_and_its_export_give_the_same_answer(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    same = ("--prompt", PROMPTS[0], "--steps", "3", "--length-beam", "2")
+    run = call("generate", trained.directory, "--prompt", PROMPTS[0])
+    assert run.code == 0 and run.out.strip()
+    stage = call("generate", trained.stage("length"), "--prompt", PROMPTS[0])
+    assert call("export", trained.directory, "--to", tmp_path / "model").code == 0
+    exported = call("generate", tmp_path / "model", *same)
+    assert stage.out == exported.out == run.out
+
+
+def test_several_prompts_keep_their_order_and_a_second_time_gives_the_same(
+    call: Caller, trained: TrainedRun
+) -> None:
+    words = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+    together = call("generate", trained.directory, *words)
+    again = call("generate", trained.directory, *words)
+    alone = [call("generate", trained.directory, "--prompt", prompt).out for prompt in PROMPTS]
+    assert together.code == 0
+    assert together.out == again.out == "".join(alone)
+
+
+def test_a_file_of_prompts_becomes_a_file_of_answers(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    rows = [json.dumps({"prompt": prompt, "id": n}) for n, prompt in enumerate(PROMPTS)]
+    source = write(tmp_path / "in.jsonl", *rows)
+    outputs = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for output in outputs:
+        outcome = call("generate", trained.directory, "--input", source, "--output", output)
+        assert outcome.code == 0
+        assert outcome.out.strip() == f"4 answers in {output}"
+    answers = [json.loads(line) for line in outputs[0].read_text(encoding="utf-8").splitlines()]
+    assert [answer["prompt"] for answer in answers] == PROMPTS
+    assert all(isinstance(a["text"], str) and a["score"] <= 0 for a in answers)
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    printed = call("generate", trained.directory, "--input", source)
+    assert printed.out.splitlines() == [answer["text"] for answer in answers]
+
+
+def test_standard_output_holds_the_answers_alone(trained: TrainedRun) -> None:
+    outcome = dlm("generate", trained.directory, "--prompt", PROMPTS[0])
+    assert outcome.code == 0
+    assert len(outcome.out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [("--steps", "1"), ("--sampler", "frozen-linear")])
+def test_the_command_line_wins_over_the_recipes_settings(
+    words: tuple[str, str], call: Caller, trained: TrainedRun
+) -> None:
+    assert call("generate", trained.directory, "--prompt", "seven", *words).code == 0
+
+
+SETTINGS: dict[tuple[str, ...], str] = {
+    ("--length-beam", "0"): "--length-beam must be at least 1, not 0",
+    ("--steps", "0"): "--steps must be at least 1, not 0",
+    ("--steps", "-3"): "--steps must be at least 1, not -3",
+    ("--sampler", "frozen-cosin"): "did you mean 'frozen-cosine'? choose from",
+}
+
+
+@pytest.mark.parametrize("words", SETTINGS, ids=" ".join)
+def test_a_wrong_setting_is_refused(
+    words: tuple[str, ...], call: Caller, trained: TrainedRun
+) -> None:
+    outcome = call("generate", trained.directory, "--prompt", "seven", *words)
+    assert outcome.code == 2
+    assert SETTINGS[words] in outcome.err
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("prompts", "text"),
+    [
+        ([""], "prompt 1 of 1 is empty: give it some text"),
+        (["seven", " \t"], "prompt 2 of 2 is empty: give it some text"),
+        (["\udcff"], "prompt 1 of 1 is not UTF-8"),
+        (["seven", "one " * 80], "leaves no room for an answer in the model's 64 positions"),
+    ],
+)
+def test_a_prompt_that_cannot_be_answered_is_named(
+    prompts: list[str], text: str, call: Caller, trained: TrainedRun
+) -> None:
+    words = [word for prompt in prompts for word in ("--prompt", prompt)]
+    outcome = call("generate", trained.directory, *words)
+    assert outcome.code == 2
+    assert f"prompt {len(prompts)} of {len(prompts)}" in outcome.err
+    assert text in outcome.err
+
+
+SECOND_LINE: dict[str, tuple[str | bytes, str]] = {
+    "empty": ('{"prompt": ""}', "is empty: give it some text"),
+    "a number": ('{"prompt": 5}', "field 'prompt' is a number, not text (the row has prompt)"),
+    "null": ('{"prompt": null}', "field 'prompt' is null, not text"),
+    "another field": ('{"promt": "five"}', "is missing (the row has promt; did you mean 'promt'?)"),
+    "broken": ('{"prompt": "five"', "not JSON (Expecting ',' delimiter at column"),
+    "not UTF-8": (b'{"prompt": "\xff"}', "not UTF-8 (byte 13 of the line"),
+    "too long": (json.dumps({"prompt": "one " * 80}), "leaves no room for an answer"),
+}
+
+
+@pytest.mark.parametrize("name", SECOND_LINE)
+def test_a_bad_line_of_the_input_is_named(
+    name: str, call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    line, text = SECOND_LINE[name]
+    source = write(tmp_path / "in.jsonl", '{"prompt": "seven"}', line)
+    output = tmp_path / "out.jsonl"
+    outcome = call("generate", trained.directory, "--input", source, "--output", output)
+    assert outcome.code == 2
+    assert f"{source}, line 2" in outcome.err
+    assert text in outcome.err
+    assert not output.exists()
+
+
+def test_an_input_that_is_not_there_or_empty_is_refused(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    missing = call("generate", trained.directory, "--input", tmp_path / "nothere.jsonl")
+    assert missing.code == 2
+    assert f"there is no file {tmp_path / 'nothere.jsonl'}: give --input JSON lines" in missing.err
+    (tmp_path / "empty.jsonl").touch()
+    empty = call("generate", trained.directory, "--input", tmp_path / "empty.jsonl")
+    assert empty.code == 2
+    assert "has no rows" in empty.err
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    call: Caller, trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "in.jsonl", '{"prompt": "seven"}')
+    monkeypatch.setattr("dlm.verbs.models._open", None)  # not to be reached
+    for output, text in (
+        (tmp_path / "nowhere" / "out.jsonl", f"there is no directory {tmp_path / 'nowhere'}"),
+        (tmp_path, "is a directory: give it a file"),
+        (source, "is the input: give it another name"),
+    ):
+        outcome = call("generate", trained.directory, "--input", source, "--output", output)
+        assert outcome.code == 2
+        assert text in outcome.err
+    assert source.read_text() == '{"prompt": "seven"}\n'
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "adapt"])
+def test_a_model_without_a_length_predictor_says_how_to_get_one(
+    stage: str, call: Caller, trained: TrainedRun
+) -> None:
+    outcome = call("generate", trained.stage(stage), "--prompt", "seven")
+    assert outcome.code == 2
+    assert "has no length predictor" in outcome.err
+    assert f"add a stage {{kind: length, init_from: {stage}}}" in outcome.err
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "evaluate"])
+@pytest.mark.parametrize("verb", ["generate", "export"])
+def test_a_stage_that_makes_no_model_is_refused(
+    stage: str, verb: str, call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    more = ("--prompt", "seven") if verb == "generate" else ("--to", tmp_path / "model")
+    outcome = call(verb, trained.stage(stage), *more)
+    assert outcome.code == 2
+    assert f"is a stage of kind {stage}, which makes no model" in outcome.err
+
+
+def test_a_run_whose_stages_are_not_finished_is_refused(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.directory, run)
+    for stage in run.glob("*_*"):
+        (stage / "manifest.json").unlink()
+    outcome = call("generate", run, "--prompt", "seven")
+    assert outcome.code == 2
+    assert f"{run}: no stage that generates is finished" in outcome.err
+    assert f"`dlm status {run}`" in outcome.err
+    stage = next(run.glob("*_length"))
+    outcome = call("generate", stage, "--prompt", "seven")
+    assert outcome.code == 2
+    assert f"{stage} is not finished: `dlm status {run}`" in outcome.err
+
+
+def test_a_served_stage_that_is_not_finished_is_named_with_those_that_are(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.directory, run)
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe.replace("serve: null", "serve: length"))
+    next(run.glob("*_length")).joinpath("manifest.json").unlink()
+    outcome = call("generate", run, "--prompt", "seven")
+    assert outcome.code == 2
+    assert "stage length is not finished yet" in outcome.err
+    assert f"name a finished stage: {next(run.glob('*_adapt'))}" in outcome.err
+
+
+def test_a_place_that_is_no_model_is_refused(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    places = {
+        tmp_path: "is no run (no recipe.yaml), no stage (no export/) and no model directory",
+        tmp_path / "nothere": f"there is no directory {tmp_path / 'nothere'}",
+        trained.recipe: "is a file: give a run, a stage or a model directory",
+        Path("runs/nothere"): "there is no directory runs/nothere",
+        Path("nothere"): "nothere is no directory here, and as a hub name",
+    }
+    for place, text in places.items():
+        outcome = call("generate", place, "--prompt", "seven")
+        assert outcome.code == 2
+        assert text in outcome.err
+
+
+def test_export_never_writes_over_anything(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    outcome = call("export", trained.directory, "--to", tmp_path / "model")
+    assert outcome.code == 2
+    assert "is there already: give --to a new directory" in outcome.err
+    inside = trained.stage("length") / "export" / "copy"
+    outcome = call("export", trained.directory, "--to", inside)
+    assert outcome.code == 2
+    assert not inside.exists()

@@ -1,0 +1,57 @@
+"""Real data sets, where DLM_REAL_DATA names their folder."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dlm.data.prompts import Template, fill_rows
+from dlm.data.sources import Source
+from dlm.evaluation.tasks import load_task
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(
+        "DLM_REAL_DATA" not in os.environ, reason="DLM_REAL_DATA does not name a folder of data"
+    ),
+]
+ROWS = {"train": 29_000, "val": 1_014, "test_2016_flickr": 1_000}
+FIRST_OF_TEST = {
+    "de-en": "A man in an orange hat starring at something.",
+    "fr-en": "A man in an orange hat starring at something.",
+    "cs-en": "A man in an orange hat starring at something.",
+}
+
+
+def root() -> Path:
+    return Path(os.environ["DLM_REAL_DATA"]) / "multi30k"
+
+
+@pytest.mark.parametrize("split", ROWS)
+@pytest.mark.parametrize("pair", FIRST_OF_TEST)
+def test_multi30k_is_read_whole_and_as_written(pair: str, split: str) -> None:
+    path = root() / pair / f"{split}.jsonl"
+    rows = fill_rows(Source(split=split, path=path), Template.of("translation"))
+    assert len(rows) == ROWS[split]
+    with path.open(encoding="utf-8") as file:
+        first = json.loads(next(file))
+    assert rows[0] == (1, first["src"].strip(), first["tgt"].strip())
+    assert rows[-1][0] == ROWS[split]
+
+
+@pytest.mark.parametrize("pair", FIRST_OF_TEST)
+def test_the_first_sentence_of_the_test_set_is_the_published_one(pair: str) -> None:
+    source = Source(split="", path=root() / pair / "test_2016_flickr.jsonl", limit=1)
+    ((_, _, english),) = fill_rows(source, Template.of("translation"))
+    assert english == FIRST_OF_TEST[pair]
+
+
+@pytest.mark.parametrize(
+    ("task", "count"), [("multi30k_de_en", 1000), ("multi30k_de_en_val", 1014)]
+)
+def test_the_shipped_tasks_read_their_rows(task: str, count: int) -> None:
+    prompts, references = load_task(task).read(str(root()))
+    assert len(prompts) == len(references) == count
+    assert all(prompts) and all(references)
+    assert len(load_task(task).read(str(root()), limit=10)[0]) == 10

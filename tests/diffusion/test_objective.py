@@ -1,0 +1,163 @@
+"""Losses against loops in double precision, written from the formulas."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dlm.diffusion.objective import Normaliser, Objective, Weight, token_losses
+
+STEPS, ROWS, LENGTH, VOCAB = 10, 5, 6, 7
+WEIGHTS: tuple[Weight, ...] = ("rdm_linear", "elbo", "constant")
+NORMALISERS: tuple[Normaliser, ...] = ("maskable", "masked", "tokens")
+every_objective = pytest.mark.parametrize(
+    ("weight", "normaliser", "smoothing"),
+    [*itertools.product(WEIGHTS, NORMALISERS, (0.0, 0.1))],
+)
+torch.set_num_threads(1)
+
+
+class Batch:
+    """Rows with uneven prompts; one row has no mask, one nothing to mask."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.t = [1, 4, 7, 10, 5]
+        self.rate = torch.tensor(self.t) / STEPS
+        self.maskable = torch.rand(ROWS, LENGTH, generator=generator) < 0.7
+        self.masked = self.maskable & (torch.rand(ROWS, LENGTH, generator=generator) < 0.6)
+        self.masked[1] = False
+        self.maskable[4] = self.masked[4] = False
+        self.target = torch.randint(VOCAB, (ROWS, LENGTH), generator=generator)
+        self.logits = 3 * torch.randn(ROWS, LENGTH, VOCAB, generator=generator)
+        counts = self.masked.sum(dim=1).tolist()
+        assert counts[0] != counts[2] and counts[1] == 0 and min(counts[0], counts[2]) > 0
+
+    def loss(self, objective: Objective, logits: Tensor) -> Tensor:
+        """What the code computes, over the whole batch."""
+        row, column = self.masked.nonzero(as_tuple=True)
+        ce, smoothing = token_losses(logits[row, column], self.target[row, column])
+        total = objective.sum_terms(ce, objective.weights(self.rate), row, self.maskable, smoothing)
+        return total / objective.denominator(ROWS, int(self.maskable.sum()))
+
+
+def weight_of(weight: str, t: int) -> float:
+    return {"rdm_linear": 1 - (t - 1) / STEPS, "elbo": STEPS / t, "constant": 1.0}[weight]
+
+
+def normaliser_of(batch: Batch, normaliser: str, row: int) -> float:
+    """What a term of the row is divided by, the mean over rows included."""
+    maskable = [sum(r) for r in batch.maskable.tolist()]
+    if normaliser == "tokens":
+        return sum(maskable)
+    if normaliser == "maskable":
+        return maskable[row] * ROWS
+    return max(1, sum(batch.masked[row].tolist())) * ROWS
+
+
+def reference_loss(batch: Batch, weight: str, normaliser: str, smoothing: float) -> float:
+    total = 0.0
+    for row in range(ROWS):
+        for column in range(LENGTH):
+            if not batch.masked[row, column]:
+                continue
+            logits = batch.logits[row, column].tolist()
+            log_z = math.log(sum(math.exp(x) for x in logits))
+            cross_entropy = log_z - logits[batch.target[row, column]]
+            uniform = sum(log_z - x for x in logits) / VOCAB
+            term = (1 - smoothing) * weight_of(weight, batch.t[row]) * cross_entropy
+            term += smoothing * uniform
+            total += term / normaliser_of(batch, normaliser, row)
+    return total
+
+
+def reference_gradient(batch: Batch, weight: str, normaliser: str, smoothing: float) -> Tensor:
+    gradient = torch.zeros(ROWS, LENGTH, VOCAB, dtype=torch.float64)
+    for row in range(ROWS):
+        for column in range(LENGTH):
+            if not batch.masked[row, column]:
+                continue
+            logits = batch.logits[row, column].tolist()
+            z = sum(math.exp(x) for x in logits)
+            for v in range(VOCAB):
+                p = math.exp(logits[v]) / z
+                right = float(v == int(batch.target[row, column]))
+                slope = (1 - smoothing) * weight_of(weight, batch.t[row]) * (p - right)
+                slope += smoothing * (p - 1 / VOCAB)
+                gradient[row, column, v] = slope / normaliser_of(batch, normaliser, row)
+    return gradient
+
+
+@every_objective
+def test_loss_equals_the_loop(weight: Weight, normaliser: Normaliser, smoothing: float) -> None:
+    batch = Batch()
+    objective = Objective(weight, normaliser, smoothing, STEPS)
+    expected = reference_loss(batch, weight, normaliser, smoothing)
+    assert batch.loss(objective, batch.logits).item() == pytest.approx(expected, rel=1e-5)
+
+
+@every_objective
+def test_gradient_equals_the_loop(weight: Weight, normaliser: Normaliser, smoothing: float) -> None:
+    batch = Batch()
+    logits = batch.logits.clone().requires_grad_()
+    batch.loss(Objective(weight, normaliser, smoothing, STEPS), logits).backward()
+    expected = reference_gradient(batch, weight, normaliser, smoothing)
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad.double(), expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_weight_of_every_time_step(weight: Weight) -> None:
+    t = torch.arange(1, STEPS + 1)
+    got = Objective(weight, num_timesteps=STEPS).weights(t / STEPS)
+    expected = [weight_of(weight, step) for step in t.tolist()]
+    assert got.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_expected_weight_peaks_at_mid_noise_is_flat_or_rises() -> None:
+    rate = torch.arange(1, 51) / 50
+    rdm, elbo, constant = (Objective(w).weights(rate) * rate for w in WEIGHTS)
+    assert 24 <= int(rdm.argmax()) <= 26
+    assert torch.allclose(elbo, torch.ones(50))
+    assert (constant.diff() > 0).all()
+
+
+def test_smoothing_term_does_not_carry_the_weight() -> None:
+    """As in the paper's code: at small t an elbo weight of 10 leaves the smoothing alone."""
+    objective = Objective("elbo", "tokens", 0.1, STEPS)
+    row, maskable = torch.tensor([0]), torch.ones(1, 1, dtype=torch.bool)
+    zero, one = torch.zeros(1), torch.ones(1)
+    weights = objective.weights(torch.tensor([0.1]))
+    assert float(objective.sum_terms(zero, weights, row, maskable, one)) == pytest.approx(0.1)
+    assert float(objective.sum_terms(one, weights, row, maskable, zero)) == pytest.approx(9.0)
+
+
+@pytest.mark.parametrize("normaliser", NORMALISERS)
+def test_a_batch_without_any_mask_has_loss_zero_and_finite_gradient(normaliser: Normaliser) -> None:
+    batch = Batch()
+    batch.masked[:] = False
+    logits = batch.logits.clone().requires_grad_()
+    loss = batch.loss(Objective("elbo", normaliser, 0.1, STEPS), logits)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad is not None and not logits.grad.any()
+
+
+def test_token_losses_of_half_precision_logits_are_computed_in_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (10 * torch.randn(20, 500, generator=generator)).bfloat16()
+    target = torch.randint(500, (20,), generator=generator)
+    ce, smoothing = token_losses(logits, target)
+    exact = -logits.double().log_softmax(-1)
+    assert ce.dtype == smoothing.dtype == torch.float32
+    torch.testing.assert_close(ce.double(), exact[torch.arange(20), target], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(smoothing.double(), exact.mean(-1), rtol=1e-5, atol=1e-6)
+
+
+def test_every_objective_is_printed_differently() -> None:
+    names = {
+        str(Objective(w, n, s)) for w, n, s in itertools.product(WEIGHTS, NORMALISERS, (0.0, 0.1))
+    }
+    assert len(names) == 18

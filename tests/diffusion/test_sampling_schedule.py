@@ -1,0 +1,55 @@
+"""How many slots stay noise after each iteration."""
+
+from fractions import Fraction
+
+import mpmath
+import pytest
+
+from dlm.diffusion.sampling.schedule import ScheduleName, noise_table, remaining_noise
+
+LENGTHS = [1, 2, 3, 7, 10, 33, 64, 128]
+ITERATIONS = [1, 2, 3, 10, 12, 50]
+
+
+def exact_floor(schedule: str, length: int, m: int, iterations: int) -> int:
+    if schedule == "linear":
+        return int(Fraction(length * (iterations - m), iterations))
+    with mpmath.workdps(50):
+        value = length * mpmath.cos(mpmath.pi * m / (2 * iterations))
+        return int(mpmath.floor(value + mpmath.mpf(10) ** -40))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("iterations", ITERATIONS)
+def test_counts_equal_the_formula_in_exact_arithmetic(
+    schedule: ScheduleName, iterations: int
+) -> None:
+    for length in LENGTHS:
+        for m in range(1, iterations + 1):
+            expected = exact_floor(schedule, length, m, iterations)
+            assert remaining_noise(schedule, length, m, iterations) == expected, (length, m)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("iterations", ITERATIONS)
+def test_counts_are_integers_that_never_rise_and_end_at_zero(
+    schedule: ScheduleName, iterations: int
+) -> None:
+    for length in LENGTHS:
+        counts = [remaining_noise(schedule, length, m, iterations) for m in range(iterations + 1)]
+        assert all(isinstance(count, int) for count in counts)
+        assert counts[0] == length and counts[-1] == 0
+        assert counts == sorted(counts, reverse=True)
+
+
+def test_cosine_keeps_more_noise_than_linear_on_the_way() -> None:
+    for m in range(1, 10):
+        assert remaining_noise("cosine", 100, m, 10) > remaining_noise("linear", 100, m, 10)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_table_holds_every_rows_own_count(schedule: ScheduleName) -> None:
+    table = noise_table(schedule, LENGTHS, 10)
+    assert table.shape == (10, len(LENGTHS)) and not table.is_floating_point()
+    for m, counts in enumerate(table.tolist(), start=1):
+        assert counts == [exact_floor(schedule, length, m, 10) for length in LENGTHS]

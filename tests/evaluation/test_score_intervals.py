@@ -1,0 +1,147 @@
+"""Scores and their bootstrap intervals against sacrebleu and a plain resampling loop."""
+
+import random
+
+import numpy as np
+import pytest
+import sacrebleu
+
+from dlm.evaluation.scores import SCORES, paired_difference, score
+
+WORDS = [
+    "a",
+    "man",
+    "in",
+    "an",
+    "orange",
+    "hat",
+    "is",
+    "looking",
+    "at",
+    "something",
+    "near",
+    "the",
+    "old",
+    "red",
+    "house",
+    "by",
+    "the",
+    "sea",
+]
+
+
+def texts(seed: int, rows: int = 40) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(5, 12))) for _ in range(rows)]
+
+
+def worsened(references: list[str], share: float, seed: int) -> list[str]:
+    draw = random.Random(seed)
+    return [
+        " ".join(draw.choice(WORDS) if draw.random() < share else word for word in text.split())
+        for text in references
+    ]
+
+
+REFERENCES = texts(0)
+GOOD, BAD = worsened(REFERENCES, 0.1, 1), worsened(REFERENCES, 0.5, 2)
+
+
+def plain_score(name: str, hypotheses: list[str], references: list[str]) -> float:
+    if name == "exact_match":
+        return 100 * float(np.mean([h == r for h, r in zip(hypotheses, references, strict=True)]))
+    corpus = sacrebleu.corpus_bleu if name == "bleu" else sacrebleu.corpus_chrf
+    return corpus(hypotheses, [references]).score
+
+
+def resamples(rows: int, samples: int) -> list[list[int]]:
+    """The same draws as the library: how often each row is taken, made into row numbers."""
+    counts = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=samples)
+    return [np.repeat(np.arange(rows), count).tolist() for count in counts]
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_is_sacrebleus_to_the_last_digit(name: str) -> None:
+    for hypotheses in (GOOD, BAD, REFERENCES):
+        value = score(name, hypotheses, REFERENCES, samples=1).value
+        assert value == plain_score(name, hypotheses, REFERENCES)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_the_interval_is_that_of_a_plain_resampling_loop(name: str) -> None:
+    draws = resamples(len(REFERENCES), 60)
+    values = [
+        plain_score(name, [BAD[i] for i in rows], [REFERENCES[i] for i in rows]) for rows in draws
+    ]
+    interval = score(name, BAD, REFERENCES, samples=60)
+    low, high = np.percentile(values, [2.5, 97.5])
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_the_paired_interval_takes_the_same_rows_of_both_systems(name: str) -> None:
+    differences = [
+        plain_score(name, [GOOD[i] for i in rows], [REFERENCES[i] for i in rows])
+        - plain_score(name, [BAD[i] for i in rows], [REFERENCES[i] for i in rows])
+        for rows in resamples(len(REFERENCES), 60)
+    ]
+    interval = paired_difference(name, GOOD, BAD, REFERENCES, samples=60)
+    low, high = np.percentile(differences, [2.5, 97.5])
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-9)
+    expected = plain_score(name, GOOD, REFERENCES) - plain_score(name, BAD, REFERENCES)
+    assert interval.value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_system_does_not_differ_from_itself(name: str) -> None:
+    interval = paired_difference(name, BAD, BAD, REFERENCES, samples=50)
+    assert (interval.value, interval.low, interval.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_exchanging_the_systems_turns_the_difference_round(name: str) -> None:
+    one = paired_difference(name, GOOD, BAD, REFERENCES, samples=50)
+    other = paired_difference(name, BAD, GOOD, REFERENCES, samples=50)
+    assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
+    assert one.value > 0
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_perfect_answers_score_100_without_doubt(name: str) -> None:
+    interval = score(name, REFERENCES, REFERENCES, samples=20)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((100, 100, 100))
+
+
+def test_the_exact_match_interval_is_the_binomial_one() -> None:
+    hypotheses = ["right"] * 300 + ["wrong"] * 100
+    interval = score("exact_match", hypotheses, ["right"] * 400, samples=2000)
+    assert interval.value == 75
+    half_width = 1.96 * 100 * np.sqrt(0.75 * 0.25 / 400)
+    assert interval.low == pytest.approx(75 - half_width, abs=0.6)
+    assert interval.high == pytest.approx(75 + half_width, abs=0.6)
+
+
+def test_pairing_is_sharper_than_two_intervals() -> None:
+    """Two systems that fail on the same hard rows: one more right answer is seen."""
+    references = ["right"] * 200
+    first = ["right"] * 112 + ["wrong"] * 88
+    second = ["right"] * 100 + ["wrong"] * 100
+    difference = paired_difference("exact_match", first, second, references, samples=1000)
+    one = score("exact_match", first, references, samples=1000)
+    two = score("exact_match", second, references, samples=1000)
+    assert difference.value == pytest.approx(6)
+    assert difference.low > 0
+    assert one.low < two.high
+
+
+def test_no_answer_at_all_scores_0() -> None:
+    for name in SCORES:
+        assert score(name, [""] * 3, ["one", "two", "three"], samples=5).value == 0
+
+
+def test_the_signatures_say_what_a_score_depends_on() -> None:
+    assert SCORES["bleu"].signature() == (
+        f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{sacrebleu.__version__}"
+    )
+    assert SCORES["chrf"].signature().startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no")
+    assert SCORES["exact_match"].signature() == "exact string match"

@@ -1,0 +1,78 @@
+"""The README's own commands, run as a reader would, in a copy of the project's folder."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Not from inside the tests themselves.
+RECURSIVE = ("make test", "make test-all")
+
+
+def commands() -> list[str]:
+    """Every line of the README's bash blocks, without its comment."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    lines = [re.split(r"\s#\s", line)[0].strip() for b in blocks for line in b.splitlines()]
+    return [line for line in lines if line and line not in RECURSIVE]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like a clone; what runs write lands here."""
+    if not (ROOT / ".venv" / ".installed").exists():
+        pytest.skip("needs `make install` in the project: the README's commands use .venv/")
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", ".venv", "recipes", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command of the README; its output."""
+    path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PATH": path},
+    )  # fmt: skip
+    assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs_and_the_quickstart_keeps_its_word(clone: Path) -> None:
+    for command in commands():
+        if "DIR" in shlex.split(command)[-1]:
+            data = os.environ.get("DLM_REAL_DATA")
+            if not data:
+                continue
+            command = command.replace("=DIR", f"={data}/multi30k") + " --dry-run"
+        output = run(command, clone)
+        if "Translate to German" in command:
+            assert output.strip() == "zweihundertsieben"
+    results = clone / "runs" / "quickstart" / "09_evaluate" / "export"
+    metrics = json.loads((results / "pretrained" / "numbers_en_de" / "metrics.json").read_text())
+    assert metrics["generation"]["length"] == "predicted"
+    assert metrics["scores"]["exact_match"]["score"] >= 90
+    differences = json.loads((results / "comparisons.json").read_text())
+    names = ("first", "second", "metric")
+    wanted = ("pretrained", "from scratch", "exact_match")
+    gain = next(row for row in differences if tuple(row[name] for name in names) == wanted)
+    assert gain["ci95_low"] > 0
+    again = run("make quickstart", clone)
+    assert again.count("skipped, finished") == 9
+
+
+def test_the_readme_names_only_verbs_that_exist() -> None:
+    from dlm.cli import build_parser
+
+    verbs = set(re.findall(r"\bdlm (\w+) ", " ".join(commands())))
+    assert verbs
+    parser = build_parser()
+    known = next(a.choices for a in parser._actions if a.dest == "verb")
+    assert known is not None and verbs <= set(known)

@@ -1,0 +1,103 @@
+"""The choice of the best step survives a resume."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Uninterrupted
+from resume_tools import (
+    checkpoint_weights,
+    copy_needed,
+    run,
+    run_interrupted,
+    saved_steps,
+    values,
+    weights,
+)
+from safetensors.torch import load
+
+from dlm.callbacks.generated_score import GeneratedScore
+from dlm.recipe.manifest import read_manifest
+
+Script = Callable[[dict[int, float]], None]
+NAN = float("nan")
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Scripts the generated score of every validated step."""
+
+    def script(by_step: dict[int, float]) -> None:
+        def log(self: Any, trainer: Any, pl_module: Any) -> None:
+            pl_module.log("validation/chrf", by_step[trainer.global_step])
+
+        monkeypatch.setattr(GeneratedScore, "on_validation_epoch_end", log)
+
+    return script
+
+
+@pytest.fixture
+def stage(chain: Path, uninterrupted: Uninterrupted, run_dir: Path) -> Path:
+    uninterrupted("pretrain")
+    return copy_needed(chain, run_dir, "adapt")
+
+
+def exported_step(stage: Path) -> int:
+    manifest = read_manifest(stage)
+    assert manifest is not None
+    step: int = manifest.metrics["exported_step"]
+    assert step in saved_steps(stage)
+    ours, saved = load(weights(stage)["model.safetensors"]), checkpoint_weights(stage, step)
+    assert all(torch.equal(saved[f"backbone.network.{name}"], ours[name]) for name in ours)
+    return step
+
+
+@pytest.mark.parametrize(
+    ("by_step", "cut", "best"),
+    [
+        pytest.param({8: 0.9, 16: 0.1, 24: 0.2}, 22, 8, id="best before the cut",
+                     marks=pytest.mark.slow),
+        pytest.param({8: 0.1, 16: 0.9, 24: 0.2}, 16, 16, id="cut before it was saved"),
+        pytest.param({8: 0.5, 16: 0.5, 24: 0.5}, 18, 8, id="a tie keeps the first"),
+        pytest.param({8: NAN, 16: 0.1, 24: 0.05}, 10, 16, id="not a number is never best",
+                     marks=pytest.mark.slow),
+        pytest.param({8: 0.1, 16: NAN, 24: 0.2}, 20, 24, id="not a number in between",
+                     marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_the_best_step_is_exported_after_a_resume(
+    by_step: dict[int, float], cut: int, best: int, scores: Script, stage: Path
+) -> None:
+    scores(by_step)
+    run_interrupted(stage.parent, "adapt", cut)
+    assert run(stage.parent, only="adapt") == 0
+    assert exported_step(stage) == best
+    assert len(values(stage, "validation/chrf")) == 3
+
+
+@pytest.mark.slow
+def test_the_last_step_is_exported_where_that_is_asked_for(scores: Script, stage: Path) -> None:
+    scores({8: 0.9, 16: 0.1, 24: 0.2})
+    last = "stages.adapt.validation.export=last"
+    run_interrupted(stage.parent, "adapt", 22, last)
+    assert run(stage.parent, last, only="adapt") == 0
+    assert exported_step(stage) == 24 and saved_steps(stage) == [20, 24]
+    manifest = read_manifest(stage)
+    assert manifest is not None and "validation_chrf" not in manifest.metrics
+
+
+def test_the_last_step_is_validated_too(scores: Script, stage: Path) -> None:
+    scores({8: 0.1, 10: 0.9})
+    shorter = "stages.adapt.train.steps=10"
+    run_interrupted(stage.parent, "adapt", 9, shorter)
+    assert run(stage.parent, shorter, only="adapt") == 0
+    assert exported_step(stage) == 10 and len(values(stage, "validation/loss")) == 2
+
+
+@pytest.mark.slow
+def test_a_stage_shorter_than_the_interval_is_validated_once(scores: Script, stage: Path) -> None:
+    scores({6: 0.3})
+    assert run(stage.parent, "stages.adapt.train.steps=6", only="adapt") == 0
+    assert exported_step(stage) == 6 and values(stage, "validation/chrf") == [pytest.approx(0.3)]

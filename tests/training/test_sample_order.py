@@ -1,0 +1,134 @@
+"""The order of samples: a function of seed and step, every row once an epoch, on any devices."""
+
+from collections import Counter
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dlm.data.batching import BatchRequest, StepSampler, TokenDataset, validation_requests
+from dlm.data.encoding import EncodedRows
+from dlm.data.order import BatchOrder
+
+SHAPES = {"rows": st.integers(1, 40), "batch": st.integers(1, 24), "grouping": st.integers(0, 6)}
+
+
+def lengths_of(rows: int) -> np.ndarray:
+    return np.random.default_rng(rows).integers(4, 30, rows)
+
+
+def encoded(rows: int) -> EncodedRows:
+    lengths = lengths_of(rows)
+    return EncodedRows(
+        np.arange(lengths.sum(), dtype=np.int32), np.cumsum([0, *lengths], dtype=np.int64),
+        np.full(rows, 2, dtype=np.int32), True, [""] * rows, [""] * rows,
+    )  # fmt: skip
+
+
+def batches(order: BatchOrder, count: int, first: int = 0) -> list[list[int]]:
+    return [order.batch(step).tolist() for step in range(first, first + count)]
+
+
+@settings(max_examples=12, deadline=None)
+@given(**SHAPES, seed=st.integers(0, 5), first=st.integers(0, 12))
+def test_a_step_is_the_same_whatever_was_asked_before(
+    rows: int, batch: int, grouping: int, seed: int, first: int
+) -> None:
+    def order() -> BatchOrder:
+        return BatchOrder(lengths_of(rows), batch, seed, grouping)
+
+    straight, jumping = batches(order(), 16), order()
+    assert batches(order(), 4, first) == straight[first : first + 4]
+    for step in (15, 0, 9, 9, 3):
+        assert jumping.batch(step).tolist() == straight[step]
+
+
+@settings(max_examples=25, deadline=None)
+@given(**SHAPES, windows=st.integers(1, 4))
+def test_every_epoch_visits_every_row_once(
+    rows: int, batch: int, grouping: int, windows: int
+) -> None:
+    order = BatchOrder(lengths_of(rows), batch, 0, grouping)
+    # Whole windows: in the middle of one, an epoch that it holds is not finished.
+    positions = np.concatenate([order.batch(s) for s in range(windows * max(1, grouping))])
+    assert len(set(positions.tolist())) == len(positions), "no sample occurs twice in a run"
+    epochs = Counter((positions // rows).tolist())
+    last = max(epochs)
+    assert sorted(epochs) == list(range(last + 1))
+    for epoch in range(last):
+        inside = positions[positions // rows == epoch] % rows
+        assert sorted(inside.tolist()) == list(range(rows))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    first, second = (BatchOrder(lengths_of(64), 32, seed, 0) for seed in (0, 1))
+    epochs = [np.concatenate([first.batch(2 * e), first.batch(2 * e + 1)]) % 64 for e in range(3)]
+    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 3
+    assert first.batch(0).tolist() != second.batch(0).tolist()
+
+
+def test_a_window_holds_the_samples_of_the_ungrouped_stream_in_batches_of_like_length() -> None:
+    lengths = lengths_of(100)
+    grouped, plain = (BatchOrder(lengths, 8, 0, grouping) for grouping in (5, 0))
+    for window in range(6):
+        steps = range(window * 5, window * 5 + 5)
+        ours = [grouped.batch(step) for step in steps]
+        theirs = [plain.batch(step) for step in steps]
+        assert sorted(np.concatenate(ours)) == sorted(np.concatenate(theirs))
+
+        def spread(parts: list[np.ndarray]) -> int:
+            return int(sum(np.ptp(lengths[part % 100]) for part in parts))
+
+        assert spread(ours) < spread(theirs) / 2
+        bounds = sorted((lengths[p % 100].min(), lengths[p % 100].max()) for p in ours)
+        assert all(a[1] <= b[0] for a, b in pairwise(bounds))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_devices_and_micro_batches_divide_the_same_global_batch(
+    world_size: int, accumulate: int
+) -> None:
+    rows = encoded(37)
+    order = BatchOrder(rows.lengths, 16, 3, 4)
+    samplers = [
+        StepSampler(rows, order, first_step=5, accumulate=accumulate, rank=rank,
+                    world_size=world_size)
+        for rank in range(world_size)
+    ]  # fmt: skip
+    parts = [list(islice(sampler, 6 * accumulate)) for sampler in samplers]
+    for step in range(6):
+        mine = [part for rank in parts for part in rank[step * accumulate :][:accumulate]]
+        expected = order.batch(5 + step)
+        assert sorted(np.concatenate([p.positions for p in mine])) == sorted(expected)
+        assert {len(part.positions) for part in mine} == {16 // world_size // accumulate}
+        assert {part.global_rows for part in mine} == {16}
+        maskable = int(rows.maskable_lengths[expected % 37].sum())
+        assert {part.global_maskable for part in mine} == {maskable}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("count", [40, 44, 63, 65])
+def test_validation_reads_every_row_once(count: int, world_size: int) -> None:
+    requests = [
+        validation_requests(encoded(count), 8, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    assert len({len(of_rank) for of_rank in requests}) == 1, "else a collective hangs"
+    seen = [p for of_rank in requests for part in of_rank for p in part.positions.tolist()]
+    assert sorted(seen) == list(range(count))
+    assert all(len(part.positions) for of_rank in requests for part in of_rank)
+
+
+def test_a_micro_batch_is_collated_from_its_own_rows() -> None:
+    rows = encoded(5)
+    batch = TokenDataset(rows, pad_token_id=0).__getitems__(BatchRequest(np.array([7, 1]), 2, 9))
+    for line, index in enumerate((2, 1)):
+        row = rows.row(index)
+        assert batch.tokens_BL[line, : len(row)].tolist() == row.tolist()
+        assert batch.valid_BL[line].sum() == len(row)
+        assert not batch.maskable_BL[line, :2].any()
+        assert batch.maskable_BL[line].sum() == len(row) - 2
+    assert batch.sample_B.tolist() == [7, 1]
