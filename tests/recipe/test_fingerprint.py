@@ -102,6 +102,7 @@ def test_the_semantic_config_is_plain_and_without_where() -> None:
         "steps": 1000,
         "global_batch_size": 64,
         "precision": "32-true",
+        "label_smoothing": 0.0,
         "length_grouping": 50,
     }
     assert not {"hardware", "checkpoint", "logging", "length"} & config.keys()
