@@ -4,7 +4,6 @@
 PYTHON ?= python3
 RECIPE ?= quickstart
 RUN_DIR ?=
-CLUSTER ?=
 ARGS ?=
 ROUNDS ?= 10
 
@@ -21,12 +20,12 @@ need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-all lint $(STAGES) \
-	generate run status plan submit report bench soak docker
+	generate run status soak docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: RECIPE=$(RECIPE) RUN_DIR=$(RUN_DIR) CLUSTER=$(CLUSTER) ARGS='$(ARGS)' PYTHON=$(PYTHON)"
+	@echo "  Variables: RECIPE=$(RECIPE) RUN_DIR=$(RUN_DIR) ARGS='$(ARGS)' PYTHON=$(PYTHON)"
 	@echo "  Example:   make adapt RECIPE=quickstart ARGS='optim.lr=1e-4 --dry-run'"
 
 install: $(STAMP) ## create .venv/ and install the package with its tools, at the pinned versions
@@ -70,18 +69,6 @@ run: $(STAMP) ## run a recipe, or continue it (RECIPE=)
 
 status: $(STAMP) ## show how far each stage of a run is (RUN_DIR=)
 	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) status $(RUN_DIR) $(ARGS)
-
-plan: $(STAMP) ## estimate memory and batch layout before a run (RECIPE=)
-	$(DLM) plan $(RECIPE) $(ARGS)
-
-submit: $(STAMP) ## send a recipe to a cluster (RECIPE= CLUSTER=)
-	$(call need,CLUSTER,CLUSTER=cluster.yaml)$(DLM) submit $(RECIPE) --cluster $(CLUSTER) $(ARGS)
-
-report: $(STAMP) ## write the HTML report of a run (RUN_DIR=)
-	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) report $(RUN_DIR) $(ARGS)
-
-bench: $(STAMP) ## measure the throughput of a recipe (RECIPE=)
-	$(DLM) bench $(RECIPE) $(ARGS)
 
 soak: $(STAMP) ## run the slow tests again and again, to the first failure (ROUNDS=)
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(PYTEST) -x -m slow $(ARGS) || exit 1; done

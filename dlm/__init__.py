@@ -1,2 +1,1 @@
 """A platform for diffusion language models: pretrain, adapt, tune, generate, evaluate."""
-

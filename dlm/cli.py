@@ -52,11 +52,13 @@ def _run_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     run = _verb(verbs, "run", "run:run", "run a recipe, or continue it where it stopped")
     _recipe_argument(run, optional=True)
     run.add_argument("--run-dir", metavar="DIR", help="where the run lives (runs/<recipe name>)")
-    run.add_argument("--from", dest="start", metavar="STAGE", help="begin with this stage")
-    run.add_argument("--to", dest="stop", metavar="STAGE", help="end with this stage")
-    run.add_argument("--only", metavar="STAGE", help="this stage alone (a name or a kind)")
+    either = "(a name or a kind)"
+    run.add_argument("--from", dest="start", metavar="STAGE",
+                     help=f"begin with this stage {either}")  # fmt: skip
+    run.add_argument("--to", dest="stop", metavar="STAGE", help=f"end with this stage {either}")
+    run.add_argument("--only", metavar="STAGE", help=f"this stage alone {either}")
     run.add_argument("--force", metavar="STAGE", action="append", default=[],
-                     help="do a stage again; what was there is moved aside")  # fmt: skip
+                     help=f"do a stage again {either}; what was there is moved aside")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="say what would run, and why")
     status = _verb(verbs, "status", "run:status", "show how far each stage of a run is")
     status.add_argument("run_dir", metavar="RUN_DIR")

@@ -7,6 +7,12 @@ from dataclasses import fields
 from functools import reduce
 from typing import Any
 
+from dlm.config.chain_checks import (
+    coupled_without_levels,
+    length_heads,
+    sizes_of_a_finished_model,
+    systems_without_lengths,
+)
 from dlm.config.references import (
     Finding,
     Problem,
@@ -118,10 +124,17 @@ def stage_findings(
         yield from source_findings(stage)
     if reads(stage.kind, "model"):
         yield from _model(stage)
+        yield from sizes_of_a_finished_model(stage, recipe, own)
+    if reads(stage.kind, "objective"):
+        yield from coupled_without_levels(stage, own)
     if reads(stage.kind, "train"):
         yield from _training(stage)
     if stage.kind == "length" and stage.init_from is None:
         yield Finding(("init_from",), "missing: a length predictor needs the backbone to read")
+    if stage.kind == "length":
+        yield from length_heads(stage, recipe)
+    if stage.kind == "evaluate":
+        yield from systems_without_lengths(stage, recipe)
 
 
 def _ignored(stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
@@ -183,7 +196,7 @@ def _model(stage: StageConfig) -> Iterator[Finding]:
 
 def _training(stage: StageConfig) -> Iterator[Finding]:
     train, optim, validation = stage.train, stage.optim, stage.validation
-    if optim.warmup_steps > train.steps:
+    if (optim.warmup_steps or 0) > train.steps:
         reason = f"more than train.steps = {train.steps}; the peak would never be reached"
         yield Finding(("optim.warmup_steps", "train.steps"), reason, optim.warmup_steps)
     yield from _batches(stage)

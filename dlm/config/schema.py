@@ -111,6 +111,9 @@ class ModelConfig:
     """Width of the feed-forward layers. Default: 4 x ``hidden_size``."""
     max_positions: int = 512
     """Longest sequence in tokens that the network can read."""
+    initializer_range: float = 0.02
+    """Standard deviation of random weights. 0.02 suits widths of 768 and more; a narrow network
+    learns much sooner with about 1 / sqrt(hidden_size)."""
     dropout: float | None = None
     """Dropout of hidden states and attention. Default: the checkpoint's own, 0.1 from scratch."""
 
@@ -120,7 +123,8 @@ class ObjectiveConfig:
     """The forward process and the training loss (method: forward process and objectives)."""
 
     weight: Literal["rdm_linear", "elbo", "constant"] = "rdm_linear"
-    """Weight of a masked token's cross-entropy at noise level t."""
+    """Weight of a masked token's cross-entropy at noise level t. Masked-LM pretraining as in the
+    literature: constant, with the normaliser masked."""
     normaliser: Literal["maskable", "masked", "tokens"] = "maskable"
     """What the weighted sum is divided by: maskable tokens of the row, masked tokens of the row,
     or maskable tokens of the global batch."""
@@ -153,8 +157,8 @@ class OptimConfig:
     """Decoupled weight decay, applied to matrices only (not to biases and norms)."""
     schedule: Literal["inverse_sqrt", "linear", "cosine", "constant"] = "inverse_sqrt"
     """Learning rate after warm-up; linear and cosine end at ``final_lr_ratio`` x lr."""
-    warmup_steps: int = 0
-    """Steps of linear warm-up from 0."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up from 0. Default: 1 % of the steps (the paper)."""
     final_lr_ratio: float = 0.0
     """Where linear and cosine end, as a share of ``lr``."""
     gradient_clip: float | None = 1.0
@@ -188,10 +192,10 @@ class ValidationConfig:
 
     every_n_steps: int = 500
     """Validate after so many optimizer steps, and at the end."""
-    batch_size: int = 64
+    batch_size: int = _where(64)
     """Rows per device and forward pass."""
     max_rows: int | None = 1000
-    """Rows of the validation loss; None: all."""
+    """Rows of the validation loss, spread evenly over all of them; None: all."""
     generate_rows: int = 200
     """Rows that are also generated and scored; 0: none."""
     metric: MetricName = "bleu"

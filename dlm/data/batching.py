@@ -37,7 +37,7 @@ class TokenBatch:
         """Number of each token in its row, from 0."""
         return (self.valid_BL.cumsum(dim=1) - 1).clamp(min=0)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "TokenBatch":
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> "TokenBatch":
         """A copy on another device (Lightning's transfer calls this)."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 

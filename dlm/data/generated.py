@@ -14,12 +14,14 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import cache, lru_cache
 from importlib.metadata import version
 from itertools import permutations
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from babel.dates import get_day_names, get_month_names
+from babel.lists import format_list
 from num2words import num2words
 
 GENERATOR_VERSION = 1
@@ -81,12 +83,20 @@ def words(item: Item, language: str) -> str:
     return str(num2words(item, lang=language)).replace(",", "").lower()
 
 
-def _date_words(date: Date, language: str) -> str:
-    ordinal = language in ("en", "de") or (language == "fr" and date.day == 1)
+def successor(item: Item) -> Item:
+    """The next number, or the next day (of a leap year)."""
+    if not isinstance(item, Date):
+        return item + 1
+    following = date(2000, item.month, item.day) + timedelta(days=1)
+    return Date((item.weekday + 1) % 7, following.day, following.month)
+
+
+def _date_words(day: Date, language: str) -> str:
+    ordinal = language in ("en", "de") or (language == "fr" and day.day == 1)
     text = _DATE_PATTERNS[language].format(
-        weekday=get_day_names("wide", locale=language)[date.weekday],
-        day=num2words(date.day, lang=language, to="ordinal" if ordinal else "cardinal"),
-        month=get_month_names("wide", locale=language)[date.month],
+        weekday=get_day_names("wide", locale=language)[day.weekday],
+        day=num2words(day.day, lang=language, to="ordinal" if ordinal else "cardinal"),
+        month=get_month_names("wide", locale=language)[day.month],
     )
     return text.lower()
 
@@ -105,7 +115,7 @@ def _dates(split: Split) -> tuple[Date, ...]:
         for month in range(1, 13)
         for day in range(1, calendar.monthrange(leap_year, month)[1] + 1)
     )
-    return tuple(date for date in every if split_of(date) == split)
+    return tuple(day for day in every if split_of(day) == split)
 
 
 @dataclass(frozen=True)
@@ -163,6 +173,22 @@ def _number_text(request: _Request) -> list[_Space]:
         return {"text": words(items[place], language), "language": language}
 
     return [_Space(len(items) * len(languages), row, rng)]
+
+
+def _number_counting(request: _Request) -> list[_Space]:
+    languages: Sequence[str] = request.options["languages"]
+    rng = request.rng("counting")
+    last = request.options["max_number"]
+    pairs = [(item, successor(item)) for item in request.items(rng) if item != last]
+    pairs = [pair for pair in pairs if split_of(pair[1]) == request.split]
+
+    def row(index: int) -> Row:
+        place, which = divmod(index, len(languages))
+        language = languages[which]
+        listed = format_list([words(item, language) for item in pairs[place]], locale=language)
+        return {"text": listed, "language": language}
+
+    return [_Space(len(pairs) * len(languages), row, rng)]
 
 
 def _number_pairs(request: _Request) -> list[_Space]:
@@ -241,6 +267,11 @@ GENERATORS: Mapping[str, Generator] = {
         "One number or date in words per line, in one of four languages (text, language).",
         {"languages": LANGUAGES, **_ITEM_OPTIONS},
         _number_text,
+    ),
+    "number_counting": Generator(
+        "Two successive numbers or days per line, in one of four languages (text, language).",
+        {"languages": LANGUAGES, **_ITEM_OPTIONS},
+        _number_counting,
     ),
     "number_pairs": Generator(
         "The same number or date in words in two languages (src, tgt).",

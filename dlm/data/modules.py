@@ -62,8 +62,10 @@ class RowsDataModule(LightningDataModule):
         self.validation_rows = self._encode(validation) if validation else None
         keep = batches.validation_rows
         if self.validation_rows is not None and keep is not None:
+            every = len(self.validation_rows)
+            kept = min(keep, every)
             self.validation_rows = self.validation_rows.select(
-                range(min(keep, len(self.validation_rows)))
+                [number * every // kept for number in range(kept)]
             )
 
     def _encode(self, sources: list[Source]) -> EncodedRows:

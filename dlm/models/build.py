@@ -32,6 +32,7 @@ def build_from_scratch(
     max_positions: int,
     dropout: float | None,
     seed: int,
+    initializer_range: float = 0.02,
 ) -> Backbone:
     """A network with random weights, drawn from ``seed`` alone."""
     special = SpecialTokens.of(tokenizer)
@@ -44,6 +45,7 @@ def build_from_scratch(
         "pad_token_id": special.pad,
         "bos_token_id": special.begin,
         "eos_token_id": special.end,
+        "initializer_range": initializer_range,
     }
     config = _config(architecture, sizes, max_positions, 0.1 if dropout is None else dropout)
     with torch.random.fork_rng(devices=[]):

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from dlm.config.job import StageJob
 from dlm.errors import DlmError, Preempted, StageFailed
-from dlm.recipe.plan import PlannedStage, change_lines
+from dlm.recipe.plan import PlannedStage
+from dlm.recipe.refusal import change_lines
 from dlm.recipe.state import StageState
 
 PLAIN_WIDTH = 140

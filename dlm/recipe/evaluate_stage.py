@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dlm.config.schema import SystemConfig
 from dlm.evaluation.evaluate import (
     Result,
     TaskRows,
+    check_prompts,
     check_system,
     compare,
     evaluate_system,
@@ -41,10 +43,14 @@ def evaluate_stage(job: StageJob) -> dict[str, Any]:
     partial = job.directory / ".partial-export"
     device = "cpu" if hardware.accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
     results: list[Result] = []
+    chosen = {
+        name: [t for t in tasks if t.task.name in config.only.get(name, [t.task.name])]
+        for name in config.systems
+    }
+    _check_all(job, chosen)
     for name, system in config.systems.items():
-        chosen = [t for t in tasks if t.task.name in config.only.get(name, [t.task.name])]
         model = open_model(job.exports.get(system.model, system.model), device=device)
-        results += _evaluate_system(job, name, system, model, chosen, partial)
+        results += _evaluate_system(job, name, system, model, chosen[name], partial)
     comparisons = compare(
         [(first, second) for first, second in config.compare], results, tasks,
         config.bootstrap_samples,
@@ -62,6 +68,22 @@ def evaluate_stage(job: StageJob) -> dict[str, Any]:
     }
 
 
+def _check_all(job: StageJob, chosen: Mapping[str, list[TaskRows]]) -> None:
+    """Every system before any of them is run: the last one is not refused after hours.
+
+    Models are opened one at a time here and again for their run: not all of them fit in memory.
+    """
+    systems = job.config.evaluation.systems
+    for place in dict.fromkeys(system.model for system in systems.values()):
+        model = open_model(job.exports.get(place, place))
+        for name, system in systems.items():
+            if system.model == place:
+                settings = generation_settings(job.config.generation, **system.generation)
+                check_system(name, model, settings)
+                for rows in chosen[name]:
+                    check_prompts(rows, model)
+
+
 def _evaluate_system(
     job: StageJob,
     name: str,
@@ -71,7 +93,6 @@ def _evaluate_system(
     directory: Path,
 ) -> list[Result]:
     settings = generation_settings(job.config.generation, **system.generation)
-    check_system(name, model, settings)
     results = []
     for rows in tasks:
         result = evaluate_system(

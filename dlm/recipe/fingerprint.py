@@ -13,6 +13,8 @@ FORMAT = 1
 """Version of the key; a change here makes every earlier result stale."""
 
 NOT_SET = "(not set)"
+ROWS, LOCAL_FILES = "rows", "local files"
+"""Keys of the data's identity where a stage also reads models or tokenizers from directories."""
 _WHERE = {f.name for f in fields(GenerationConfig) if not f.metadata.get("semantic", True)}
 _REFERENCE_FIELDS = ("init_from", "tokenizer")
 
@@ -177,7 +179,8 @@ def _flat(identity: StageIdentity) -> dict[str, Any]:
     _flatten("", identity.config, values)
     for name, fingerprint in identity.needs.items():
         values[f"earlier stage {name}"] = fingerprint[:12]
-    _flatten("rows", identity.data, values)
+    with_files = isinstance(identity.data, Mapping) and LOCAL_FILES in identity.data
+    _flatten("" if with_files else ROWS, identity.data, values)
     return values
 
 

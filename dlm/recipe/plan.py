@@ -1,7 +1,7 @@
 """What a run would do with each stage, and why; nothing on the disk is changed here."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,16 +9,16 @@ from typing import Any, Literal
 from dlm.config.job import StageJob
 from dlm.config.references import required_stages
 from dlm.config.schema import RecipeConfig, StageConfig
-from dlm.config.shipped import did_you_mean
-from dlm.errors import DlmError, RunInUse, UserError
-from dlm.recipe.fingerprint import StageIdentity, identify
+from dlm.errors import UserError
+from dlm.recipe.fingerprint import LOCAL_FILES, ROWS, StageIdentity, identify
 from dlm.recipe.lock import lock_path
 from dlm.recipe.manifest import EXPORT, DamagedManifest, read_manifest
+from dlm.recipe.origins import directory_contents
+from dlm.recipe.selection import select_stages
 from dlm.recipe.state import StageState, checkpoint_names, inspect_stage
 
 Action = Literal["run", "resume", "skip", "refuse", "not selected", "blocked"]
 DataIdentity = Callable[[StageConfig], object]
-SHOWN_CHANGES = 12
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,14 @@ class PlannedStage:
     state: StageState
     action: Action
     reason: str
+    selected: bool = True
     forced: bool = False
     set_aside: bool = False
     """What lies in the directory is moved aside when the stage starts."""
     in_the_way: str = ""
     """refuse and blocked: the name of the stage to deal with."""
+    replaced: str = ""
+    """refuse: what is there was made from the result of this stage, which would be replaced."""
 
 
 def plan(
@@ -50,19 +53,21 @@ def plan(
 ) -> list[PlannedStage]:
     """What ``dlm run`` would do with every stage of the recipe, in order.
 
+    Stages are named as :func:`dlm.recipe.selection.stage_name` reads them.
+
     ``follow``: this process is a further rank of a running job, so a running stage is its own.
 
     Raises:
         UserError: an unknown stage, a selection that contradicts itself, or unreadable data.
     """
-    selected = select_stages(recipe, start=start, stop=stop, only=only, force=force)
+    selected, forced = select_stages(recipe, start=start, stop=stop, only=only, force=force)
     planned: dict[str, PlannedStage] = {}
     for number, name in enumerate(recipe.stages, start=1):
         config = resolved_stage(recipe, name)
         directory = stage_directory(run_dir, number, name)
         needs = {other: planned[other] for other in required_stages(name, config, recipe)}
         keys = {other: needed.identity.fingerprint for other, needed in needs.items()}
-        data = _data_of(config, directory, data_identity, strict=name in selected)
+        data = _data_of(config, directory, data_identity, recipe.stages, strict=name in selected)
         identity = identify(config, keys, data)
         exports = {other: needed.job.directory / EXPORT for other, needed in needs.items()}
         job = StageJob(
@@ -70,48 +75,11 @@ def plan(
         )
         lock = None if follow else lock_path(run_dir, name)
         state = inspect_stage(directory, identity, lock)
-        stage = PlannedStage(job, identity, state, "run", state.reason, forced=name in force)
-        planned[name] = _decide(stage, needs) if name in selected else _left_out(stage)
-    return list(planned.values())
-
-
-def select_stages(
-    recipe: RecipeConfig,
-    *,
-    start: str | None,
-    stop: str | None,
-    only: str | None,
-    force: Collection[str],
-) -> list[str]:
-    """The names of the stages between ``start`` and ``stop``, or ``only``."""
-    names = list(recipe.stages)
-    given: dict[str, list[str | None]] = {
-        "--from": [start],
-        "--to": [stop],
-        "--only": [only],
-        "--force": [*force],
-    }
-    for option, values in given.items():
-        for value in values:
-            if value is not None and value not in names:
-                hint = did_you_mean(value, names) or f"; its stages: {', '.join(names)}"
-                raise UserError(f"{option} {value}: recipe {recipe.name} has no such stage{hint}")
-    if only is not None and (start is not None or stop is not None):
-        raise UserError("--only cannot be combined with --from or --to: give one of them")
-    if not names:
-        raise UserError(f"recipe {recipe.name} has no stages: add one under `stages:`")
-    first = names.index(only or start or names[0])
-    last = names.index(only or stop or names[-1])
-    if first > last:
-        raise UserError(f"--from {start} comes after --to {stop}: exchange them")
-    selected = names[first : last + 1]
-    for name in force:
-        if name not in selected:
-            raise UserError(
-                f"--force {name}: the stage is not among those that run ({', '.join(selected)}): "
-                "leave --force out, or change --only, --from or --to"
-            )
-    return selected
+        stage = PlannedStage(
+            job, identity, state, "run", state.reason, name in selected, name in forced
+        )
+        planned[name] = _decide(stage, needs) if stage.selected else _left_out(stage)
+    return list(planned.values()) if follow else _without_mixtures(planned)
 
 
 def resolved_stage(recipe: RecipeConfig, name: str) -> StageConfig:
@@ -129,24 +97,6 @@ def stage_directory(run_dir: Path, number: int, name: str) -> Path:
         listed = " and ".join(str(path) for path in found)
         raise UserError(f"stage {name} has two directories, {listed}: move one away")
     return found[0] if found else run_dir / f"{number:02d}_{name}"
-
-
-def refusal(planned: Sequence[PlannedStage]) -> DlmError | None:
-    """The error of a plan that cannot be carried out as a whole: nothing of it is begun."""
-    if not (refused := [stage for stage in planned if stage.action == "refuse"]):
-        return None
-    text = "\n".join(_refusal_text(stage, planned) for stage in refused)
-    if any(stage.state.name == "stale" and stage.in_the_way == stage.job.name for stage in refused):
-        text += _ways_on(planned)
-    in_use = all(stage.state.name == "running" for stage in refused)
-    return RunInUse(text) if in_use else UserError(text)
-
-
-def change_lines(stage: PlannedStage) -> list[str]:
-    """What differs, key by key, for a stage that is stale."""
-    lines = [str(change) for change in stage.state.changes]
-    more = [f"... and {len(lines) - SHOWN_CHANGES} more"] if len(lines) > SHOWN_CHANGES else []
-    return lines[:SHOWN_CHANGES] + more
 
 
 def _decide(stage: PlannedStage, needs: Mapping[str, PlannedStage]) -> PlannedStage:
@@ -184,17 +134,54 @@ def _start(stage: PlannedStage) -> PlannedStage:
     return replace(stage, action="run")
 
 
+def _without_mixtures(planned: Mapping[str, PlannedStage]) -> list[PlannedStage]:
+    """Refuse to keep what was made from a result that this run replaces.
+
+    A key says what a stage was asked to do, not from which attempt's weights it went on: the new
+    result of an earlier stage would pass for the one that was used.
+    """
+    checked: list[PlannedStage] = []
+    redone: set[str] = set()
+    for name, stage in planned.items():
+        origins = [other for other in stage.job.exports if other in redone]
+        keeps_work = stage.state.name not in ("stale", "running") and _has_work(stage)
+        if origins and keeps_work and stage.forced:
+            reason = f"--force; {origins[0]} is made anew; moved aside at the start"
+            stage = replace(stage, action="run", reason=reason, set_aside=True)
+        elif origins and keeps_work:
+            done = f"{stage.state.name}, but made from the result of {origins[0]}"
+            reason = f"{done}, which this run would make anew"
+            stage = replace(stage, action="refuse", reason=reason, replaced=origins[0])
+        if origins or stage.action == "run":
+            redone.add(name)
+        checked.append(stage)
+    return checked
+
+
+def _has_work(stage: PlannedStage) -> bool:
+    directory = stage.job.directory
+    begun = bool(checkpoint_names(directory)) or (directory / ".partial-export").is_dir()
+    return stage.state.name == "done" or begun
+
+
 def _left_out(stage: PlannedStage) -> PlannedStage:
     reason = f"{stage.state.name}: {stage.state.reason}"
     return replace(stage, action="not selected", reason=reason)
 
 
 def _data_of(
-    config: StageConfig, directory: Path, data_identity: DataIdentity, *, strict: bool
+    config: StageConfig,
+    directory: Path,
+    data_identity: DataIdentity,
+    stages: Collection[str],
+    *,
+    strict: bool,
 ) -> Any:
-    """The rows' identity. A stage that does not run may have lost its files: its record stands."""
+    """What was read. A stage that does not run may have lost its files: its record stands."""
     try:
-        return data_identity(config)
+        files = directory_contents(config, stages)
+        rows = data_identity(config)
+        return {ROWS: rows, LOCAL_FILES: files} if files else rows
     except (UserError, OSError):
         try:
             manifest = None if strict else read_manifest(directory)
@@ -203,27 +190,3 @@ def _data_of(
         if manifest is None:
             raise
         return manifest.identity.data
-
-
-def _refusal_text(stage: PlannedStage, planned: Sequence[PlannedStage]) -> str:
-    name, other = stage.job.name, stage.in_the_way
-    if stage.state.name == "running":
-        holder = stage.reason.removesuffix(" works on it")
-        return f"stage {name} is in use by {holder}: wait until it ends, or stop it there"
-    culprit = next(item for item in planned if item.job.name == other)
-    changes = "".join(f"\n    {line}" for line in change_lines(culprit))
-    if other != name:
-        return f"stage {name} {stage.reason}{changes}\n  run that first: --only {other}, or --from"
-    return f"stage {name} is stale: {stage.reason} in {stage.job.directory}{changes}"
-
-
-def _ways_on(planned: Sequence[PlannedStage]) -> str:
-    """The choices when a result would be lost; what follows is named too, as its input changes."""
-    stale = [item for item in planned if item.state.name == "stale" and not item.forced]
-    forces = " ".join(f"--force {item.job.name}" for item in stale if item.action != "not selected")
-    return (
-        "\nnothing was touched; ways on:\n"
-        "    --run-dir DIR: keep the result and run the new configuration elsewhere\n"
-        f"    {forces}: run again here (what is there is moved aside, not deleted)\n"
-        "    restore the old value: what is there counts again"
-    )

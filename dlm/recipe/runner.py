@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,16 +13,16 @@ from dlm.config.loading import resolved_yaml
 from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.errors import DlmError, Preempted, RunInUse, StageFailed
 from dlm.recipe import console
+from dlm.recipe.endings import failure_recorded, stoppable
+from dlm.recipe.handoff import verify_needed
 from dlm.recipe.lock import STALE_AFTER_S, StageLock, live_holder, lock_path
 from dlm.recipe.manifest import build_manifest, write_manifest, write_text
-from dlm.recipe.plan import DataIdentity, PlannedStage, plan, refusal
-from dlm.recipe.state import (
-    inspect_stage,
-    set_aside,
-    write_config,
-    write_failure,
-    write_started,
-)
+from dlm.recipe.origins import unpinned
+from dlm.recipe.plan import DataIdentity, PlannedStage, plan
+from dlm.recipe.ranks import process_rank
+from dlm.recipe.refusal import refusal
+from dlm.recipe.selection import stage_name
+from dlm.recipe.state import inspect_stage, set_aside, write_config, write_started
 
 Execute = Callable[[StageJob], Mapping[str, Any]]
 LEADER_VARIABLE = "DLM_LEADER"
@@ -31,7 +30,6 @@ LEADER_VARIABLE = "DLM_LEADER"
 FOLLOW_POLL_S = 1.0
 LEADER_ALONE = ("tokenizer", "evaluate")
 """Stage kinds that one process carries out: further ranks would write the same files."""
-_RANKS = ("SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")
 
 
 @dataclass
@@ -45,6 +43,8 @@ class RecipeRun:
     planned: list[PlannedStage] = field(default_factory=list)
     begun_anew: list[str] = field(default_factory=list)
     """Stages whose --force was carried out."""
+    verified: set[str] = field(default_factory=set)
+    """Stages whose exports were read whole and compared."""
 
     def carry_out(self) -> None:
         """Every stage of the plan in order; nothing is begun if one of them is refused."""
@@ -53,6 +53,7 @@ class RecipeRun:
         write_text(self.run_dir / "recipe.yaml", resolved_yaml(self.recipe))
         os.environ[LEADER_VARIABLE] = str(os.getpid())
         try:
+            self._set_aside()
             for number, stage in enumerate(self.planned, start=1):
                 label = f"[{number}/{len(self.planned)}] {stage.job.name}:"
                 if stage.action == "skip":
@@ -64,20 +65,32 @@ class RecipeRun:
             console.make_console().print(console.stage_table(self._rows()))
             console.say(f"run: {self.run_dir}")
 
+    def begun(self, force: Collection[str]) -> list[str]:
+        """What --force was given, as written, and is carried out."""
+        done = self.begun_anew
+        return [word for word in force if done and stage_name(self.recipe, "", word) in done]
+
+    def _set_aside(self) -> None:
+        """All at once: a stop between two stages leaves no old result behind a new one."""
+        for stage in (stage for stage in self.planned if stage.set_aside):
+            with StageLock(lock_path(self.run_dir, stage.job.name), console.say):
+                place = set_aside(stage.job.directory)
+            console.say(f"{stage.job.name}: what was there is now in {place}")
+            if stage.forced:
+                self.begun_anew.append(stage.job.name)
+
     def _carry_out_stage(self, stage: PlannedStage, label: str) -> None:
         job = stage.job
         with StageLock(lock_path(self.run_dir, job.name), console.say) as lock:
             state = inspect_stage(job.directory, stage.identity, lock=None)
-            if state.name == "done" and not stage.forced:
+            if state.name == "done":
                 console.say(f"{label} skipped, another process has just finished it")
                 return
-            if state.name == "stale" and not stage.forced:
+            if state.name == "stale":
                 raise RunInUse(f"stage {job.name} was changed by another process: run again")
-            if stage.set_aside:
-                console.say(f"{label} what was there is now in {set_aside(job.directory)}")
             console.say(f"{label} {stage.action} in {job.directory}")
             begin = time.monotonic()
-            with _failure_recorded(job, label):
+            with failure_recorded(job, label), stoppable(job.name):
                 metrics = self._work(stage, lock)
             seconds = console.duration(time.monotonic() - begin)
             shown = console.metrics_text(metrics)
@@ -85,6 +98,7 @@ class RecipeRun:
 
     def _work(self, stage: PlannedStage, lock: StageLock) -> Mapping[str, Any]:
         job = stage.job
+        verify_needed(job, self.verified)
         write_config(job)
         attempt = write_started(job, stage.identity, self.command)
         if stage.forced:
@@ -149,13 +163,19 @@ def run_recipe(
             follow(run, rank)
             return 0
         console.say(console.plan_text(recipe.name, run_dir, run.planned))
+        working = [s.job.config for s in run.planned if s.action in ("run", "resume")]
+        if (note := unpinned(working, recipe.stages)) is not None:
+            console.say(note)
         if not dry_run:
             run.carry_out()
         return 0
     except BaseException as error:
         if not rank:
             console.explain(error)
-            console.say(console.continue_line(words, run.begun_anew), stderr=True)
+            console.say(console.continue_line(words, run.begun(force)), stderr=True)
+        elif isinstance(error, Preempted) and LEADER_VARIABLE in os.environ:
+            # Lightning kills rank 0, which still has to say so, when a rank that it started fails.
+            return 0
         return console.exit_code(error)
 
 
@@ -166,22 +186,22 @@ def follow(run: RecipeRun, rank: int) -> None:
     for stage in run.planned:
         if stage.action in ("skip", "not selected"):
             continue
-        try:
-            if stage.job.config.kind not in LEADER_ALONE:
-                run.execute(stage.job)
-        except DlmError:
-            raise
-        except Exception as error:
-            place = console.write_traceback(stage.job.directory, error, f"-rank{rank}")
-            console.say(f"rank {rank} of stage {stage.job.name}: see {place}", stderr=True)
-            raise
-        _await_manifest(stage, lock_path(run.run_dir, stage.job.name))
+        with stoppable(stage.job.name):
+            _follow_stage(run, stage, rank)
+            _await_manifest(stage, lock_path(run.run_dir, stage.job.name))
 
 
-def process_rank() -> int:
-    """Rank in a distributed job; 0 outside of one. Only whether it is 0 is relied on."""
-    names = ("RANK",) if "RANK" in os.environ else _RANKS
-    return max(int(os.environ.get(name) or 0) for name in names)
+def _follow_stage(run: RecipeRun, stage: PlannedStage, rank: int) -> None:
+    if stage.job.config.kind in LEADER_ALONE:
+        return
+    try:
+        run.execute(stage.job)
+    except DlmError:
+        raise
+    except Exception as error:
+        place = console.write_traceback(stage.job.directory, error, f"-rank{rank}")
+        console.say(f"rank {rank} of stage {stage.job.name}: see {place}", stderr=True)
+        raise
 
 
 def _await_manifest(stage: PlannedStage, lock: Path) -> None:
@@ -193,29 +213,6 @@ def _await_manifest(stage: PlannedStage, lock: Path) -> None:
         elif time.monotonic() - last_sign > STALE_AFTER_S:
             raise StageFailed(f"rank 0 ended without finishing stage {stage.job.name}")
         time.sleep(FOLLOW_POLL_S)
-
-
-@contextmanager
-def _failure_recorded(job: StageJob, label: str) -> Iterator[None]:
-    """Leave failure.json for a stage that failed; an interrupted or preempted one did not."""
-    try:
-        yield
-    except (KeyboardInterrupt, Preempted, RunInUse):
-        console.say(f"{label} stopped")
-        raise
-    except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
-            # Lightning turns Ctrl-C into exit(1).
-            raise KeyboardInterrupt from error
-        console.say(f"{label} failed")
-        explained = isinstance(error, DlmError)
-        place = None if explained else console.write_traceback(job.directory, error)
-        # What says the failure may fail itself, as on a full disk; the first error counts.
-        with suppress(OSError):
-            write_failure(job, error, place)
-        if explained:
-            raise
-        raise StageFailed(console.unexpected_text(job, error, place)) from error
 
 
 def _execute_kind(job: StageJob) -> Mapping[str, Any]:

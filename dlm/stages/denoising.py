@@ -63,11 +63,15 @@ class DenoisingStage(TrainingStage):
             tensor.repeat(copies, 1)
             for tensor in (batch.tokens_BL, batch.valid_BL, batch.maskable_BL)
         )
-        key = NoiseKey(seed, batch.sample_B)
-        noised = self.forward_process.corrupt(key, batch.maskable_BL, batch.token_index_BL)
+        noised = self.forward_process.corrupt(
+            NoiseKey(seed, batch.sample_B), batch.maskable_BL, batch.token_index_BL
+        )
+        copied_key = NoiseKey(seed, batch.sample_B.repeat(copies))
         noisy_BL = replace_masked(
-            tokens_BL, noised.masked_BL, batch.token_index_BL, mask_token_id=self.mask_token_id,
-            key=key if self.replaceable_ids else None, replaceable_ids=self.replaceable_ids,
+            tokens_BL, noised.masked_BL, batch.token_index_BL.repeat(copies, 1),
+            mask_token_id=self.mask_token_id,
+            key=copied_key if self.replaceable_ids else None,
+            replaceable_ids=self.replaceable_ids,
         )  # fmt: skip
         hidden_BLH = self.backbone.hidden(noisy_BL, valid_BL)
         row_M, column_M = noised.masked_BL.nonzero(as_tuple=True)

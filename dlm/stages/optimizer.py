@@ -59,7 +59,6 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> dict[str,
     optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=settings.lr, betas=settings.betas, eps=settings.eps,
-        fused=trained[0].device.type == "cuda",
     )  # fmt: skip
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(settings))
     return {

@@ -95,7 +95,7 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
 
 
 def build_objective(config: StageConfig) -> Objective:
-    """The loss of a denoising stage; masked-LM pretraining averages over masked tokens."""
+    """The loss of a denoising stage."""
     objective = config.objective
     return Objective(
         weight=objective.weight,
@@ -117,6 +117,12 @@ def build_forward_process(config: StageConfig) -> ForwardProcess:
     )
 
 
+def warmup_steps(config: StageConfig) -> int:
+    """Steps of warm-up; the paper's 1 % where the recipe says nothing."""
+    given = config.optim.warmup_steps
+    return max(1, config.train.steps // 100) if given is None else given
+
+
 def build_stage(job: StageJob, start: StartingPoint, data: RowsDataModule) -> TrainingStage:
     """The LightningModule of a stage kind."""
     config = job.config
@@ -124,7 +130,7 @@ def build_stage(job: StageJob, start: StartingPoint, data: RowsDataModule) -> Tr
         "optimizer": OptimizerSettings(
             lr=config.optim.lr, steps=config.train.steps, betas=config.optim.betas,
             eps=config.optim.eps, weight_decay=config.optim.weight_decay,
-            schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps,
+            schedule=config.optim.schedule, warmup_steps=warmup_steps(config),
             final_lr_ratio=config.optim.final_lr_ratio,
         ),
         "seed": job.seed,

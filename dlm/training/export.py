@@ -1,8 +1,8 @@
 """Hand a finished stage on: choose the step, write the model directory, open it again."""
 
-import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def export_stage(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         if isinstance(stage, LengthPrediction):
-            write_length_export(partial, start, stage)
+            write_length_export(partial, job, start, stage)
         else:
             write_model_export(partial, job, start, stage)
         shutil.rmtree(target, ignore_errors=True)
@@ -82,12 +82,15 @@ def write_model_export(
             raise StageFailed(f"the export in {directory} does not read back: {name} differs")
 
 
-def write_length_export(directory: Path, start: StartingPoint, stage: LengthPrediction) -> None:
+def write_length_export(
+    directory: Path, job: StageJob, start: StartingPoint, stage: LengthPrediction
+) -> None:
     """The backbone as it is, and the predictor beside it: one directory that generates alone."""
     if start.directory is not None:
+        ours = start.directory in job.exports.values()
         for path in start.directory.iterdir():
             if path.is_file() and not path.name.startswith("length_predictor"):
-                link_or_copy(path, directory / path.name)
+                link_or_copy(path, directory / path.name, ours=ours)
     else:
         start.backbone.save(directory)
         start.tokenizer.save_pretrained(directory)
@@ -100,14 +103,13 @@ def write_length_export(directory: Path, start: StartingPoint, stage: LengthPred
             raise StageFailed(f"the export in {directory} does not read back: {name} differs")
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system has them: exports are never written to again."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def link_or_copy(source: Path, target: Path, *, ours: bool) -> None:
+    """A hard link to a file of our own exports, which are never written to again; else a copy.
 
-
-def write_json(path: Path, value: Any) -> None:
-    """Readable JSON."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    Files from elsewhere may be edited by their owner, or be symbolic links (the hub's cache).
+    """
+    if ours:
+        with suppress(OSError):  # another file system, or one without hard links
+            os.link(source, target)
+            return
+    shutil.copy2(source.resolve(), target)

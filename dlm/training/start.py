@@ -37,7 +37,7 @@ def starting_point(job: StageJob) -> StartingPoint:
             tokenizer, architecture=model.architecture, hidden_size=model.hidden_size,
             num_layers=model.num_layers, num_heads=model.num_heads,
             intermediate_size=model.intermediate_size, max_positions=model.max_positions,
-            dropout=model.dropout, seed=job.seed,
+            dropout=model.dropout, initializer_range=model.initializer_range, seed=job.seed,
         )  # fmt: skip
         return StartingPoint(backbone, tokenizer, SpecialTokens.of(tokenizer), None)
     place = _place(job, source)

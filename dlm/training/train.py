@@ -1,15 +1,19 @@
 """``train_stage``: the entry of everything that trains, to be read from top to bottom."""
 
+import os
 from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
 from dlm.callbacks.checkpoint import DirectCheckpointIO, TrainingCheckpoint, newest_checkpoint
 from dlm.callbacks.generated_score import GeneratedScore
 from dlm.callbacks.last_validation import LastStepValidation
 from dlm.callbacks.metrics_log import MetricsLog
+from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
@@ -30,6 +34,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     Raises:
         UserError: The data or the configuration does not fit.
         StageFailed: A checkpoint cannot be written, or none of them is whole.
+        Preempted: A signal asked the stage to stop; its state is saved.
     """
     quiet_libraries()
     if job.config.hardware.num_threads is not None:
@@ -85,6 +90,7 @@ def build_trainer(
         LastStepValidation(),
         *generated_score(job, start, data),
         checkpoint,
+        Preemption(job.name, checkpoint),
     ]  # fmt: skip
     validates = data.validation_rows is not None
     return Trainer(
@@ -108,9 +114,15 @@ def build_trainer(
         log_every_n_steps=config.logging.every_n_steps,
         logger=MetricsLog(job.directory / "logs" / "metrics.csv", resumed_step=resumed_step),
         callbacks=callbacks,
-        plugins=[DirectCheckpointIO()],
+        plugins=[DirectCheckpointIO(), *slurm_environment()],
         default_root_dir=job.directory,
     )
+
+
+def slurm_environment() -> list[SLURMEnvironment]:
+    """Slurm's ranks where srun started us, without Lightning's requeueing: ours exits with 75."""
+    launched = "SLURM_JOB_ID" in os.environ and not TorchElasticEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if launched and SLURMEnvironment.detect() else []
 
 
 def generated_score(

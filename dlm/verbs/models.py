@@ -9,6 +9,11 @@ from typing import Any
 from dlm.errors import UserError
 from dlm.recipe.locate import LocatedModel, locate_model
 
+_OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam": "--length-beam",
+              "length": "--length", "beam_size": "--beam-size"}  # fmt: skip
+_DIFFUSION_ONLY = ("sampler", "num_iterations", "length_beam", "length")
+_AUTOREGRESSIVE_ONLY = ("beam_size",)
+
 
 def generate(options: argparse.Namespace) -> int:
     """Answer prompts on the terminal, or a file of them."""
@@ -24,7 +29,7 @@ def generate(options: argparse.Namespace) -> int:
     quiet_libraries()
     model = _open(located)
     # Without references there are no other lengths than predicted ones.
-    settings = _settings(options, located, length="predicted")
+    settings = _settings(options, located, model.kind, length="predicted")
     _check_answerable(options.model, located, model, prompts, places)
     answers = generate_texts(model, prompts, settings).answers
     if output is None:
@@ -63,7 +68,7 @@ def evaluate(options: argparse.Namespace) -> int:
     quiet_libraries()
     rows = [read_task(task, root=options.data_root, limit=options.limit) for task in tasks]
     model = _open(located)
-    settings = _settings(options, located)
+    settings = _settings(options, located, model.kind)
     check_system(located.name, model, settings)
     results = [
         evaluate_system(
@@ -109,27 +114,38 @@ def _open(located: LocatedModel) -> Any:
         ) from error
 
 
-def _settings(options: argparse.Namespace, located: LocatedModel, **fixed: str) -> Any:
+def _settings(options: argparse.Namespace, located: LocatedModel, kind: str, **fixed: str) -> Any:
     """The stage's own generation settings, with what the command line says on top."""
+    _refuse_options_of_the_other_kind(options, kind)
     from dlm.config.schema import GenerationConfig
     from dlm.diffusion.sampling.samplers import get_sampler
     from dlm.training.builders import generation_settings
 
-    names = ("sampler", "num_iterations", "length_beam", "beam_size", "length")
-    given = {name: getattr(options, name, None) for name in names}
+    given = {name: getattr(options, name, None) for name in _OPTION_OF}
     config = located.stage.generation if located.stage else GenerationConfig()
     chosen = {name: value for name, value in given.items() if value is not None} | fixed
     settings = generation_settings(config, **chosen)
-    options_of = {"num_iterations": "--steps", "length_beam": "--length-beam",
-                  "beam_size": "--beam-size"}  # fmt: skip
-    for name, option in options_of.items():
-        if getattr(settings, name) < 1:
+    for name, option in _OPTION_OF.items():
+        if name not in ("sampler", "length") and getattr(settings, name) < 1:
             raise UserError(f"{option} must be at least 1, not {getattr(settings, name)}")
     try:
         get_sampler(settings.sampler)
     except ValueError as error:
         raise UserError(str(error)) from error
     return settings
+
+
+def _refuse_options_of_the_other_kind(options: argparse.Namespace, kind: str) -> None:
+    """An option that the model's way of generating never reads."""
+    own = _DIFFUSION_ONLY if kind == "diffusion" else _AUTOREGRESSIVE_ONLY
+    model = "a diffusion model" if kind == "diffusion" else "an autoregressive model"
+    for name, option in _OPTION_OF.items():
+        if getattr(options, name, None) is not None and name not in own:
+            choices = ", ".join(_OPTION_OF[other] for other in own)
+            raise UserError(
+                f"{option} would be ignored: {options.model} is {model}, which reads {choices}; "
+                "remove it"
+            )
 
 
 def _given_prompts(options: argparse.Namespace) -> tuple[list[str], list[str]]:

@@ -16,7 +16,8 @@ from dlm.verbs.names import unknown_names
 def run(options: argparse.Namespace) -> int:
     """Run a recipe, or continue it."""
     from dlm.recipe.console import continue_line, explain, words_of
-    from dlm.recipe.runner import process_rank, run_recipe
+    from dlm.recipe.ranks import process_rank
+    from dlm.recipe.runner import run_recipe
 
     command = ["dlm", *sys.argv[1:]]
     try:

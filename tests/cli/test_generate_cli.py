@@ -70,6 +70,30 @@ def test_the_command_line_wins_over_the_recipes_settings(
     assert call("generate", trained.directory, "--prompt", "seven", *words).code == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("autoregressive", ("--steps", "4")),
+        ("autoregressive", ("--sampler", "frozen-linear")),
+        ("autoregressive", ("--length-beam", "2")),
+        ("diffusion", ("--beam-size", "2")),
+    ],
+)
+def test_an_option_of_the_other_kind_of_model_is_refused_with_the_reason(
+    kind: str, words: tuple[str, str], call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained.stage("length") / "export", model)
+    (model / "dlm.json").write_text(json.dumps({"kind": kind}))
+    article = "an" if kind == "autoregressive" else "a"
+    reason = f"{words[0]} would be ignored: {model} is {article} {kind} model, which reads --"
+    outcome = call("generate", model, "--prompt", "seven", *words)
+    assert outcome.code == 2 and reason in outcome.err
+    tasks = ("--tasks", "numbers_en_de", "--output", tmp_path / "scores")
+    outcome = call("evaluate", model, *tasks, *words)
+    assert outcome.code == 2 and reason in outcome.err and not (tmp_path / "scores").exists()
+
+
 SETTINGS: dict[tuple[str, ...], str] = {
     ("--length-beam", "0"): "--length-beam must be at least 1, not 0",
     ("--steps", "0"): "--steps must be at least 1, not 0",

@@ -1,13 +1,15 @@
 """Commands that only look at recipes and runs: without torch, and their output is whole."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from cli_tools import Caller, TrainedRun, environment
+from cli_tools import REPOSITORY, Caller, TrainedRun, environment
 
+from dlm.cli import build_parser
 from dlm.config.loading import load_recipe
 from dlm.config.shipped import shipped_recipes
 
@@ -117,3 +119,22 @@ def test_a_reader_that_has_gone_is_no_error(words: list[str], trained: TrainedRu
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     assert errors == ""
+
+
+def test_make_calls_only_verbs_that_exist() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    called = set(re.findall(r"\$\(DLM\) ([a-z]+)", makefile))
+    helped = build_parser().format_help()
+    assert called == {"run", "generate", "status"}
+    assert all(f"\n    {verb} " in helped for verb in called)
+    phony = makefile.partition(".PHONY:")[2].partition("\n\n")[0].replace("\\", "").split()
+    for target in phony:
+        assert target == "$(STAGES)" or re.search(rf"^{target}:.*## ", makefile, re.MULTILINE)
+
+
+def test_the_layout_names_only_rooms_that_exist() -> None:
+    layout = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = layout.partition("## Layout")[2].partition("**Imports")[0]
+    for place in re.findall(r"^\| (.*?) \|", table, re.MULTILINE)[1:]:
+        for path in re.findall(r"`(.*?)`", place):
+            assert (REPOSITORY / path).exists(), path

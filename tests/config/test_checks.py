@@ -7,7 +7,7 @@ import pytest
 
 from dlm.config import checks
 from dlm.config.checks import READ_BY_EVERY_KIND, SECTIONS, reads
-from dlm.config.loading import load_recipe
+from dlm.config.loading import load_recipe, resolved_yaml
 from dlm.config.schema import SECTIONS_OF_KIND
 from dlm.errors import UserError
 
@@ -26,6 +26,12 @@ EVALUATION = "stages.scores.evaluation"
         ("stages.scores.init_from=adapt", "scores.init_from = 'adapt': ignored setting"),
         ("stages.adapt.tokenizer=vocabulary", "adapt.tokenizer = 'vocabulary': ignored setting"),
         ("stages.adapt.model={pretrained: a/b}", "model.pretrained = 'a/b': ignored setting"),
+        ("stages.adapt.model={hidden_size: 32}", "adapt.model.hidden_size = 32: ignored setting"),
+        ("stages.adapt.model={num_layers: 2}", "pretrain (init_from) has its own; remove it"),
+        (
+            "stages.pretrain.objective={mask_rate: 0.1, coupled: true}",
+            "pretrain.objective.coupled = True: ignored setting: with mask_rate = 0.1",
+        ),
         # References.
         ("stages.adapt.init_from=pretrian", "did you mean 'pretrain'?"),
         ("stages.adapt.init_from=length", "this stage comes later; name an earlier one"),
@@ -66,6 +72,11 @@ EVALUATION = "stages.scores.evaluation"
         (f"{EVALUATION}.systems.diffusion.generation.length_beam=0", "must be at least 1"),
         # Parts that must fit.
         ("model.num_heads=5", "model.num_heads = 5: must divide model.hidden_size = 64"),
+        ("length.num_heads=3", "length.num_heads = 3: must divide 64, the hidden_size of"),
+        (
+            f"{EVALUATION}.systems.diffusion.model=adapt",
+            "has no length predictor: evaluate the `length` stage made from it (length), or set",
+        ),
         ("train.micro_batch_size=3", "must be a multiple of micro_batch_size 3"),
         ("hardware.devices=3", "must be a multiple of devices 3 x num_nodes 1 = 3"),
         ("optim.warmup_steps=101", "more than train.steps = 100"),
@@ -91,6 +102,22 @@ def test_export_best_needs_validation_data(chain: Path) -> None:
     with pytest.raises(UserError, match=r"needs data\.validation to choose by"):
         load_recipe(chain, overrides)
     load_recipe(chain, overrides[1:])
+
+
+def test_a_system_with_lengths_from_the_references_needs_no_predictor(chain: Path) -> None:
+    system = f"{EVALUATION}.systems.diffusion"
+    load_recipe(chain, [f"{system}.model=adapt", f"{system}.generation.length=oracle"])
+    load_recipe(chain, [f"{system}.model=adapt", "generation.length=oracle"])
+
+
+def test_heads_of_a_length_predictor_are_free_where_the_backbone_is_unknown(chain: Path) -> None:
+    overrides = ["stages.pretrain.tokenizer=null", "stages.pretrain.init_from=owner/model"]
+    load_recipe(chain, [*overrides, "length.num_heads=3"])
+
+
+def test_a_resolved_recipe_with_a_mask_rate_is_read_back(chain: Path, write: Write) -> None:
+    recipe = load_recipe(chain, ["stages.pretrain.objective.mask_rate=0.1"])
+    assert load_recipe(write(resolved_yaml(recipe), "resolved.yaml")) == recipe
 
 
 def test_a_stage_name_that_is_no_plain_word_is_refused(write: Write) -> None:

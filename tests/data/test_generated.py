@@ -22,6 +22,7 @@ from dlm.data.generated import (
     generate,
     identity,
     split_of,
+    successor,
     words,
 )
 
@@ -166,7 +167,7 @@ def test_a_larger_count_keeps_the_first_rows(name: str) -> None:
 @pytest.mark.parametrize("name", list(GENERATORS))
 def test_rows_of_a_call_are_distinct(name: str) -> None:
     options = {"tasks": [*TRANSLATIONS, "larger"]} if name == "number_instructions" else {}
-    rows = drawn(name, split="validation", count=900, **options)
+    rows = drawn(name, split="validation", count=300, **options)
     assert len({json.dumps(row) for row in rows}) == len(rows)
 
 
@@ -269,7 +270,8 @@ def test_the_rows_of_a_task_do_not_depend_on_the_other_tasks() -> None:
     [
         (
             {"name": "poems"},
-            "unknown generator 'poems'; valid: number_text, number_pairs, number_instructions",
+            "unknown generator 'poems'; valid: number_text, number_counting, number_pairs, "
+            "number_instructions",
         ),
         ({"split": "dev"}, "unknown split 'dev'; valid: train, validation, test"),
         (
@@ -357,3 +359,20 @@ def test_twenty_thousand_rows_are_quick() -> None:
     start = time.process_time()
     assert len(drawn("number_text", count=20_000)) == 20_000
     assert time.process_time() - start < 10
+
+
+def test_counting_lists_two_successive_items_of_the_same_split_in_one_language() -> None:
+    rows = generate("number_counting", split="train", count=300, seed=0, date_share=0.0)
+    english = [row["text"] for row in rows if row["language"] == "en"]
+    by_words = {words(number, "en"): number for number in range(1, 10_000)}
+    assert english
+    for text in english:
+        starts = [i for i in range(len(text)) if text.startswith(" and ", i)]
+        found = [(by_words.get(text[:i]), by_words.get(text[i + 5 :])) for i in starts]
+        assert any(a is not None and b == a + 1 and split_of(b) == "train" for a, b in found), text
+
+
+def test_the_day_after_the_last_of_a_month_is_the_first_of_the_next() -> None:
+    assert successor(Date(6, 31, 12)) == Date(0, 1, 1)
+    assert successor(Date(1, 28, 2)) == Date(2, 29, 2)
+    assert successor(7) == 8

@@ -99,6 +99,7 @@ def test_a_directory_keeps_its_number_when_the_recipe_changes(place: Workplace) 
         ({"start": "xyz"}, "--from xyz.*its stages: pretrain, adapt, twin"),
         ({"force": ["twinn"]}, "--force twinn.*did you mean 'twin'"),
         ({"start": "twin", "stop": "adapt"}, "--from twin comes after --to adapt"),
+        ({"only": "length"}, "--only length: .* no stage of kind length; its stages: pretrain"),
         ({"only": "twin", "start": "adapt"}, "cannot be combined"),
         ({"only": "twin", "force": ["adapt"]}, "--force adapt.*not among those that run"),
     ],
@@ -108,6 +109,20 @@ def test_a_selection_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         actions(place, **options)
+
+
+def test_a_kind_names_its_only_stage(place: Workplace) -> None:
+    assert actions(place, only="autoregressive") == actions(place, only="twin")
+    by_kind = actions(place, stop="autoregressive", force=["autoregressive"])
+    assert by_kind == actions(place, stop="twin", force=["twin"])
+
+
+def test_a_kind_of_several_stages_is_refused_with_their_names(place: Workplace) -> None:
+    second = StageConfig(kind="autoregressive", tokenizer="org/tokens")
+    recipe = replace(place.recipe, stages={**place.recipe.stages, "second": second})
+    with pytest.raises(UserError, match="2 stages of this kind: name one of twin, second"):
+        actions(place, recipe=recipe, only="autoregressive")
+    assert actions(place, recipe=recipe, only="twin")["twin"] == "run"
 
 
 def test_rows_of_a_stage_that_does_not_run_may_be_gone(place: Workplace) -> None:

@@ -103,8 +103,8 @@ def test_a_forced_stage_is_not_forced_again_by_the_command_that_continues(
 ) -> None:
     place.run()
     place.kinds.interrupt["twin"] = raising(StageFailed("stopped"))
-    command = [*COMMAND, "--force", "pretrain", "--force=twin", "--run-dir", "my runs"]
-    assert place.run(force=["pretrain", "twin"], command=command) == 3
+    command = [*COMMAND, "--force", "adapt", "--force=autoregressive", "--run-dir", "my runs"]
+    assert place.run(force=["adapt", "autoregressive"], command=command) == 3
     assert last_line(capsys) == f"{CONTINUE} --run-dir 'my runs'"
 
 

@@ -1,0 +1,76 @@
+"""What a stage takes over from the stages before it, and what it cannot change or lacks then."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from dlm.config.references import Finding, holds
+from dlm.config.schema import ModelConfig, ObjectiveConfig, RecipeConfig, StageConfig
+
+SIZES = ("architecture", "hidden_size", "num_layers", "num_heads", "intermediate_size",
+         "max_positions", "initializer_range")  # fmt: skip
+"""Settings of a model from scratch."""
+_WITHOUT_LENGTHS = ("pretrain", "adapt", "instruct")
+
+
+def sizes_of_a_finished_model(
+    stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Sizes beside ``init_from``: the weights have theirs."""
+    known = {item.name for item in fields(ModelConfig)}
+    for name in (name for name in SIZES if name in known and stage.init_from is not None):
+        key, value = f"model.{name}", getattr(stage.model, name)
+        if holds(own, key) and value != getattr(recipe.model, name):
+            reason = f"ignored setting: {stage.init_from} (init_from) has its own; remove it"
+            yield Finding((key, "init_from"), reason, value)
+
+
+def coupled_without_levels(stage: StageConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
+    """``coupled: true`` asks for two noise levels a row, ``mask_rate`` leaves one."""
+    if stage.objective.mask_rate is None or not stage.objective.coupled:
+        return
+    # A resolved recipe, as a run directory keeps it, writes every setting and asks for nothing.
+    resolved = all(holds(own, f"objective.{item.name}") for item in fields(ObjectiveConfig))
+    if holds(own, "objective.coupled") and not resolved:
+        rate = f"mask_rate = {stage.objective.mask_rate}"
+        reason = f"ignored setting: with {rate} there is one noise level; remove one of them"
+        yield Finding(("objective.coupled", "objective.mask_rate"), reason, True)
+
+
+def length_heads(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
+    """The length predictor's heads, where its backbone is made from scratch in this recipe."""
+    width, heads = _width(stage, recipe), stage.length.num_heads
+    if width is not None and heads >= 1 and width % heads:
+        reason = f"must divide {width}, the hidden_size of the backbone {stage.init_from}"
+        yield Finding(("length.num_heads",), reason, heads)
+
+
+def systems_without_lengths(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
+    """Systems that are to predict lengths with a model that has no predictor."""
+    for name, system in stage.evaluation.systems.items():
+        wanted = system.generation.get("length", stage.generation.length)
+        model = recipe.stages.get(system.model)
+        if wanted != "predicted" or model is None or model.kind not in _WITHOUT_LENGTHS:
+            continue
+        made = [
+            other
+            for other, config in recipe.stages.items()
+            if config.kind == "length" and config.init_from == system.model
+        ]
+        named = ", ".join(made) or f"{{kind: length, init_from: {system.model}}}"
+        reason = (
+            f"has no length predictor: evaluate the `length` stage made from it ({named}), or set "
+            "generation.length: oracle"
+        )
+        yield Finding((f"evaluation.systems.{name}.model",), reason, system.model)
+
+
+def _width(stage: StageConfig, recipe: RecipeConfig) -> int | None:
+    """hidden_size of the model from scratch that a stage goes back to; None where it is unknown."""
+    seen: set[str] = set()
+    while stage.init_from in recipe.stages and stage.init_from not in seen:
+        seen.add(stage.init_from)
+        stage = recipe.stages[stage.init_from]
+        if stage.init_from is None and stage.model.pretrained is None:
+            return stage.model.hidden_size
+    return None

@@ -1,0 +1,70 @@
+"""How a stage ends that does not end well: asked to stop, interrupted, failed."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from dlm.config.job import StageJob
+from dlm.errors import DlmError, Preempted, RunInUse, StageFailed
+from dlm.recipe import console
+from dlm.recipe.state import write_failure
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class _AskedToStop(BaseException):
+    """No Exception, so that no library on the way catches it."""
+
+
+@contextmanager
+def stoppable(stage: str) -> Iterator[None]:
+    """Turn SIGTERM and SIGUSR1 into Preempted; while a stage trains, its own handlers do more."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a worker process that a library forked and now ends
+            os._exit(128 + signum)
+        for sent in STOP_SIGNALS:  # once is enough: a second one would cut the farewell short
+            signal.signal(sent, signal.SIG_IGN)
+        raise _AskedToStop
+
+    previous = {sent: signal.signal(sent, stop) for sent in STOP_SIGNALS}
+    try:
+        yield
+    except _AskedToStop:
+        raise Preempted(
+            f"stage {stage} was asked to stop while it was not training; nothing of it was "
+            "finished, and what it had saved is kept: run the same command again"
+        ) from None
+    finally:
+        for sent, handler in previous.items():
+            signal.signal(sent, handler)
+
+
+@contextmanager
+def failure_recorded(job: StageJob, label: str) -> Iterator[None]:
+    """Leave failure.json for a stage that failed; an interrupted or preempted one did not."""
+    try:
+        yield
+    except (KeyboardInterrupt, Preempted, RunInUse):
+        console.say(f"{label} stopped")
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            # Lightning turns Ctrl-C into exit(1).
+            raise KeyboardInterrupt from error
+        console.say(f"{label} failed")
+        explained = isinstance(error, DlmError)
+        place = None if explained else console.write_traceback(job.directory, error)
+        # What says the failure may fail itself, as on a full disk; the first error counts.
+        with suppress(OSError):
+            write_failure(job, error, place)
+        if explained:
+            raise
+        raise StageFailed(console.unexpected_text(job, error, place)) from error

@@ -1,0 +1,69 @@
+"""Settings that decide a training step, on tiny networks."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from dlm.config.schema import OptimConfig, StageConfig, TrainConfig
+from dlm.data.batching import BatchRequest, TokenDataset
+from dlm.data.encoding import encode_rows
+from dlm.data.tokenizer import train_tokenizer
+from dlm.diffusion.noise import ForwardProcess
+from dlm.diffusion.objective import Objective
+from dlm.models.build import build_from_scratch
+from dlm.models.special_tokens import SpecialTokens
+from dlm.stages.denoising import DenoisingStage
+from dlm.stages.optimizer import OptimizerSettings, lr_factor
+from dlm.training.builders import warmup_steps
+
+TEXTS = ["one two three four", "two three", "four three two one two"]
+
+
+@pytest.mark.parametrize("coupled", [True, False])
+def test_berts_rule_works_with_one_and_with_two_noise_levels_a_row(coupled: bool) -> None:
+    tokenizer = train_tokenizer(TEXTS * 20, algorithm="bpe", vocab_size=40)
+    special = SpecialTokens.of(tokenizer)
+    backbone = build_from_scratch(
+        tokenizer, architecture="bert", hidden_size=16, num_layers=1, num_heads=2,
+        intermediate_size=16, max_positions=32, dropout=0.0, seed=0,
+    )  # fmt: skip
+    stage = DenoisingStage(
+        backbone,
+        forward_process=ForwardProcess(coupled=coupled),
+        objective=Objective(),
+        mask_token_id=special.mask,
+        optimizer=OptimizerSettings(lr=1e-3, steps=1),
+        seed=0,
+        replaceable_ids=(7, 8, 9),
+    )
+    rows = encode_rows(tokenizer, [""] * 3, TEXTS, conditional=False)
+    request = BatchRequest(torch.arange(3).numpy(), 3, int(rows.maskable_lengths.sum()))
+    batch = TokenDataset(rows, special.pad).__getitems__(request)
+    loss, accuracy, masked = stage.denoising_loss(batch, seed=0)
+    assert torch.isfinite(loss) and 0 <= accuracy <= 1
+    assert 0 < masked <= (2 if coupled else 1) * int(batch.maskable_BL.sum())
+
+
+def test_warm_up_defaults_to_one_percent_of_the_steps_and_zero_stays_zero() -> None:
+    def config(steps: int, warmup: int | None) -> StageConfig:
+        return StageConfig(train=TrainConfig(steps=steps), optim=OptimConfig(warmup_steps=warmup))
+
+    assert warmup_steps(config(3000, None)) == 30
+    assert warmup_steps(config(20, None)) == 1
+    assert warmup_steps(config(3000, 0)) == 0
+
+
+@pytest.mark.parametrize("schedule", ["inverse_sqrt", "linear", "cosine", "constant"])
+def test_the_learning_rate_peaks_when_warm_up_ends_and_never_rises_again(schedule: str) -> None:
+    factor = lr_factor(
+        OptimizerSettings(lr=1.0, steps=100, warmup_steps=10, schedule=schedule)  # type: ignore[arg-type]
+    )
+    warming, after = [factor(step) for step in range(10)], [factor(step) for step in range(10, 101)]
+    assert warming == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert after[0] == pytest.approx(1.0)
+    assert all(later <= earlier for earlier, later in pairwise(after))
+    if schedule == "inverse_sqrt":
+        assert factor(40) == pytest.approx(0.5)
+    if schedule in ("linear", "cosine"):
+        assert factor(100) == pytest.approx(0.0)
