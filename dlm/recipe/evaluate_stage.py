@@ -24,6 +24,7 @@ from dlm.evaluation.tasks import load_task
 from dlm.generation.model import GenerativeModel, open_model
 from dlm.recipe.console import make_console, say
 from dlm.training.builders import generation_settings
+from dlm.training.device import prepare_torch
 from dlm.training.quiet import quiet_libraries
 
 _SHOWN_SAMPLES = 2
@@ -33,8 +34,7 @@ def evaluate_stage(job: StageJob) -> dict[str, Any]:
     """Write a folder a system and task, comparisons.json and table.md; show them."""
     quiet_libraries()
     hardware = job.config.hardware
-    if hardware.num_threads is not None:
-        torch.set_num_threads(hardware.num_threads)
+    prepare_torch(hardware.num_threads)
     config = job.config.evaluation
     tasks = [
         read_task(load_task(name), root=job.config.data.root, limit=config.limit)

@@ -19,6 +19,7 @@ from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
 from dlm.stages.base import TrainingStage
 from dlm.training.builders import build_data, build_stage, generation_settings
+from dlm.training.device import prepare_torch
 from dlm.training.export import export_stage
 from dlm.training.quiet import quiet_libraries
 from dlm.training.selection import monitored
@@ -37,8 +38,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         Preempted: A signal asked the stage to stop; its state is saved.
     """
     quiet_libraries()
-    if job.config.hardware.num_threads is not None:
-        torch.set_num_threads(job.config.hardware.num_threads)
+    prepare_torch(job.config.hardware.num_threads)
     torch.manual_seed(job.seed)
 
     start = starting_point(job)
