@@ -56,13 +56,18 @@ def test_ctrl_c_ends_a_real_process_with_130_and_keeps_what_is_finished(
         process = subprocess.Popen(
             [sys.executable, "-m", "dlm.cli", *map(str, words)], env=environment(),
             stdout=subprocess.DEVNULL, stderr=err,
+            # Where the tests run in the background, SIGINT is ignored and would stay so.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
     metrics = begun.directory / "03_adapt" / "logs" / "metrics.csv"
     deadline = time.monotonic() + 120
     while not metrics.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 130
+    try:
+        assert process.wait(timeout=120) == 130
+    finally:
+        process.kill()
     lines = errors.read_text().strip().splitlines()
     assert "error: interrupted: what was saved is kept" in lines
     assert lines[-1].startswith("continue with: dlm run ")

@@ -181,6 +181,8 @@ def signal_in_mid_epoch(
     process = subprocess.Popen(
         command(run_dir, "--only", stage, *arguments), env=environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Where the tests run in the background, SIGINT is ignored and would stay so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     step = 0
     while process.poll() is None:
