@@ -33,8 +33,11 @@ def test_an_interrupt_ends_with_130(
 ) -> None:
     finished = files_of(begun.stage("pretrain"))
     with monkeypatch.context() as patched:
+        # Where the tests run in the background, SIGINT is ignored: give it its meaning back.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         patched.setattr(StageProgress, "on_train_batch_end", lambda *_: signal.raise_signal(2))
         outcome = call("run", begun.recipe, "--run-dir", begun.directory, "--to", "adapt")
+        signal.signal(signal.SIGINT, before)
     assert outcome.code == 130
     assert "error: interrupted: what was saved is kept" in outcome.err
     assert outcome.last_line.startswith("continue with: dlm run ")
