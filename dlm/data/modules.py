@@ -57,6 +57,7 @@ class RowsDataModule(LightningDataModule):
         self.batches = batches
         self.pad_token_id = SpecialTokens.of(tokenizer).pad
         self.dropped = 0
+        self.unknown_tokens = 0
         self._limit = (max_length, drop_too_long)
         self.train_rows = self._encode(train)
         self.validation_rows = self._encode(validation) if validation else None
@@ -83,6 +84,8 @@ class RowsDataModule(LightningDataModule):
             where=lambda index: origins[index][0].where(origins[index][1]),
         )  # fmt: skip
         self.dropped += dropped
+        if self.tokenizer.unk_token_id is not None:
+            self.unknown_tokens += int((rows.tokens == self.tokenizer.unk_token_id).sum())
         return rows
 
     def train_dataloader(self) -> DataLoader[TokenBatch]:

@@ -17,7 +17,6 @@ from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
-from dlm.stages.base import TrainingStage
 from dlm.training.builders import build_data, build_stage, generation_settings
 from dlm.training.device import prepare_torch
 from dlm.training.export import export_stage
@@ -50,6 +49,11 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     resume, notes = newest_checkpoint(job.directory / "checkpoints")
     if resume is not None:
         notes.append(f"resuming from step {resume.step}")
+    if data.unknown_tokens:
+        notes.append(
+            f"{data.unknown_tokens} tokens of the rows are unknown to the tokenizer, and cannot be "
+            "generated: train it on text that has their characters"
+        )
     for note in notes:
         rank_zero_only(print)(f"{job.name}: {note}", flush=True)
     checkpoint = build_checkpoint(job)
@@ -152,9 +156,6 @@ def generated_score(
 
 
 def rows_read(data: RowsDataModule) -> dict[str, Any]:
-    """How many rows the stage used, and dropped."""
-    rows = {"train_rows": len(data.train_rows)}
-    return rows | ({"dropped_rows": data.dropped} if data.dropped else {})
-
-
-__all__ = ["TrainingStage", "train_stage"]
+    """How many rows the stage used and dropped, and how many tokens it could not read."""
+    counts = {"dropped_rows": data.dropped, "unknown_tokens": data.unknown_tokens}
+    return {"train_rows": len(data.train_rows)} | {k: v for k, v in counts.items() if v}

@@ -8,6 +8,8 @@ import torch
 from dlm.config.schema import OptimConfig, StageConfig, TrainConfig
 from dlm.data.batching import BatchRequest, TokenDataset
 from dlm.data.encoding import encode_rows
+from dlm.data.modules import BatchSettings, InstructionDataModule
+from dlm.data.sources import Source
 from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
@@ -16,6 +18,7 @@ from dlm.models.special_tokens import SpecialTokens
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings, lr_factor
 from dlm.training.builders import warmup_steps
+from dlm.training.train import rows_read
 
 TEXTS = ["one two three four", "two three", "four three two one two"]
 
@@ -67,3 +70,20 @@ def test_the_learning_rate_peaks_when_warm_up_ends_and_never_rises_again(schedul
         assert factor(40) == pytest.approx(0.5)
     if schedule in ("linear", "cosine"):
         assert factor(100) == pytest.approx(0.0)
+
+
+def test_tokens_that_the_tokenizer_does_not_know_are_counted() -> None:
+    tokenizer = train_tokenizer(TEXTS * 20, algorithm="bpe", vocab_size=40)
+    pairs = Source(
+        split="train", generator="number_instructions", count=30, options={"tasks": ["digits"]}
+    )
+    data = InstructionDataModule(
+        train=[pairs], validation=[], tokenizer=tokenizer, prompt=None, response=None,
+        max_length=128, drop_too_long=False,
+        batches=BatchSettings(
+            global_batch_size=4, accumulate=1, validation_batch_size=4, validation_rows=None,
+            length_grouping=0, num_workers=0, seed=0,
+        ),
+    )  # fmt: skip
+    assert data.unknown_tokens > 0
+    assert rows_read(data)["unknown_tokens"] == data.unknown_tokens
