@@ -98,6 +98,8 @@ def test_damaged_weights_are_not_exported(
     shutil.copytree(chain, run_dir)
     stage = run_dir / whole.name
     (stage / "manifest.json").unlink()
+    for later in ("04_length", "07_evaluate"):  # made from adapt: it could not be done anew
+        shutil.rmtree(run_dir / later, ignore_errors=True)
     best = saved_steps(stage)[0]
     assert best < 20
     flip_a_bit(state_of(stage, best))
