@@ -67,7 +67,7 @@ class Interval:
     high: float
 
     def as_dict(self) -> dict[str, float]:
-        """Rounded, for metrics.json."""
+        """In the names of metrics.json."""
         return {"score": self.value, "ci95_low": self.low, "ci95_high": self.high}
 
 

@@ -61,15 +61,15 @@ def stage_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def metrics_text(metrics: Mapping[str, Any], *, limit: int | None = _MAIN_METRICS) -> str:
+def metrics_text(metrics: Mapping[str, Any]) -> str:
     """``loss 1.234, bleu 30.12``: the numbers among the metrics, the first few of them."""
     numbers = [
         f"{name} {value:.4g}"
         for name, value in _flat(metrics)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     ]
-    more = len(numbers) - len(numbers[:limit])
-    return ", ".join([*numbers[:limit], *([f"and {more} more"] if more else [])])
+    more = max(0, len(numbers) - _MAIN_METRICS)
+    return ", ".join([*numbers[:_MAIN_METRICS], *([f"and {more} more"] if more else [])])
 
 
 def duration(seconds: float) -> str:
