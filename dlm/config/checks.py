@@ -31,6 +31,7 @@ READ_BY_EVERY_KIND = ("checkpoint", "hardware", "logging")
 _DIFFUSION = ("adapt", "instruct", "evaluate")
 _AUTOREGRESSIVE = ("autoregressive", "evaluate")
 _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
+    "train.length_grouping": ("pretrain", "adapt", "instruct", "autoregressive"),
     "objective.mask_rate": ("pretrain",),
     "objective.replace_80_10_10": ("pretrain",),
     "generation.sampler": _DIFFUSION,

@@ -183,7 +183,8 @@ class TrainConfig:
     scratch."""
     length_grouping: int = 50
     """Rows of like length are batched together within windows of so many batches; 0: data order
-    alone decides."""
+    alone decides. A length stage never groups: there the length is the label, and a batch of like
+    labels would teach each step the length of its own batch."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
             accumulate=accumulation(config),
             validation_batch_size=config.validation.batch_size,
             validation_rows=config.validation.max_rows,
-            length_grouping=config.train.length_grouping,
+            # A length predictor's label is the length: its batches must not be of like length.
+            length_grouping=0 if config.kind == "length" else config.train.length_grouping,
             num_workers=config.hardware.num_workers,
             seed=job.seed,
         ),

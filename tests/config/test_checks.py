@@ -21,6 +21,7 @@ EVALUATION = "stages.scores.evaluation"
         # Settings that are not read.
         ("stages.pretrain.generation={length_beam: 2}", "pretrain.generation: ignored setting"),
         ("stages.length.model={hidden_size: 32}", "stages.length.model: ignored setting"),
+        ("stages.length.train={length_grouping: 5}", "train.length_grouping = 5: ignored setting"),
         ("stages.adapt.objective={mask_rate: 0.1}", "objective.mask_rate = 0.1: ignored setting"),
         ("stages.twin.generation={length_beam: 2}", "generation.length_beam = 2: ignored setting"),
         ("stages.scores.init_from=adapt", "scores.init_from = 'adapt': ignored setting"),

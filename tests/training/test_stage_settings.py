@@ -1,14 +1,17 @@
 """Settings that decide a training step, on tiny networks."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
-from dlm.config.schema import OptimConfig, StageConfig, TrainConfig
+from dlm.config.job import StageJob
+from dlm.config.schema import DataConfig, OptimConfig, SourceConfig, StageConfig, TrainConfig
 from dlm.data.batching import BatchRequest, TokenDataset
 from dlm.data.encoding import encode_rows
 from dlm.data.modules import BatchSettings, InstructionDataModule
+from dlm.data.order import BatchOrder
 from dlm.data.sources import Source
 from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
@@ -17,7 +20,8 @@ from dlm.models.build import build_from_scratch
 from dlm.models.special_tokens import SpecialTokens
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings, lr_factor
-from dlm.training.builders import warmup_steps
+from dlm.training.builders import build_data, warmup_steps
+from dlm.training.start import StartingPoint
 from dlm.training.train import rows_read
 
 TEXTS = ["one two three four", "two three", "four three two one two"]
@@ -87,3 +91,29 @@ def test_tokens_that_the_tokenizer_does_not_know_are_counted() -> None:
     )  # fmt: skip
     assert data.unknown_tokens > 0
     assert rows_read(data)["unknown_tokens"] == data.unknown_tokens
+
+
+def test_the_batches_of_a_length_predictor_are_not_of_like_length(tmp_path: Path) -> None:
+    """There the length is the label: a batch of like labels teaches the batch, not the prompt."""
+    tokenizer = train_tokenizer(TEXTS * 20, algorithm="bpe", vocab_size=40)
+    backbone = build_from_scratch(
+        tokenizer, architecture="bert", hidden_size=16, num_layers=1, num_heads=2,
+        intermediate_size=16, max_positions=128, dropout=0.0, seed=0,
+    )  # fmt: skip
+    start = StartingPoint(backbone, tokenizer, SpecialTokens.of(tokenizer), None)
+
+    def lengths_in_a_batch(kind: str) -> float:
+        config = StageConfig(
+            kind=kind,  # type: ignore[arg-type]
+            data=DataConfig(
+                train=[SourceConfig(generator="number_pairs", count=400)], max_length=128
+            ),
+            train=TrainConfig(global_batch_size=20, length_grouping=20),
+        )
+        data = build_data(StageJob("r", "s", config, 0, "", tmp_path, {}), start)
+        rows = data.train_rows
+        order = BatchOrder(rows.lengths, 20, 0, data.batches.length_grouping)
+        batches = [rows.lengths[order.batch(step) % len(rows.lengths)] for step in range(20)]
+        return sum(batch.std() for batch in batches) / 20
+
+    assert lengths_in_a_batch("length") > 5 * lengths_in_a_batch("adapt")
