@@ -116,6 +116,8 @@ def _generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", dest="num_iterations",
                         help="iterations of the reverse process")  # fmt: skip
     parser.add_argument("--length-beam", type=int, metavar="K", help="lengths decoded and reranked")
+    parser.add_argument("--rerank", choices=("mean", "joint"),
+                        help="which of the lengths is given")  # fmt: skip
     parser.add_argument("--beam-size", type=int, metavar="K", help="autoregressive models only")
 
 

@@ -38,6 +38,7 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
     "generation.num_iterations": _DIFFUSION,
     "generation.length": _DIFFUSION,
     "generation.length_beam": _DIFFUSION,
+    "generation.rerank": _DIFFUSION,
     "generation.beam_size": _AUTOREGRESSIVE,
     "generation.length_penalty": _AUTOREGRESSIVE,
     "generation.max_new_tokens": _AUTOREGRESSIVE,

@@ -218,6 +218,9 @@ class GenerationConfig:
     """Lengths from the length predictor or from the reference."""
     length_beam: int = 5
     """Number of predicted lengths decoded and reranked."""
+    rerank: Literal["mean", "joint"] = "mean"
+    """Which of them is given: the one of the highest mean log-probability of its tokens (the
+    paper), or of the highest joint probability of length and tokens."""
     batch_tokens: int = _where(8192)
     """Largest padded size of a decoding batch, in tokens."""
     beam_size: int = 5

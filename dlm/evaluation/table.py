@@ -15,7 +15,9 @@ def _settings(metrics: dict[str, Any]) -> str:
     if generation["kind"] == "autoregressive":
         return f"beam {generation['beam_size']}, penalty {generation['length_penalty']:g}"
     length = generation["length"]
-    beam = f", beam {generation['length_beam']}" if length == "predicted" else ""
+    beam = ""
+    if length == "predicted":
+        beam = f", beam {generation['length_beam']}, {generation['rerank']} rerank"
     return f"{generation['num_iterations']} iterations, {length} length{beam}"
 
 

@@ -1,23 +1,15 @@
 """Answers by the reverse process, one canvas for every candidate length, reranked."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from dlm.diffusion.sampling.loop import denoise
 from dlm.diffusion.sampling.samplers import get_sampler
 from dlm.generation.batches import batches_of_like_length
-from dlm.generation.lengths import candidate_lengths, pad
+from dlm.generation.lengths import LengthChoice, candidate_lengths, pad
 from dlm.generation.model import GenerativeModel
+from dlm.generation.rerank import RERANK, Candidate, best_of_each_prompt
 from dlm.generation.settings import Generated, Generation, GenerationSettings
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    prompt: int
-    tokens: list[int]
-    score: float
 
 
 def generate_by_diffusion(
@@ -26,31 +18,26 @@ def generate_by_diffusion(
     references: list[str] | None,
     settings: GenerationSettings,
 ) -> Generation:
-    """Decode every candidate length and keep the best by mean log-probability.
-
-    (arXiv 2308.12219, section 3.2: each token counts with the log-probability that it had when it
-    was last set.)
-    """
+    """Decode every candidate length and keep the best by ``settings.rerank``."""
     lengths, calls = candidate_lengths(model, prompt_ids, references, settings)
-    canvases = [(row, length) for row, choices in enumerate(lengths) for length in choices]
-    sizes = [len(prompt_ids[row]) + length + 1 for row, length in canvases]
-    best: dict[int, _Candidate] = {}
-    decoded: list[_Candidate | None] = [None] * len(canvases)
+    canvases = [(row, choice) for row, choices in enumerate(lengths) for choice in choices]
+    sizes = [len(prompt_ids[row]) + choice.length + 1 for row, choice in canvases]
+    decoded: list[Candidate | None] = [None] * len(canvases)
     for batch in batches_of_like_length(sizes, settings.batch_tokens):
         for index, candidate in zip(
             batch, _decode(model, [canvases[i] for i in batch], prompt_ids, settings), strict=True
         ):
             decoded[index] = candidate
         calls += settings.num_iterations
-    for rival in decoded:  # in the order of the predictor's preference: ties keep the first
-        assert rival is not None
-        kept = best.get(rival.prompt)
-        if kept is None or rival.score > kept.score:
-            best[rival.prompt] = rival
+    best = best_of_each_prompt([c for c in decoded if c is not None], settings.rerank)
     answers = [best[row] for row in range(len(prompt_ids))]
+    score = RERANK[settings.rerank]
     texts = model.tokenizer.batch_decode([a.tokens for a in answers], skip_special_tokens=True)
     return Generation(
-        [Generated(t.strip(), len(a.tokens), a.score) for t, a in zip(texts, answers, strict=True)],
+        [
+            Generated(text.strip(), len(answer.tokens), score(answer))
+            for text, answer in zip(texts, answers, strict=True)
+        ],
         calls,
     )
 
@@ -58,14 +45,14 @@ def generate_by_diffusion(
 @torch.inference_mode()
 def _decode(
     model: GenerativeModel,
-    canvases: list[tuple[int, int]],
+    canvases: list[tuple[int, LengthChoice]],
     prompt_ids: list[list[int]],
     settings: GenerationSettings,
-) -> list[_Candidate]:
+) -> list[Candidate]:
     special = model.special
-    rows = [prompt_ids[row] + [special.mask] * length + [special.end] for row, length in canvases]
+    rows = [prompt_ids[row] + [special.mask] * c.length + [special.end] for row, c in canvases]
     tokens_BL, valid_BL = pad(rows, model)
-    length_B = torch.tensor([length for _, length in canvases], device=model.device)
+    length_B = torch.tensor([choice.length for _, choice in canvases], device=model.device)
     start_B = torch.tensor([len(prompt_ids[row]) for row, _ in canvases], device=model.device)
     slot_N = torch.arange(int(length_B.max()), device=model.device)
     slot_BN = slot_N[None] < length_B[:, None]
@@ -74,11 +61,11 @@ def _decode(
         sampler=get_sampler(settings.sampler), num_iterations=settings.num_iterations,
         mask_token_id=special.mask, forbidden_ids=model.forbidden_ids,
     )  # fmt: skip
-    mean_B = result.log_probability_BN.sum(dim=1) / length_B
+    log_probability_B = result.log_probability_BN.sum(dim=1)
     return [
-        _Candidate(row, tokens[:length], score)
-        for (row, length), tokens, score in zip(
-            canvases, result.tokens_BN.tolist(), mean_B.tolist(), strict=True
+        Candidate(row, tokens[: choice.length], log_probability, choice.log_probability)
+        for (row, choice), tokens, log_probability in zip(
+            canvases, result.tokens_BN.tolist(), log_probability_B.tolist(), strict=True
         )
     ]
 

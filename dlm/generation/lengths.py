@@ -1,5 +1,7 @@
 """Candidate lengths of every prompt's answer."""
 
+from typing import NamedTuple
+
 import torch
 
 from dlm.data.encoding import encode_responses
@@ -10,12 +12,20 @@ from dlm.generation.settings import GenerationSettings
 from dlm.models.length_predictor import top_lengths
 
 
+class LengthChoice(NamedTuple):
+    """A length to decode, in tokens without the end token."""
+
+    length: int
+    log_probability: float
+    """What the length predictor gives it; 0 for a length that is known."""
+
+
 def candidate_lengths(
     model: GenerativeModel,
     prompt_ids: list[list[int]],
     references: list[str] | None,
     settings: GenerationSettings,
-) -> tuple[list[list[int]], int]:
+) -> tuple[list[list[LengthChoice]], int]:
     """Lengths to decode for each prompt, best first, and the network calls made.
 
     Raises:
@@ -26,7 +36,8 @@ def candidate_lengths(
     if settings.length == "oracle":
         if references is None:
             raise UserError("length=oracle needs references: use length=predicted")
-        oracle = [[max(1, len(ids))] for ids in encode_responses(model.tokenizer, references)]
+        known = encode_responses(model.tokenizer, references)
+        oracle = [[LengthChoice(max(1, len(ids)), 0.0)] for ids in known]
         return _fit(oracle, room), 0
     if model.length_predictor is None:
         raise UserError(
@@ -40,16 +51,18 @@ def candidate_lengths(
 @torch.inference_mode()
 def _predicted(
     model: GenerativeModel, prompt_ids: list[list[int]], settings: GenerationSettings
-) -> tuple[list[list[int]], int]:
+) -> tuple[list[list[LengthChoice]], int]:
     assert model.length_predictor is not None
-    lengths: list[list[int]] = [[] for _ in prompt_ids]
+    lengths: list[list[LengthChoice]] = [[] for _ in prompt_ids]
     batches = batches_of_like_length([len(ids) for ids in prompt_ids], settings.batch_tokens)
     for batch in batches:
         tokens_BL, valid_BL = pad([prompt_ids[i] for i in batch], model)
         feature_BLH = model.backbone.hidden(tokens_BL, valid_BL)
         logits_BC = model.length_predictor(feature_BLH, valid_BL)
-        for index, row in zip(batch, top_lengths(logits_BC, settings.length_beam), strict=True):
-            lengths[index] = row.tolist()
+        length_BK = top_lengths(logits_BC, settings.length_beam)
+        log_p_BK = logits_BC.float().log_softmax(-1).gather(1, length_BK - 1)
+        for index, row, log_p in zip(batch, length_BK.tolist(), log_p_BK.tolist(), strict=True):
+            lengths[index] = [LengthChoice(*choice) for choice in zip(row, log_p, strict=True)]
     return lengths, len(batches)
 
 
@@ -76,9 +89,13 @@ def room_for_answers(model: GenerativeModel, prompt_ids: list[list[int]]) -> lis
     return [model.backbone.max_length - len(ids) - 1 for ids in prompt_ids]
 
 
-def _fit(lengths: list[list[int]], room: list[int]) -> list[list[int]]:
-    """Cut lengths so that prompt, answer and end token fit the model's positions."""
-    return [
-        list(dict.fromkeys(min(length, most) for length in row))
-        for row, most in zip(lengths, room, strict=True)
-    ]
+def _fit(lengths: list[list[LengthChoice]], room: list[int]) -> list[list[LengthChoice]]:
+    """Cut lengths so that prompt, answer and end token fit the model's positions; of lengths that
+    this makes equal, the likeliest stays."""
+    fitting: list[list[LengthChoice]] = []
+    for row, most in zip(lengths, room, strict=True):
+        kept: dict[int, LengthChoice] = {}
+        for length, log_probability in row:
+            kept.setdefault(min(length, most), LengthChoice(min(length, most), log_probability))
+        fitting.append(list(kept.values()))
+    return fitting

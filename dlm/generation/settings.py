@@ -12,6 +12,7 @@ class GenerationSettings:
     num_iterations: int = 10
     length: Literal["predicted", "oracle"] = "predicted"
     length_beam: int = 5
+    rerank: Literal["mean", "joint"] = "mean"
     batch_tokens: int = 8192
     beam_size: int = 5
     length_penalty: float = 1.0
@@ -24,7 +25,7 @@ class GenerationSettings:
             names = ["beam_size", "length_penalty", "max_new_tokens"]
         else:
             names = ["sampler", "num_iterations", "length"]
-            names += ["length_beam"] if self.length == "predicted" else []
+            names += ["length_beam", "rerank"] if self.length == "predicted" else []
         return {name: values[name] for name in names}
 
 
@@ -37,7 +38,8 @@ class Generated:
     length: int
     """Its tokens, without the end token."""
     score: float
-    """Mean log-probability of its tokens (the reranking score)."""
+    """Diffusion: its score under ``rerank``; autoregressive: mean
+    log-probability of its tokens."""
 
 
 @dataclass(frozen=True)

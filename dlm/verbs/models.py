@@ -10,8 +10,8 @@ from dlm.errors import UserError
 from dlm.recipe.locate import LocatedModel, locate_model
 
 _OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam": "--length-beam",
-              "length": "--length", "beam_size": "--beam-size"}  # fmt: skip
-_DIFFUSION_ONLY = ("sampler", "num_iterations", "length_beam", "length")
+              "rerank": "--rerank", "length": "--length", "beam_size": "--beam-size"}  # fmt: skip
+_DIFFUSION_ONLY = ("sampler", "num_iterations", "length_beam", "rerank", "length")
 _AUTOREGRESSIVE_ONLY = ("beam_size",)
 
 
@@ -126,7 +126,7 @@ def _settings(options: argparse.Namespace, located: LocatedModel, kind: str, **f
     chosen = {name: value for name, value in given.items() if value is not None} | fixed
     settings = generation_settings(config, **chosen)
     for name, option in _OPTION_OF.items():
-        if name not in ("sampler", "length") and getattr(settings, name) < 1:
+        if name not in ("sampler", "rerank", "length") and getattr(settings, name) < 1:
             raise UserError(f"{option} must be at least 1, not {getattr(settings, name)}")
     try:
         get_sampler(settings.sampler)

@@ -57,6 +57,7 @@ def test_a_score_is_written_with_everything_that_made_it(
         "num_iterations": 4,
         "length": "predicted",
         "length_beam": 2,
+        "rerank": "mean",
     }
     # One batch for the lengths and one for the canvases, four iterations each.
     assert metrics["network_calls"] == 1 + 4

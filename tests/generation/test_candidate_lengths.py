@@ -7,7 +7,7 @@ from tiny_generation import PROMPTS, FixedLengths, count_calls, random_predictor
 from dlm.data.encoding import encode_prompts
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
-from dlm.generation.lengths import candidate_lengths
+from dlm.generation.lengths import LengthChoice, candidate_lengths
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
 
@@ -18,13 +18,17 @@ def ids_of(model: GenerativeModel, prompts: list[str]) -> list[list[int]]:
     return encode_prompts(model.tokenizer, prompts)
 
 
+def numbers(lengths: list[list[LengthChoice]]) -> list[list[int]]:
+    return [[choice.length for choice in row] for row in lengths]
+
+
 def test_oracle_length_is_the_references_number_of_tokens() -> None:
     model = tiny_model()
     references = ["der hund", "ein roter fuchs lief", "", "a"]
     lengths, calls = candidate_lengths(model, ids_of(model, PROMPTS[:4]), references, ORACLE)
     counts = [len(model.tokenizer(r, add_special_tokens=False)["input_ids"]) for r in references]
     assert counts[2] == 0
-    assert lengths == [[max(1, count)] for count in counts]
+    assert lengths == [[(max(1, count), 0.0)] for count in counts]
     assert calls == 0
 
 
@@ -37,10 +41,13 @@ def test_predicted_lengths_are_the_best_of_the_prompt_alone_best_first() -> None
     for row, ids in zip(lengths, prompt_ids, strict=True):
         valid = torch.ones(1, len(ids), dtype=torch.bool)
         feature = model.backbone.hidden(torch.tensor([ids]), valid)
-        logits = model.length_predictor(feature, valid)[0].tolist()
-        ranked = sorted(range(len(logits)), key=lambda c: -logits[c])
-        assert row == [c + 1 for c in ranked[:3]]
-    assert len({tuple(row) for row in lengths}) > 1
+        log_p = model.length_predictor(feature, valid)[0].double().log_softmax(-1).tolist()
+        ranked = sorted(range(len(log_p)), key=lambda c: -log_p[c])[:3]
+        assert [choice.length for choice in row] == [c + 1 for c in ranked]
+        assert [choice.log_probability for choice in row] == pytest.approx(
+            [log_p[c] for c in ranked], abs=1e-4
+        )
+    assert len({tuple(row) for row in numbers(lengths)}) > 1
     assert calls > 1
 
 
@@ -58,7 +65,7 @@ def test_a_wider_beam_than_the_predictors_lengths_takes_them_all() -> None:
     model = tiny_model(predictor=random_predictor(max_length=4))
     settings = GenerationSettings(length_beam=10)
     (row,), _ = candidate_lengths(model, ids_of(model, PROMPTS[:1]), None, settings)
-    assert sorted(row) == [1, 2, 3, 4]
+    assert sorted(choice.length for choice in row) == [1, 2, 3, 4]
 
 
 def test_lengths_are_cut_to_the_models_positions_without_doubles() -> None:
@@ -67,14 +74,14 @@ def test_lengths_are_cut_to_the_models_positions_without_doubles() -> None:
     rooms = [16 - len(ids) - 1 for ids in prompt_ids]
     assert all(9 <= room < 20 for room in rooms)
     lengths, _ = candidate_lengths(model, prompt_ids, None, GenerationSettings(length_beam=4))
-    assert lengths == [[room, 4, 9] if room != 9 else [9, 4] for room in rooms]
+    assert numbers(lengths) == [[room, 4, 9] if room != 9 else [9, 4] for room in rooms]
 
 
 def test_oracle_lengths_are_cut_to_the_models_positions() -> None:
     model = tiny_model(max_positions=12)
     prompt_ids = ids_of(model, ["a dog"])
     lengths, _ = candidate_lengths(model, prompt_ids, ["the red fox ran " * 5], ORACLE)
-    assert lengths == [[12 - len(prompt_ids[0]) - 1]]
+    assert numbers(lengths) == [[12 - len(prompt_ids[0]) - 1]]
 
 
 def test_oracle_without_references_is_refused() -> None:

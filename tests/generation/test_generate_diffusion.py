@@ -10,6 +10,7 @@ from tiny_generation import PROMPTS, FixedLengths, count_calls, random_predictor
 from dlm.data.encoding import encode_prompts
 from dlm.errors import UserError
 from dlm.generation.generate import generate
+from dlm.generation.lengths import candidate_lengths
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import Generated, Generation, GenerationSettings
 
@@ -69,6 +70,24 @@ def test_of_all_candidate_lengths_the_best_mean_log_probability_is_kept() -> Non
         assert close(answer, max(candidates, key=lambda c: c.score))
         chosen.add(answer.length)
     assert len(chosen) > 1, "the example should not always prefer the same length"
+
+
+def test_joint_reranking_adds_the_lengths_probability_to_that_of_all_tokens() -> None:
+    lengths = (6, 3, 11, 8)
+    model = tiny_model(predictor=FixedLengths(*lengths))
+    result = generate(model, PROMPTS, replace(SETTINGS, rerank="joint"))
+    prompt_ids = encode_prompts(model.tokenizer, PROMPTS)
+    choices, _ = candidate_lengths(model, prompt_ids, None, SETTINGS)
+    differs = False
+    for prompt, row, answer in zip(PROMPTS, choices, result.answers, strict=True):
+        decoded = [decode_one(model, prompt, c.length, SETTINGS.num_iterations) for c in row]
+        joint = [
+            replace(d, score=d.score * d.length + c.log_probability)
+            for d, c in zip(decoded, row, strict=True)
+        ]
+        assert close(answer, max(joint, key=lambda c: c.score))
+        differs |= answer.length != max(decoded, key=lambda c: c.score).length
+    assert differs, "the example should tell the two ways of reranking apart"
 
 
 def test_a_length_beam_of_one_decodes_the_predictors_first_choice() -> None:
