@@ -35,6 +35,16 @@ def counter_uniform(*counters: Tensor | int) -> Tensor:
     return ((counter_bits(*counters) >> 9).float() + 0.5) * 2.0**-23
 
 
+def counter_gumbel(*counters: Tensor | int) -> Tensor:
+    """Standard Gumbel draws, float32.
+
+    From 32 bits, by the exponential's small values: large Gumbel values, which decide an argmax,
+    come from numbers near 0, where float32 is fine-grained.
+    """
+    uniform = ((counter_bits(*counters).float() + 0.5) * 2.0**-32).clamp(max=1 - 2.0**-24)
+    return -torch.log(-torch.log1p(-uniform))
+
+
 def counter_seed(*counters: int) -> int:
     """One integer seed from counters, for generators that want a number."""
     return int(counter_bits(*counters))

@@ -1,98 +1,69 @@
-"""The reverse process: invariants of the loop, and both rules against a loop over one row."""
+"""The reverse process: invariants of the loop, and every sampler against a loop over one row."""
 
 import itertools
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
+from sampler_tools import (
+    FORBIDDEN,
+    LENGTHS,
+    MASK,
+    VOCAB,
+    HashNetwork,
+    count_after,
+    one_row,
+    run,
+    variants,
+)
 from torch import Tensor
 
-from dlm.diffusion.counter import counter_uniform
 from dlm.diffusion.sampling.loop import Denoised, denoise
-from dlm.diffusion.sampling.samplers import SAMPLERS, get_sampler
+from dlm.diffusion.sampling.samplers import SAMPLERS, customised, get_sampler
 from dlm.diffusion.sampling.state import Canvas, lowest
 
-VOCAB, MASK = 13, 4
-FORBIDDEN = [0, 1, 2, 4, 12]
-LENGTHS = [7, 1, 12, 3, 20, 2, 9, 16, 5, 7, 11, 4, 8, 20, 6, 13]
-Network = Callable[[list[int], list[int]], "HashNetwork"]
-every_sampler = pytest.mark.parametrize("name", sorted(SAMPLERS))
+EVERY = variants()
+EXACT_RULES = ("reparam-uncond", "frozen", "cmlm", "left-to-right")
+every_sampler = pytest.mark.parametrize("name", sorted(EVERY))
 torch.set_num_threads(1)
-
-
-def slots_of(lengths: list[int]) -> Tensor:
-    return torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
-
-
-class HashNetwork:
-    """Logits are random functions of (row, slot, all tokens of the row); forbidden tokens look
-    best; slots that do not exist give NaN. ``levels`` makes scores coarse, so that they tie."""
-
-    def __init__(self, rows: list[int], lengths: list[int], levels: int | None = None) -> None:
-        self.row_B, self.slot_BN, self.levels = torch.tensor(rows), slots_of(lengths), levels
-        self.calls = 0
-
-    def __call__(self, tokens_BN: Tensor) -> Tensor:
-        self.calls += 1
-        place_N = torch.arange(tokens_BN.shape[1])
-        content_B = (tokens_BN * (place_N + 1) ** 3 * self.slot_BN).sum(dim=1)
-        logits = 6 * counter_uniform(
-            self.row_B[:, None, None], content_B[:, None, None], place_N[None, :, None],
-            torch.arange(VOCAB),
-        )  # fmt: skip
-        if self.levels is not None:
-            logits = (logits / 6 * self.levels).floor()
-            # One token stands out by a coarse amount: whole rows of equal scores.
-            logits = torch.where(logits == logits.amax(-1, keepdim=True), 2.0, 0.0)
-        logits[..., FORBIDDEN] = 50.0
-        return logits.masked_fill(~self.slot_BN[..., None], torch.nan)
-
-
-def run(
-    name: str,
-    network: HashNetwork,
-    iterations: int,
-    observe: Callable[[int, Canvas], None] | None = None,
-) -> Denoised:
-    return denoise(
-        network, network.slot_BN, sampler=get_sampler(name), num_iterations=iterations,
-        mask_token_id=MASK, forbidden_ids=torch.tensor(FORBIDDEN), observe=observe,
-    )  # fmt: skip
-
-
-def count_after(name: str, length: int, m: int, iterations: int) -> int:
-    if name.endswith("linear"):
-        return length * (iterations - m) // iterations
-    return 0 if m == iterations else math.floor(length * math.cos(math.pi * m / 2 / iterations))
 
 
 @every_sampler
 @pytest.mark.parametrize("iterations", [1, 2, 4, 20, 40])
 @pytest.mark.parametrize("levels", [None, 3, 1])
-def test_exactly_k_slots_are_noise_after_every_iteration(
+def test_the_number_of_noise_slots_is_the_rules_after_every_iteration(
     name: str, iterations: int, levels: int | None
 ) -> None:
+    """Exactly k, ties included; at most k for cond; fewer each time where a rule stops early."""
+    sampler = EVERY[name]
     network = HashNetwork(list(range(16)), LENGTHS, levels)
-    seen = []
+    seen: list[list[int]] = [LENGTHS]
 
     def observe(m: int, canvas: Canvas) -> None:
-        expected = [count_after(name, length, m, iterations) for length in LENGTHS]
-        assert canvas.noise_BN.sum(dim=1).tolist() == expected
+        scheduled = [count_after(sampler, length, m, iterations) for length in LENGTHS]
+        left = canvas.noise_BN.sum(dim=1).tolist()
+        if sampler.rule in EXACT_RULES:
+            assert left == scheduled
+        if sampler.rule == "reparam-cond":
+            assert all(n <= k for n, k in zip(left, scheduled, strict=True))
+        if sampler.stops_early:
+            assert all(n < max(1, before) for n, before in zip(left, seen[-1], strict=True))
         assert not (canvas.noise_BN & ~canvas.slot_BN).any()
         assert torch.equal(canvas.tokens_BN == MASK, canvas.noise_BN | ~canvas.slot_BN)
         assert not canvas.log_probability_BN[canvas.noise_BN].any()
-        seen.append(m)
+        assert not canvas.score_BN[canvas.noise_BN].any()
+        seen.append(left)
 
-    run(name, network, iterations, observe)
-    assert seen == list(range(1, iterations + 1))
+    run(sampler, network, iterations, observe)
+    assert not any(seen[-1])
+    assert len(seen) - 1 == iterations or sampler.stops_early
 
 
 @every_sampler
 @pytest.mark.parametrize("iterations", [1, 2, 4, 20, 40])
 def test_no_mask_is_left_and_no_forbidden_token_is_chosen(name: str, iterations: int) -> None:
     network = HashNetwork(list(range(16)), LENGTHS)
-    result = run(name, network, iterations)
+    result = run(EVERY[name], network, iterations)
     slot = network.slot_BN
     assert not torch.isin(result.tokens_BN[slot], torch.tensor(FORBIDDEN)).any()
     assert (result.tokens_BN[~slot] == MASK).all()
@@ -104,56 +75,106 @@ def test_no_mask_is_left_and_no_forbidden_token_is_chosen(name: str, iterations:
 @pytest.mark.parametrize("iterations", [1, 4, 40])
 def test_network_calls_are_counted(name: str, iterations: int) -> None:
     network = HashNetwork([1, 2], [5, 9])
-    assert run(name, network, iterations).num_network_calls == iterations == network.calls
+    calls = run(EVERY[name], network, iterations).num_network_calls
+    assert calls == network.calls
+    assert calls == iterations or (EVERY[name].stops_early and calls <= min(9, iterations))
 
 
 @every_sampler
 @pytest.mark.parametrize("levels", [None, 3])
 @pytest.mark.parametrize("iterations", [1, 3, 10])
-def test_a_row_alone_equals_the_row_in_a_batch_of_other_lengths(
+def test_a_row_alone_equals_the_row_in_a_batch_and_padding_may_be_on_either_side(
     name: str, levels: int | None, iterations: int
 ) -> None:
-    batch = run(name, HashNetwork(list(range(16)), LENGTHS, levels), iterations)
+    rows = list(range(16))
+    batch = run(EVERY[name], HashNetwork(rows, LENGTHS, levels), iterations)
+    left = run(EVERY[name], HashNetwork(rows, LENGTHS, levels, left=True), iterations)
     for row, length in enumerate(LENGTHS):
-        alone = run(name, HashNetwork([row], [length], levels), iterations)
+        alone = run(EVERY[name], HashNetwork([row], [length], levels), iterations)
         assert alone.tokens_BN[0].tolist() == batch.tokens_BN[row, :length].tolist()
+        assert alone.tokens_BN[0].tolist() == left.tokens_BN[row, -length:].tolist()
         torch.testing.assert_close(
             alone.log_probability_BN[0], batch.log_probability_BN[row, :length]
         )
-
-
-def one_row(name: str, network: HashNetwork, iterations: int) -> tuple[list[int], list[float]]:
-    """The method's loop for one row, in Python numbers."""
-    length = int(network.slot_BN.sum())
-    tokens, log_p, noise = [MASK] * length, [0.0] * length, set(range(length))
-    for m in range(1, iterations + 1):
-        logits = network(torch.tensor([tokens]))[0].double().tolist()
-        proposals = []
-        for row in logits:
-            allowed = {v: x for v, x in enumerate(row) if v not in FORBIDDEN}
-            best = max(allowed, key=lambda v: (allowed[v], -v))
-            log_z = math.log(sum(math.exp(x) for x in allowed.values()))
-            proposals.append((best, allowed[best] - log_z))
-        eligible = noise if name.startswith("frozen") else set(range(length))
-        ranked = sorted(eligible, key=lambda i: (proposals[i][1], i))
-        next_noise = set(ranked[: count_after(name, length, m, iterations)])
-        for i in range(length):
-            if i in next_noise:
-                tokens[i], log_p[i] = MASK, 0.0
-            elif i in noise:
-                tokens[i], log_p[i] = proposals[i]
-        noise = next_noise
-    return tokens, log_p
 
 
 @every_sampler
 @pytest.mark.parametrize(("length", "iterations"), [(1, 3), (6, 1), (9, 4), (12, 12), (7, 14)])
 def test_sampling_equals_a_loop_over_one_row(name: str, length: int, iterations: int) -> None:
     for row in range(8):
-        result = run(name, HashNetwork([row], [length]), iterations)
-        tokens, log_p = one_row(name, HashNetwork([row], [length]), iterations)
+        result = run(EVERY[name], HashNetwork([row], [length]), iterations)
+        tokens, log_p, calls = one_row(EVERY[name], HashNetwork([row], [length]), iterations)
         assert result.tokens_BN[0].tolist() == tokens
         assert result.log_probability_BN[0].tolist() == pytest.approx(log_p, abs=1e-5)
+        assert result.num_network_calls == calls
+
+
+@every_sampler
+def test_the_same_seed_gives_the_same_tokens_and_the_global_generator_is_left_alone(
+    name: str,
+) -> None:
+    before = torch.get_rng_state()
+    first, second = (run(EVERY[name], HashNetwork([3, 4], [9, 6]), 4) for _ in range(2))
+    assert torch.equal(first.tokens_BN, second.tokens_BN)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_sampler
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_blocks_are_finished_from_left_to_right(name: str, iterations: int) -> None:
+    network = HashNetwork([1, 2, 3], [12, 4, 8])
+
+    def observe(call: int, canvas: Canvas) -> None:
+        for row, length in enumerate([12, 4, 8]):
+            noisy = canvas.noise_BN[row, :length].reshape(-1, 4).sum(dim=1).tolist()
+            started = [n for n in noisy if n < 4]
+            assert noisy == started + [4] * (len(noisy) - len(started))
+            assert not any(started[:-1]), "a block begins before the one before it is finished"
+
+    result = run(EVERY[name], network, iterations, observe, block_length=4)
+    assert not (result.tokens_BN == MASK)[network.slot_BN].any()
+    if not EVERY[name].stops_early:
+        assert result.num_network_calls == 3 * iterations
+
+
+def test_a_canvas_that_blocks_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="a canvas of 9 tokens is not a whole number of blocks of"):
+        run("llada", HashNetwork([1, 2], [8, 9]), 2, block_length=4)
+
+
+def test_a_sampler_that_draws_needs_a_key() -> None:
+    network = HashNetwork([1], [4])
+    with pytest.raises(ValueError, match="draws at random: give it a seed"):
+        denoise(
+            network, network.slot_BN, sampler=get_sampler("mdlm"), num_iterations=2,
+            mask_token_id=MASK, forbidden_ids=torch.tensor(FORBIDDEN),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("rdm", {"threshold": 0.5}, "threshold is not read by sampler 'rdm': use 'fast-dllm'"),
+        ("llada", {"entropy_bound": 0.5}, "entropy_bound is not read by sampler 'llada': use 'eb'"),
+        ("eb", {"score": "margin"}, "needs score=entropy, not margin"),
+        ("rdm", {"top_k": 5}, "not read at temperature 0"),
+        ("nothing", {}, "unknown sampler 'nothing'"),
+        ("llada", {"temperature": -1.0}, "temperature must be at least 0, not -1.0"),
+        ("llada", {"temperature": 1.0, "top_p": 0.0}, "top_p must be above 0 and at most 1"),
+        ("fast-dllm", {"threshold": 1.5}, "threshold must be between 0 and 1, not 1.5"),
+    ],
+)
+def test_options_that_a_sampler_does_not_read_are_refused(
+    name: str, given: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        customised(name, **given)
+
+
+def test_given_options_replace_the_samplers_own_and_none_keeps_them() -> None:
+    assert customised("eb", entropy_bound=None, temperature=None) == SAMPLERS["eb"]
+    assert customised("fast-dllm", threshold=0.5).threshold == 0.5
+    assert get_sampler("reparam-cond-stochastic0.25-linear").routing_noise == 0.25
 
 
 A, B, C, D = range(4)
@@ -238,7 +259,9 @@ def test_log_probability_is_computed_in_float32_from_half_precision_logits() -> 
     )  # fmt: skip
     exact = logits.double().index_fill(-1, torch.tensor([MASK]), -torch.inf).log_softmax(-1)
     assert result.log_probability_BN.dtype == torch.float32
-    torch.testing.assert_close(result.log_probability_BN.double(), exact.amax(-1))
+    torch.testing.assert_close(
+        result.log_probability_BN.double(), exact.amax(-1), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_lowest_breaks_ties_by_position_and_takes_all_where_fewer_are_eligible() -> None:

@@ -1,9 +1,19 @@
-"""Named samplers: which parts the loop is put together from."""
+"""Named samplers: which parts the loop is put together from.
+
+A new one is a line in ``SAMPLERS``; ``get_sampler`` also reads RDM's names with their strength of
+routing noise, such as ``reparam-cond-stochastic0.2-cosine``.
+"""
 
 import difflib
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from dlm.diffusion.sampling.renoise import RENOISE, RenoiseRule
+from dlm.diffusion.sampling import renoise
+from dlm.diffusion.sampling.choice import ScoreName
+from dlm.diffusion.sampling.renoise import RenoiseRule
 from dlm.diffusion.sampling.schedule import ScheduleName
 
 
@@ -11,25 +21,109 @@ from dlm.diffusion.sampling.schedule import ScheduleName
 class Sampler:
     """Parts of the reverse process."""
 
-    renoise: RenoiseRule
-    schedule: ScheduleName
+    rule: str
+    """Re-noising rule, one of ``RULES``."""
     description: str
+    """One line for people."""
+    schedule: ScheduleName = "linear"
+    """How many slots are noise after each iteration."""
+    score: ScoreName = "log_probability"
+    """How sure the network is of a slot."""
+    temperature: float = 0.0
+    """Tokens are drawn in proportion to p^(1/temperature); 0: the most likely one."""
+    top_k: int | None = None
+    """Draw from so many of the likeliest tokens."""
+    top_p: float | None = None
+    """Draw from the smallest set of tokens with so much probability."""
+    routing_noise: float = 0.0
+    """Gumbel noise on the scores, times the share of slots that are noise (RDM's stochastic)."""
+    threshold: float | None = None
+    """Rule ``threshold``: the probability above which tokens are set."""
+    entropy_bound: float | None = None
+    """Rule ``entropy-bound``: nats."""
 
+    @property
+    def renoise(self) -> RenoiseRule:
+        """The rule with its own number."""
+        if self.rule == "threshold":
+            assert self.threshold is not None
+            return renoise.above_threshold(self.threshold)
+        if self.rule == "entropy-bound":
+            assert self.entropy_bound is not None
+            return renoise.within_entropy_bound(self.entropy_bound)
+        return RULES[self.rule]
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether rows are finished when the rule says so; the iterations are an upper limit."""
+        return self.rule in ("threshold", "entropy-bound")
+
+    @property
+    def draws(self) -> bool:
+        """Whether it needs random numbers."""
+        random = self.score == "random" or self.rule == "ancestral"
+        return random or self.temperature > 0 or self.routing_noise > 0
+
+
+RULES: dict[str, RenoiseRule] = {
+    "reparam-uncond": renoise.reparam_uncond,
+    "reparam-cond": renoise.reparam_cond,
+    "frozen": renoise.frozen,
+    "cmlm": renoise.cmlm,
+    "ancestral": renoise.ancestral,
+    "left-to-right": renoise.left_to_right,
+}
+_RDM = "RDM: any slot may return to noise"
+_IF_FELL = "RDM: a slot returns to noise if its score fell"
 
 SAMPLERS: dict[str, Sampler] = {
-    "reparam-uncond-deterministic-linear": Sampler(
-        RENOISE["reparam-uncond"], "linear", "RDM: any slot may return to noise, linear schedule"
-    ),
+    "reparam-uncond-deterministic-linear": Sampler("reparam-uncond", f"{_RDM}, linear schedule"),
     "reparam-uncond-deterministic-cosine": Sampler(
-        RENOISE["reparam-uncond"], "cosine", "RDM, the paper's: any slot may return, cosine"
+        "reparam-uncond", f"{_RDM}, cosine schedule (the paper's)", "cosine"
     ),
-    "frozen-linear": Sampler(
-        RENOISE["frozen"], "linear", "LLaDA: the most certain slots are set and stay, linear"
+    "reparam-cond-deterministic-linear": Sampler("reparam-cond", f"{_IF_FELL}, linear schedule"),
+    "reparam-cond-deterministic-cosine": Sampler(
+        "reparam-cond", f"{_IF_FELL}, cosine schedule", "cosine"
     ),
+    "frozen-linear": Sampler("frozen", "the surest slots are set and stay, linear schedule"),
     "frozen-cosine": Sampler(
-        RENOISE["frozen"], "cosine", "MaskGIT: the most certain slots are set and stay, cosine"
+        "frozen", "the surest slots are set and stay, cosine schedule (MaskGIT)", "cosine"
     ),
+    "cmlm-linear": Sampler("cmlm", "the least sure tokens, as they were set, are masked again"),
+    "cmlm-cosine": Sampler("cmlm", "the same with the cosine schedule", "cosine"),
+    "ancestral-linear": Sampler(
+        "ancestral", "the reverse process itself: slots are set at random, tokens drawn",
+        temperature=1.0,
+    ),
+    "ancestral-cosine": Sampler(
+        "ancestral", "the same with the cosine schedule", "cosine", temperature=1.0
+    ),
+    "left-to-right-linear": Sampler("left-to-right", "the first slots are set first"),
+    # Under the names of the systems that made them known:
+    "rdm": Sampler("reparam-uncond", "reparam-uncond-deterministic-cosine", "cosine"),
+    "mask-predict": Sampler("cmlm", "CMLM: cmlm-linear"),
+    "mdlm": Sampler("ancestral", "MDLM: ancestral-linear, tokens drawn", temperature=1.0),
+    "llada": Sampler("frozen", "LLaDA: frozen-linear by log-probability"),
+    "dream-entropy": Sampler("frozen", "Dream: frozen-linear by entropy", score="entropy"),
+    "fast-dllm": Sampler(
+        "threshold", "Fast-dLLM: all tokens above a probability are set at once", threshold=0.9
+    ),
+    "eb": Sampler(
+        "entropy-bound", "EB-sampler: as many slots at once as an entropy bound allows",
+        score="entropy", entropy_bound=0.1,
+    ),
+}  # fmt: skip
+
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "temperature": ("at least 0", lambda x: 0 <= x < math.inf),
+    "top_k": ("at least 1", lambda x: x >= 1),
+    "top_p": ("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "threshold": ("between 0 and 1", lambda x: 0 <= x <= 1),
+    "entropy_bound": ("at least 0", lambda x: 0 <= x < math.inf),
 }
+_RDM_NAME = re.compile(
+    r"reparam-(uncond|cond)-(deterministic|stochastic(\d+\.?\d*)?)-(linear|cosine)"
+)
 
 
 def get_sampler(name: str) -> Sampler:
@@ -40,6 +134,38 @@ def get_sampler(name: str) -> Sampler:
     """
     if name in SAMPLERS:
         return SAMPLERS[name]
+    if match := _RDM_NAME.fullmatch(name):
+        condition, _, strength, schedule = match.groups()
+        noise = float(strength or 1.0)
+        known = SAMPLERS[f"reparam-{condition}-deterministic-{schedule}"]
+        return replace(known, routing_noise=noise)
     near = difflib.get_close_matches(name, SAMPLERS, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise ValueError(f"unknown sampler '{name}': {hint}choose from {', '.join(SAMPLERS)}")
+
+
+def customised(name: str, **given: Any) -> Sampler:
+    """The named sampler with some of its numbers replaced; None keeps the sampler's own.
+
+    Raises:
+        ValueError: The sampler does not read one of them, or a value is impossible.
+    """
+    sampler = get_sampler(name)
+    known = {field.name for field in fields(Sampler)}
+    chosen = {key: value for key, value in given.items() if value is not None and key in known}
+    changed = replace(sampler, **chosen)
+    for key, (text, fits) in _RANGES.items():
+        if key in chosen and not fits(chosen[key]):
+            raise ValueError(f"{key} must be {text}, not {chosen[key]}")
+    for key, rule, preset in (("threshold", "threshold", "fast-dllm"),
+                              ("entropy_bound", "entropy-bound", "eb")):  # fmt: skip
+        if key in chosen and sampler.rule != rule:
+            raise ValueError(f"{key} is not read by sampler '{name}': use '{preset}', or remove it")
+    if sampler.rule == "entropy-bound" and changed.score != "entropy":
+        raise ValueError(f"sampler '{name}' needs score=entropy, not {changed.score}: remove it")
+    if changed.temperature == 0 and (changed.top_k is not None or changed.top_p is not None):
+        raise ValueError(
+            "top_k and top_p are not read at temperature 0, where the most likely token is taken: "
+            "give a temperature above 0, or remove them"
+        )
+    return changed

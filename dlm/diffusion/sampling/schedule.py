@@ -17,9 +17,16 @@ def remaining_noise(schedule: ScheduleName, length: int, iteration: int, iterati
     """
     if schedule == "linear":
         return length * (iterations - iteration) // iterations
+    return math.floor(length * noise_rate(schedule, iteration, iterations))
+
+
+def noise_rate(schedule: ScheduleName, iteration: int, iterations: int) -> float:
+    """1 - alpha after an iteration: the share of slots that are noise; exactly 0 at the end."""
     if iteration == iterations:
-        return 0
-    return math.floor(length * math.cos(math.pi * iteration / (2 * iterations)))
+        return 0.0
+    if schedule == "linear":
+        return (iterations - iteration) / iterations
+    return math.cos(math.pi * iteration / (2 * iterations))
 
 
 def noise_table(schedule: ScheduleName, lengths: list[int], iterations: int) -> Tensor:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dlm.diffusion.sampling.draws import Draws
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -18,6 +20,8 @@ class Canvas:
     """Which slots exist (rows of a batch differ in length); the rest is padding."""
     log_probability_BN: Tensor
     """Log-probability that each token had when it was last set, float32; 0 where noise."""
+    score_BN: Tensor
+    """Position score that each token had when it was last set, float32; 0 where noise."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,23 @@ class Prediction:
     """Their log-probabilities, float32."""
     score_BN: Tensor
     """The position score: the lower, the sooner the slot is noise again."""
+    rank_BN: Tensor
+    """What slots are ranked by: the score, with routing noise where the sampler has some."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where in the reverse process an iteration stands."""
+
+    number: int
+    """m of 1..M."""
+    noise_count_B: Tensor
+    """How many slots of each row the schedule leaves as noise, int64."""
+    set_probability: float
+    """Share of the noise that becomes clean in this iteration: (alpha_s - alpha_t)/(1 - alpha_t);
+    1 in the last."""
+    draws: Draws
+    """Random numbers of this iteration."""
 
 
 def lowest(score_BN: Tensor, eligible_BN: Tensor, count_B: Tensor) -> Tensor:
