@@ -25,16 +25,26 @@ def sizes_of_a_finished_model(
             yield Finding((key, "init_from"), reason, value)
 
 
-def coupled_without_levels(stage: StageConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
-    """``coupled: true`` asks for two noise levels a row, ``mask_rate`` leaves one."""
-    if stage.objective.mask_rate is None or not stage.objective.coupled:
-        return
+def noise_levels(stage: StageConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
+    """How noise levels are drawn, where there are any to draw."""
+    objective = stage.objective
     # A resolved recipe, as a run directory keeps it, writes every setting and asks for nothing.
     resolved = all(holds(own, f"objective.{item.name}") for item in fields(ObjectiveConfig))
-    if holds(own, "objective.coupled") and not resolved:
-        rate = f"mask_rate = {stage.objective.mask_rate}"
+    asked = objective.times is not None and holds(own, "objective.times") and not resolved
+    if objective.mask_rate is not None and asked:
+        rate = f"mask_rate = {objective.mask_rate}"
         reason = f"ignored setting: with {rate} there is one noise level; remove one of them"
-        yield Finding(("objective.coupled", "objective.mask_rate"), reason, True)
+        yield Finding(("objective.times", "objective.mask_rate"), reason, objective.times)
+    low, high = objective.rate_range
+    if not 0 <= low < high <= 1:
+        reason = "must be two mask rates, the lower one first, from 0 to 1"
+        yield Finding(("objective.rate_range",), reason, list(objective.rate_range))
+    elif objective.time == "discrete" and (high - low) * objective.num_timesteps < 2:
+        reason = (
+            f"too narrow for num_timesteps = {objective.num_timesteps}: widen it, or take "
+            "objective.time=continuous"
+        )
+        yield Finding(("objective.rate_range",), reason, list(objective.rate_range))
 
 
 def length_heads(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:

@@ -8,8 +8,8 @@ from functools import reduce
 from typing import Any
 
 from dlm.config.chain_checks import (
-    coupled_without_levels,
     length_heads,
+    noise_levels,
     sizes_of_a_finished_model,
     systems_without_lengths,
 )
@@ -32,6 +32,8 @@ _DIFFUSION = ("adapt", "instruct", "evaluate")
 _AUTOREGRESSIVE = ("autoregressive", "evaluate")
 _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
     "train.length_grouping": ("pretrain", "adapt", "instruct", "autoregressive"),
+    "model.attention": ("adapt", "instruct"),
+    "model.attention_annealing_steps": ("pretrain", "adapt", "instruct"),
     "objective.mask_rate": ("pretrain",),
     "objective.replace_80_10_10": ("pretrain",),
     "generation.sampler": _DIFFUSION,
@@ -39,6 +41,20 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
     "generation.length": _DIFFUSION,
     "generation.length_beam": _DIFFUSION,
     "generation.rerank": _DIFFUSION,
+    **{
+        f"generation.{name}": _DIFFUSION
+        for name in (
+            "temperature",
+            "top_k",
+            "top_p",
+            "score",
+            "threshold",
+            "entropy_bound",
+            "guidance",
+            "block_length",
+            "seed",
+        )
+    },
     "generation.beam_size": _AUTOREGRESSIVE,
     "generation.length_penalty": _AUTOREGRESSIVE,
     "generation.max_new_tokens": _AUTOREGRESSIVE,
@@ -53,8 +69,9 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "model.num_heads model.intermediate_size model.max_positions objective.num_timesteps "
         "train.steps train.global_batch_size train.micro_batch_size validation.every_n_steps "
         "validation.batch_size validation.max_rows generation.num_iterations "
-        "generation.length_beam generation.batch_tokens generation.beam_size "
-        "generation.max_new_tokens length.max_response_length length.num_heads evaluation.limit "
+        "generation.length_beam generation.top_k generation.block_length generation.batch_tokens "
+        "generation.beam_size generation.max_new_tokens length.max_response_length "
+        "length.num_heads evaluation.limit "
         "evaluation.bootstrap_samples checkpoint.every_n_steps checkpoint.keep hardware.devices "
         "hardware.num_nodes hardware.num_threads logging.every_n_steps",
     ),
@@ -62,16 +79,26 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "at least 0",
         lambda x: 0 <= x < math.inf,
+        "model.attention_annealing_steps "
         "optim.weight_decay optim.warmup_steps train.length_grouping validation.generate_rows "
-        "generation.length_penalty hardware.num_workers logging.samples",
+        "generation.length_penalty generation.temperature generation.entropy_bound "
+        "generation.guidance hardware.num_workers logging.samples",
     ),
     (
         "at least 0 and below 1",
         lambda x: 0 <= x < 1,
         "model.dropout train.label_smoothing length.dropout",
     ),
-    ("above 0 and below 1", lambda x: 0 < x < 1, "objective.mask_rate objective.min_time"),
-    ("between 0 and 1", lambda x: 0 <= x <= 1, "optim.final_lr_ratio"),
+    (
+        "above 0 and below 1",
+        lambda x: 0 < x < 1,
+        "objective.mask_rate objective.min_time objective.cart_p",
+    ),
+    (
+        "between 0 and 1",
+        lambda x: 0 <= x <= 1,
+        "optim.final_lr_ratio generation.top_p generation.threshold",
+    ),
 )
 _RANGE_OF = {key: (text, fits) for text, fits, keys in _RANGES for key in keys.split()}
 
@@ -128,7 +155,7 @@ def stage_findings(
         yield from _model(stage)
         yield from sizes_of_a_finished_model(stage, recipe, own)
     if reads(stage.kind, "objective"):
-        yield from coupled_without_levels(stage, own)
+        yield from noise_levels(stage, own)
     if reads(stage.kind, "train"):
         yield from _training(stage)
     if stage.kind == "length" and stage.init_from is None:
@@ -201,6 +228,10 @@ def _training(stage: StageConfig) -> Iterator[Finding]:
     if (optim.warmup_steps or 0) > train.steps:
         reason = f"more than train.steps = {train.steps}; the peak would never be reached"
         yield Finding(("optim.warmup_steps", "train.steps"), reason, optim.warmup_steps)
+    annealing, key = stage.model.attention_annealing_steps, "model.attention_annealing_steps"
+    if reads(stage.kind, key) and annealing > train.steps:
+        reason = f"more than train.steps = {train.steps}: attention would not become bidirectional"
+        yield Finding((key, "train.steps"), reason, annealing)
     yield from _batches(stage)
     if validation.export != "best":
         return

@@ -93,13 +93,16 @@ class ModelConfig:
     """The backbone where a stage does not continue from another one (``init_from``)."""
 
     pretrained: str | None = None
-    """A Hugging Face directory or hub name of a masked language model; None builds one from
-    scratch with the sizes below."""
+    """A Hugging Face directory or hub name of a masked or causal language model; None builds one
+    from scratch with the sizes below. A causal one becomes bidirectional, keeps predicting each
+    token from the state before it, and is given mask and padding tokens."""
     revision: str | None = None
     """Revision of the hub model."""
     trust_remote_code: bool = False
     """Run code that comes with the hub model. Off unless you asked for it."""
-    architecture: Literal["xlm-roberta", "roberta", "bert", "modernbert"] = "xlm-roberta"
+    architecture: Literal["xlm-roberta", "roberta", "bert", "modernbert", "gpt2", "llama"] = (
+        "xlm-roberta"
+    )
     """Architecture from scratch."""
     hidden_size: int = 512
     """Width of the network."""
@@ -116,15 +119,24 @@ class ModelConfig:
     learns much sooner with about 1 / sqrt(hidden_size)."""
     dropout: float | None = None
     """Dropout of hidden states and attention. Default: the checkpoint's own, 0.1 from scratch."""
+    attention: Literal["bidirectional", "prefix_lm"] = "bidirectional"
+    """adapt and instruct only, read with ``init_from`` too: every token sees every other one, or
+    the prompt does not see the response. Kept with the export, for the stages and the generation
+    that use it."""
+    attention_annealing_steps: int = 0
+    """pretrain, adapt and instruct from a causal language model only: over so many first steps the
+    share of later tokens that are seen grows from 0 to 1 (DiffuLLaMA). 0: all from the start."""
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """The forward process and the training loss (method: forward process and objectives)."""
 
-    weight: Literal["rdm_linear", "elbo", "constant"] = "rdm_linear"
-    """Weight of a masked token's cross-entropy at noise level t. Masked-LM pretraining as in the
-    literature: constant, with the normaliser masked."""
+    weight: Literal["rdm_linear", "elbo", "constant", "cart"] = "rdm_linear"
+    """Weight of a masked token's cross-entropy at noise level t; ``dlm ls objectives`` explains
+    each. Masked-LM pretraining as in the literature: constant, with the normaliser masked."""
+    cart_p: float = 0.1
+    """weight cart only: the larger, the more only the nearest clean tokens count."""
     normaliser: Literal["maskable", "masked", "tokens"] = "maskable"
     """What the weighted sum is divided by: maskable tokens of the row, masked tokens of the row,
     or maskable tokens of the global batch."""
@@ -132,8 +144,16 @@ class ObjectiveConfig:
     """Noise levels t/T for t in 1..T (the paper), or continuous in (eps, 1]."""
     num_timesteps: int = 50
     """T of the discrete process."""
-    coupled: bool = True
-    """Train every row at two coupled noise levels (RDM); doubles the rows of a step."""
+    schedule: Literal["linear", "cosine", "log_linear"] = "linear"
+    """Mask rate at time t: t (the paper, LLaDA), cos(pi/2 (1 - t)) (MaskGIT), or (1 - 0.001) t
+    (MDLM)."""
+    times: Literal["coupled", "independent", "low_discrepancy"] | None = None
+    """How the noise levels of a step are drawn: two coupled ones a row (RDM; doubles the rows of a
+    step), one a row, or one a row with all rows of the step spread evenly (MDLM). None: coupled,
+    unless ``mask_rate`` fixes the level."""
+    rate_range: tuple[float, float] = (0.0, 1.0)
+    """Draw only noise levels with mask rates between; narrower than 0 to 1 it truncates the
+    likelihood bound."""
     min_time: float = 1e-3
     """eps of the continuous process: it truncates the likelihood bound."""
     mask_rate: float | None = None
@@ -221,6 +241,27 @@ class GenerationConfig:
     rerank: Literal["mean", "joint"] = "mean"
     """Which of them is given: the one of the highest mean log-probability of its tokens (the
     paper), or of the highest joint probability of length and tokens."""
+    temperature: float | None = None
+    """Draw tokens in proportion to p^(1/temperature); 0 takes the likeliest. None here and below:
+    what the sampler says."""
+    top_k: int | None = None
+    """Draw from so many of the likeliest tokens; needs a temperature."""
+    top_p: float | None = None
+    """Draw from the smallest set of tokens with so much probability; needs a temperature."""
+    score: Literal["log_probability", "margin", "entropy", "random"] | None = None
+    """How sure the network is of a position."""
+    threshold: float | None = None
+    """fast-dllm only: tokens likelier than this are set at once."""
+    entropy_bound: float | None = None
+    """eb only: so many positions are set at once as their entropy allows, in nats."""
+    guidance: float | None = None
+    """Classifier-free guidance w: u + (w+1)(c-u) with and without the prompt; doubles the network
+    calls."""
+    block_length: int | None = None
+    """Answer in blocks of so many tokens from left to right, ``num_iterations`` each; it must
+    divide every length."""
+    seed: int = 0
+    """For samplers that draw at random."""
     batch_tokens: int = _where(8192)
     """Largest padded size of a decoding batch, in tokens."""
     beam_size: int = 5

@@ -11,6 +11,9 @@ from torch.utils.data import Dataset, Sampler
 
 from dlm.data.encoding import EncodedRows
 from dlm.data.order import BatchOrder, Positions
+from dlm.diffusion.counter import counter_bits
+
+_STRATA = 103
 
 
 @dataclass
@@ -27,6 +30,9 @@ class TokenBatch:
     """The response and its end token (nothing in plain text)."""
     sample_B: Tensor
     """Position of each row in the run (epoch x rows + index), int64."""
+    stratum_B: Tensor
+    """A number for each row, int64: over all devices the rows of a step have 0..global_rows-1, in
+    an order that has nothing to do with their lengths."""
     global_rows: int
     """Rows of the whole step, over all devices and micro-batches."""
     global_maskable: int
@@ -57,6 +63,8 @@ class BatchRequest:
     """One micro-batch of one device."""
 
     positions: Positions
+    strata: Positions
+    """Each row's number among those of the whole step, in random order."""
     global_rows: int
     global_maskable: int
 
@@ -91,6 +99,7 @@ class TokenDataset(Dataset[TokenBatch]):
             maskable_BL=maskable,
             response_BL=maskable if self.rows.end_maskable else torch.zeros_like(maskable),
             sample_B=torch.from_numpy(request.positions),
+            stratum_B=torch.from_numpy(request.strata),
             global_rows=request.global_rows,
             global_maskable=request.global_maskable,
         )
@@ -121,10 +130,19 @@ class StepSampler(Sampler[BatchRequest]):
         while True:
             positions = self.order.batch(step)
             maskable = int(self.maskable_lengths[positions % len(self.maskable_lengths)].sum())
-            mine = positions[self.rank :: self.world_size]
-            for part in np.array_split(mine, self.accumulate):
-                yield BatchRequest(part, len(positions), maskable)
+            places = np.arange(len(positions))[self.rank :: self.world_size]
+            strata = random_ranks(positions)
+            for part in np.array_split(places, self.accumulate):
+                yield BatchRequest(positions[part], strata[part], len(positions), maskable)
             step += 1
+
+
+def random_ranks(positions: Positions) -> Positions:
+    """0..n-1 in an order that is a function of the positions alone: their numbers, shuffled."""
+    keys = counter_bits(_STRATA, torch.from_numpy(positions)).numpy()
+    ranks = np.empty(len(positions), dtype=np.int64)
+    ranks[np.argsort(keys, kind="stable")] = np.arange(len(positions))
+    return ranks
 
 
 def validation_requests(
@@ -139,7 +157,10 @@ def validation_requests(
         starts.pop()  # too few rows for every device: they join the batch before
     parts = np.split(by_length, starts[1:])
     return [
-        BatchRequest(part[rank::world_size], len(part), int(maskable[part].sum()))
+        BatchRequest(
+            part[rank::world_size], random_ranks(part)[rank::world_size], len(part),
+            int(maskable[part].sum()),
+        )
         for part in parts
         if len(part) >= world_size
-    ]
+    ]  # fmt: skip

@@ -1,12 +1,14 @@
 """The absorbing forward process: which maskable tokens become the mask token, and at what rate.
 
-Discrete time (arXiv 2308.12219, section 3; RDM, arXiv 2302.05737): t uniform in {1..T}, every
-maskable token is masked with probability t/T. Continuous time (MDLM, LLaDA): t uniform in
-(eps, 1], probability t. Coupled sampling (RDM): two sorted times, nested masks where they differ.
+Discrete time (arXiv 2308.12219, section 3; RDM, arXiv 2302.05737): t uniform in {1..T}/T.
+Continuous time (MDLM, LLaDA): t uniform in (eps, 1]. A schedule says at what rate tokens are masked
+at t. Coupled times (RDM): two sorted ones, nested masks where they differ. Low-discrepancy times
+(VDM, MDLM): one in each of B equal parts of (0, 1], for the B rows of the whole step.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -17,6 +19,10 @@ from dlm.diffusion.counter import counter_bits, counter_uniform
 # Independent streams of draws: what a draw is for is one of its counters.
 _TIME, _SECOND_TIME, _MASK, _SECOND_MASK, _REPLACE, _REPLACEMENT = range(6)
 
+Schedule = Literal["linear", "cosine", "log_linear"]
+Times = Literal["coupled", "independent", "low_discrepancy"]
+_LOG_LINEAR_EPS = 1e-3
+
 
 @dataclass(frozen=True)
 class NoiseKey:
@@ -26,16 +32,55 @@ class NoiseKey:
     """Seed of the stage."""
     sample_B: Tensor
     """Position of each row in the run: epoch x rows of the data set + index, int64 [B]."""
+    stratum_B: Tensor | None = None
+    """Low-discrepancy times only: which of ``strata`` equal parts each row's time lies in, int64;
+    the rows of one step, over all devices, hold every part once."""
+    strata: int = 1
+    """Rows of the whole step."""
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """How noisy the rows of a batch are; float32 [B] each."""
+
+    time_B: Tensor
+    """t in (0, 1]; t/T of the discrete process."""
+    rate_B: Tensor
+    """1 - alpha(t): probability with which the row's maskable tokens were masked, in (0, 1]."""
+    elbo_weight_B: Tensor
+    """What makes the loss a bound on the likelihood: -alpha'(t)/(1 - alpha(t)), or in discrete time
+    T (alpha(s) - alpha(t))/(1 - alpha(t)) with s = t - 1/T."""
 
 
 @dataclass(frozen=True)
 class Noised:
-    """A batch after the forward process; coupled sampling has twice the rows of the clean one."""
+    """A batch after the forward process; coupled times have twice the rows of the clean one."""
 
-    rate_B: Tensor
-    """Probability with which the row's maskable tokens were masked, float32 in (0, 1]."""
+    level: NoiseLevel
     masked_BL: Tensor
     """The positions that became noise, bool."""
+
+
+def mask_rate(schedule: Schedule, time_B: Tensor) -> Tensor:
+    """1 - alpha(t), float32.
+
+    linear: t (the paper; LLaDA). cosine: cos(pi/2 (1 - t)) (MaskGIT, MDLM). log_linear:
+    (1 - eps) t with eps = 1e-3, so that never everything is masked (MDLM).
+    """
+    if schedule == "linear":
+        return time_B
+    if schedule == "log_linear":
+        return (1 - _LOG_LINEAR_EPS) * time_B
+    return torch.cos(math.pi / 2 * (1 - time_B))
+
+
+def time_of_rate(schedule: Schedule, rate: float) -> float:
+    """The time at which tokens are masked at a rate; at most 1."""
+    if schedule == "linear":
+        return rate
+    if schedule == "log_linear":
+        return min(1.0, rate / (1 - _LOG_LINEAR_EPS))
+    return 1 - 2 / math.pi * math.acos(rate)
 
 
 @dataclass(frozen=True)
@@ -43,25 +88,64 @@ class ForwardProcess:
     """How noise levels are drawn."""
 
     time: Literal["discrete", "continuous"] = "discrete"
+    schedule: Schedule = "linear"
+    times: Times = "coupled"
     num_timesteps: int = 50
     min_time: float = 1e-3
-    coupled: bool = True
+    rate_range: tuple[float, float] = (0.0, 1.0)
+    """Only noise levels whose mask rate lies between (clipped schedules of BD3-LM)."""
     fixed_rate: float | None = None
     """A constant mask rate in place of a drawn one (masked-LM pretraining)."""
 
     @property
     def copies(self) -> int:
         """Noisy rows made of each clean one: 2 with coupled times, which a fixed rate has not."""
-        return 2 if self.coupled and self.fixed_rate is None else 1
+        return 2 if self.times == "coupled" and self.fixed_rate is None else 1
 
-    def rate(self, key: NoiseKey, stream: int) -> Tensor:
-        """Draw the mask rate of every row, float32 [B]."""
-        uniform_B = counter_uniform(key.seed, stream, key.sample_B)
+    def __str__(self) -> str:
         if self.fixed_rate is not None:
-            return torch.full_like(uniform_B, self.fixed_rate)
-        if self.time == "discrete":
-            return (uniform_B * self.num_timesteps).ceil() / self.num_timesteps
-        return self.min_time + (1 - self.min_time) * uniform_B
+            return f"mask rate {self.fixed_rate:g}"
+        steps = f"T = {self.num_timesteps}" if self.time == "discrete" else "continuous time"
+        low, high = self.rate_range
+        clipped = f", mask rates {low:g} to {high:g}" if (low, high) != (0.0, 1.0) else ""
+        return f"{self.schedule} schedule, {steps}, {self.times.replace('_', '-')} times{clipped}"
+
+    def time_of(self, key: NoiseKey, stream: int) -> Tensor:
+        """Draw the time of every row, float32 [B] in (0, 1]."""
+        uniform_B = counter_uniform(key.seed, stream, key.sample_B)
+        if self.times == "low_discrepancy":
+            if key.stratum_B is None:
+                raise ValueError("low-discrepancy times need to know each row's place in the step")
+            # float64: in a large batch the parts are narrow.
+            uniform_B = ((key.stratum_B + uniform_B.double()) / key.strata).float()
+        low, high = (time_of_rate(self.schedule, rate) for rate in self.rate_range)
+        if self.time == "continuous":
+            low = max(low, self.min_time)
+            return low + (high - low) * uniform_B
+        # A hair of room: the time of a rate that is t/T must not round to the other side.
+        first = max(1, math.ceil(low * self.num_timesteps - 1e-6))
+        last = math.floor(high * self.num_timesteps + 1e-6)
+        return (first - 1 + (uniform_B * (last - first + 1)).ceil()) / self.num_timesteps
+
+    def level(self, time_B: Tensor) -> NoiseLevel:
+        """Mask rate and ELBO weight at the times."""
+        rate_B = mask_rate(self.schedule, time_B)
+        if self.schedule != "cosine":
+            weight_B = 1 / time_B  # the same in discrete and continuous time
+        elif self.time == "continuous":
+            weight_B = math.pi / 2 * torch.tan(math.pi / 2 * (1 - time_B))
+        else:
+            before_B = (time_B * self.num_timesteps - 1).round() / self.num_timesteps
+            rise_B = rate_B - mask_rate(self.schedule, before_B)
+            weight_B = self.num_timesteps * rise_B / rate_B
+        return NoiseLevel(time_B, rate_B, weight_B)
+
+    def draw(self, key: NoiseKey, stream: int) -> NoiseLevel:
+        """Draw the noise level of every row."""
+        if self.fixed_rate is not None:
+            rate_B = torch.full_like(key.sample_B, self.fixed_rate, dtype=torch.float32)
+            return NoiseLevel(rate_B, rate_B, 1 / rate_B)
+        return self.level(self.time_of(key, stream))
 
     def corrupt(self, key: NoiseKey, maskable_BL: Tensor, token_index_BL: Tensor) -> Noised:
         """Choose the positions that become noise.
@@ -73,16 +157,20 @@ class ForwardProcess:
         def uniform(stream: int) -> Tensor:
             return counter_uniform(key.seed, stream, key.sample_B[:, None], token_index_BL)
 
-        first_B = self.rate(key, _TIME)
+        first = self.draw(key, _TIME)
         if self.copies == 1:
-            return Noised(first_B, maskable_BL & (uniform(_MASK) <= first_B[:, None]))
-        second_B = self.rate(key, _SECOND_TIME)
-        high_B, low_B = torch.maximum(first_B, second_B), torch.minimum(first_B, second_B)
+            return Noised(first, maskable_BL & (uniform(_MASK) <= first.rate_B[:, None]))
+        times = first.time_B, self.time_of(key, _SECOND_TIME)
+        high, low = self.level(torch.maximum(*times)), self.level(torch.minimum(*times))
+        high_B, low_B = high.rate_B, low.rate_B
         high_BL = maskable_BL & (uniform(_MASK) <= high_B[:, None])
         kept_BL = uniform(_SECOND_MASK) <= (low_B / high_B)[:, None]
         independent_BL = maskable_BL & (uniform(_SECOND_MASK) <= low_B[:, None])
         low_BL = torch.where((high_B == low_B)[:, None], independent_BL, high_BL & kept_BL)
-        return Noised(torch.cat([high_B, low_B]), torch.cat([high_BL, low_BL]))
+        both = NoiseLevel(
+            *(torch.cat([getattr(high, f.name), getattr(low, f.name)]) for f in fields(NoiseLevel))
+        )
+        return Noised(both, torch.cat([high_BL, low_BL]))
 
 
 def replace_masked(

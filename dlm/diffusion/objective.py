@@ -1,6 +1,6 @@
 """Training losses: a weighted cross-entropy over the masked tokens, and what it is divided by.
 
-row loss = (1/Z) * sum over masked i of w * CE_i   (method: objectives)
+row loss = (1/Z) * sum over masked i of w_i * CE_i   (method: objectives)
 
 Only ``elbo`` without a normaliser is a bound on the likelihood; no other loss is a perplexity.
 """
@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Weight = Literal["rdm_linear", "elbo", "constant"]
+from dlm.diffusion.noise import NoiseLevel
+
+Weight = Literal["rdm_linear", "elbo", "constant", "cart"]
 Normaliser = Literal["maskable", "masked", "tokens"]
 
 
@@ -24,38 +26,57 @@ class Objective:
     normaliser: Normaliser = "maskable"
     label_smoothing: float = 0.0
     num_timesteps: int = 50
+    """T of rdm_linear."""
+    cart_p: float = 0.1
+    """Decay of cart: the larger, the more only the nearest clean tokens count."""
 
     def __str__(self) -> str:
         smoothing = f", label smoothing {self.label_smoothing}" if self.label_smoothing else ""
-        return f"{self.weight} weight / {self.normaliser} tokens{smoothing}"
+        decay = f" (p = {self.cart_p:g})" if self.weight == "cart" else ""
+        return f"{self.weight}{decay} weight / {self.normaliser} tokens{smoothing}"
 
-    def weights(self, rate_B: Tensor) -> Tensor:
-        """Weight of a masked token's cross-entropy in rows of mask rate t/T, float32 [B].
+    def weights(self, level: NoiseLevel, clean_BL: Tensor) -> Tensor:
+        """Weight of every token's cross-entropy, float32 [B, L]; it counts where noise is.
 
-        rdm_linear: 1 - (t-1)/T (arXiv 2302.05737, eq. 11); elbo: -alpha'/(1-alpha) = T/t for the
-        linear schedule; constant: 1.
+        rdm_linear: 1 - (t-1)/T (arXiv 2302.05737, eq. 11). elbo: -alpha'/(1-alpha), T/t for the
+        linear schedule in discrete time. constant: 1. cart (Dream, arXiv 2508.15487): 1/2 sum over
+        clean j of p (1-p)^(|i-j|-1), a token counts more the nearer clean ones are.
+
+        Args:
+            level: noise levels of the rows.
+            clean_BL: the positions that are not noise, padding left out, bool [B, L].
         """
+        if self.weight == "cart":
+            return 0.5 * clean_BL.float() @ self._nearness(clean_BL)
         if self.weight == "rdm_linear":
-            return 1.0 - rate_B + 1.0 / self.num_timesteps
-        if self.weight == "elbo":
-            return 1.0 / rate_B
-        return torch.ones_like(rate_B)
+            weight_B = 1.0 - level.time_B + 1.0 / self.num_timesteps
+        elif self.weight == "elbo":
+            weight_B = level.elbo_weight_B
+        else:
+            weight_B = torch.ones_like(level.time_B)
+        return weight_B[:, None].expand(clean_BL.shape)
+
+    def _nearness(self, clean_BL: Tensor) -> Tensor:
+        place_L = torch.arange(clean_BL.shape[1], device=clean_BL.device)
+        distance_LL = (place_L[:, None] - place_L).abs()
+        near_LL = self.cart_p * (1 - self.cart_p) ** (distance_LL - 1).float()
+        return near_LL.masked_fill(distance_LL == 0, 0.0)
 
     def sum_terms(
-        self, cross_entropy_M: Tensor, weight_B: Tensor, row_M: Tensor, maskable_BL: Tensor,
+        self, cross_entropy_M: Tensor, weight_M: Tensor, row_M: Tensor, maskable_BL: Tensor,
         smoothing_M: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Numerator of the batch loss: to be divided by ``denominator`` over the global batch.
 
         Args:
             cross_entropy_M: -log p of the clean token at every masked position.
-            weight_B: ``weights`` of the rows.
+            weight_M: their ``weights``.
             row_M: the row of every masked position.
             maskable_BL: the positions that noise could have hit.
             smoothing_M: -mean over V of log p at every masked position (label smoothing).
         """
         eps = self.label_smoothing
-        term_M = (1 - eps) * weight_B[row_M] * cross_entropy_M
+        term_M = (1 - eps) * weight_M * cross_entropy_M
         if eps and smoothing_M is not None:
             term_M = term_M + eps * smoothing_M
         if self.normaliser == "tokens":
@@ -63,7 +84,7 @@ class Objective:
         if self.normaliser == "maskable":
             count_B = maskable_BL.sum(dim=1)
         else:
-            count_B = torch.zeros_like(weight_B).index_add_(0, row_M, torch.ones_like(term_M))
+            count_B = torch.bincount(row_M, minlength=len(maskable_BL))
         return (term_M / count_B.clamp(min=1)[row_M]).sum()
 
     def denominator(self, num_rows: int, num_maskable: int) -> int:

@@ -32,6 +32,7 @@ class TrainingStage(LightningModule):
         accumulate = self.trainer.accumulate_grad_batches
         micro_batch = self.global_step * accumulate + batch_idx % accumulate
         torch.manual_seed(counter_seed(self.seed, _DROPOUT, micro_batch, self.global_rank))
+        self.backbone.step = self.global_step
 
     def configure_optimizers(self) -> Any:
         return build_optimizer(self, self.optimizer_settings)

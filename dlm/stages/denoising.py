@@ -3,7 +3,8 @@
 Pretraining, adaptation and instruction tuning are this step with other rows and other noise.
 """
 
-import torch
+from dataclasses import dataclass
+
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -12,10 +13,30 @@ from dlm.diffusion.noise import ForwardProcess, NoiseKey, replace_masked
 from dlm.diffusion.objective import Objective, token_losses
 from dlm.models.backbone import Backbone
 from dlm.stages.base import TrainingStage
+from dlm.stages.noise_levels import ByNoiseLevel
 from dlm.stages.optimizer import OptimizerSettings
 
 # Validation noise has a key of its own, the same at every validation.
 _VALIDATION_SEED = 1_000_003
+
+
+@dataclass(frozen=True)
+class DenoisingLoss:
+    """What a step computes of its masked tokens."""
+
+    total: Tensor
+    """Sum of the weighted loss terms: the numerator of the batch loss."""
+    cross_entropy_M: Tensor
+    """-log p of the clean token."""
+    right_M: Tensor
+    """1 where it is the likeliest one, float."""
+    rate_M: Tensor
+    """Mask rate of the row."""
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Share of the masked tokens that are predicted right."""
+        return self.right_M.sum() / max(1, len(self.right_M))
 
 
 class DenoisingStage(TrainingStage):
@@ -39,33 +60,44 @@ class DenoisingStage(TrainingStage):
         self.mask_token_id = mask_token_id
         self.replaceable_ids = replaceable_ids
         self.validation_accuracy = MeanMetric()
+        self.validation_by_noise_level = ByNoiseLevel()
+
+    @property
+    def description(self) -> str:
+        """The objective in words: weight, normaliser, and how noise is drawn."""
+        return f"{self.objective}; {self.forward_process}"
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        loss_sum, accuracy, _ = self.denoising_loss(batch, self.seed)
+        loss = self.denoising_loss(batch, self.seed)
         copies = self.forward_process.copies
         denominator = copies * self.objective.denominator(batch.global_rows, batch.global_maskable)
-        loss = self.global_mean(loss_sum, denominator)
-        self.log_training(loss, masked_accuracy=accuracy)
-        return loss
+        mean = self.global_mean(loss.total, denominator)
+        self.log_training(mean, masked_accuracy=loss.accuracy)
+        return mean
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
-        loss_sum, accuracy, masked = self.denoising_loss(batch, _VALIDATION_SEED)
+        loss = self.denoising_loss(batch, _VALIDATION_SEED)
         copies = self.forward_process.copies
         rows, maskable = len(batch.sample_B), int(batch.maskable_BL.sum())
-        self.log_validation_loss(loss_sum, copies * self.objective.denominator(rows, maskable))
-        self.validation_accuracy.update(accuracy.detach(), weight=masked)
+        self.log_validation_loss(loss.total, copies * self.objective.denominator(rows, maskable))
+        self.validation_accuracy.update(loss.accuracy, weight=len(loss.right_M))
         self.log("validation/masked_accuracy", self.validation_accuracy)
+        self.validation_by_noise_level.update(loss.rate_M, loss.cross_entropy_M, loss.right_M)
 
-    def denoising_loss(self, batch: TokenBatch, seed: int) -> tuple[Tensor, Tensor, int]:
-        """Sum of the weighted loss terms, share of masked tokens predicted right, their number."""
+    def on_validation_epoch_end(self) -> None:
+        figures = self.validation_by_noise_level.compute()
+        self.log_dict({f"validation_noise/{name}": value for name, value in figures.items()})
+        self.validation_by_noise_level.reset()
+
+    def denoising_loss(self, batch: TokenBatch, seed: int) -> DenoisingLoss:
+        """Corrupt the batch, predict what is masked, weigh."""
         copies = self.forward_process.copies
         tokens_BL, valid_BL, maskable_BL = (
             tensor.repeat(copies, 1)
             for tensor in (batch.tokens_BL, batch.valid_BL, batch.maskable_BL)
         )
-        noised = self.forward_process.corrupt(
-            NoiseKey(seed, batch.sample_B), batch.maskable_BL, batch.token_index_BL
-        )
+        key = NoiseKey(seed, batch.sample_B, batch.stratum_B, batch.global_rows)
+        noised = self.forward_process.corrupt(key, batch.maskable_BL, batch.token_index_BL)
         copied_key = NoiseKey(seed, batch.sample_B.repeat(copies))
         noisy_BL = replace_masked(
             tokens_BL, noised.masked_BL, batch.token_index_BL.repeat(copies, 1),
@@ -73,17 +105,18 @@ class DenoisingStage(TrainingStage):
             key=copied_key if self.replaceable_ids else None,
             replaceable_ids=self.replaceable_ids,
         )  # fmt: skip
-        hidden_BLH = self.backbone.hidden(noisy_BL, valid_BL)
+        hidden_BLH = self.backbone.hidden(
+            noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1)
+        )
         row_M, column_M = noised.masked_BL.nonzero(as_tuple=True)
         place_M = row_M * tokens_BL.shape[1] + column_M
         # index_select rather than a boolean mask: its backward is deterministic on CPU.
         logits_MV = self.backbone.logits(hidden_BLH.flatten(0, 1).index_select(0, place_M))
         target_M = tokens_BL.flatten().index_select(0, place_M)
         cross_entropy_M, smoothing_M = token_losses(logits_MV, target_M)
-        loss_sum = self.objective.sum_terms(
-            cross_entropy_M, self.objective.weights(noised.rate_B), row_M, maskable_BL, smoothing_M
+        weight_BL = self.objective.weights(noised.level, valid_BL & ~noised.masked_BL)
+        total = self.objective.sum_terms(
+            cross_entropy_M, weight_BL[row_M, column_M], row_M, maskable_BL, smoothing_M
         )
-        with torch.no_grad():
-            right_M = (logits_MV.argmax(-1) == target_M).float()
-            accuracy = right_M.sum() / max(1, len(right_M))
-        return loss_sum, accuracy, len(right_M)
+        right_M = (logits_MV.detach().argmax(-1) == target_M).float()
+        return DenoisingLoss(total, cross_entropy_M.detach(), right_M, noised.level.rate_B[row_M])

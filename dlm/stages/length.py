@@ -65,7 +65,9 @@ class LengthPrediction(TrainingStage):
         tokens_BL, valid_BL = batch.tokens_BL[:, :width], prompt_BL[:, :width]
         self.backbone.eval()
         with torch.no_grad():
-            feature_BLH = self.backbone.hidden(tokens_BL, valid_BL)
+            feature_BLH = self.backbone.hidden(
+                tokens_BL, valid_BL, response_BL=torch.zeros_like(valid_BL)
+            )
         length_B = batch.response_BL.sum(dim=1) - 1  # without the end token
         class_B = (length_B - 1).clamp(0, self.predictor.max_length - 1)
         return self.predictor(feature_BLH, valid_BL), class_B

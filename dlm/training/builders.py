@@ -103,6 +103,7 @@ def build_objective(config: StageConfig) -> Objective:
         normaliser=objective.normaliser,
         label_smoothing=config.train.label_smoothing,
         num_timesteps=objective.num_timesteps,
+        cart_p=objective.cart_p,
     )
 
 
@@ -111,9 +112,11 @@ def build_forward_process(config: StageConfig) -> ForwardProcess:
     objective = config.objective
     return ForwardProcess(
         time=objective.time,
+        schedule=objective.schedule,
+        times=objective.times or "coupled",
         num_timesteps=objective.num_timesteps,
         min_time=objective.min_time,
-        coupled=objective.coupled and objective.mask_rate is None,
+        rate_range=objective.rate_range,
         fixed_rate=objective.mask_rate,
     )
 

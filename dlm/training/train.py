@@ -17,6 +17,7 @@ from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
+from dlm.stages.denoising import DenoisingStage
 from dlm.training.builders import build_data, build_stage, generation_settings
 from dlm.training.device import prepare_torch
 from dlm.training.export import export_stage
@@ -54,6 +55,8 @@ def train_stage(job: StageJob) -> dict[str, Any]:
             f"{data.unknown_tokens} tokens of the rows are unknown to the tokenizer, and cannot be "
             "generated: train it on text that has their characters"
         )
+    if isinstance(stage, DenoisingStage):
+        notes.append(stage.description)
     for note in notes:
         rank_zero_only(print)(f"{job.name}: {note}", flush=True)
     checkpoint = build_checkpoint(job)

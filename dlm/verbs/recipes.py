@@ -20,6 +20,7 @@ OBJECTIVES = {
     "rdm_linear": "weight 1-(t-1)/T: the paper's, most at mid noise",
     "elbo": "weight T/t (1/t): without a normaliser an upper bound of -log p",
     "constant": "weight 1, as in CMLM",
+    "cart": "weight of a token by how near clean tokens are (Dream)",
 }
 
 

@@ -30,8 +30,8 @@ EVALUATION = "stages.scores.evaluation"
         ("stages.adapt.model={hidden_size: 32}", "adapt.model.hidden_size = 32: ignored setting"),
         ("stages.adapt.model={num_layers: 2}", "pretrain (init_from) has its own; remove it"),
         (
-            "stages.pretrain.objective={mask_rate: 0.1, coupled: true}",
-            "pretrain.objective.coupled = True: ignored setting: with mask_rate = 0.1",
+            "stages.pretrain.objective={mask_rate: 0.1, times: coupled}",
+            "pretrain.objective.times = 'coupled': ignored setting: with mask_rate = 0.1",
         ),
         # References.
         ("stages.adapt.init_from=pretrian", "did you mean 'pretrain'?"),

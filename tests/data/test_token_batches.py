@@ -24,7 +24,9 @@ def texts() -> EncodedRows:
 
 
 def batch_of(rows: EncodedRows, *positions: int) -> TokenBatch:
-    request = BatchRequest(np.array(positions), global_rows=8, global_maskable=99)
+    request = BatchRequest(
+        np.array(positions), np.arange(len(positions)), global_rows=8, global_maskable=99
+    )
     return TokenDataset(rows, PAD).__getitems__(request)
 
 

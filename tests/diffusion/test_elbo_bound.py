@@ -12,6 +12,7 @@ from functools import cache
 import pytest
 import torch
 
+from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective, Weight, token_losses
 
 LENGTH, VOCAB = 4, 3
@@ -44,13 +45,15 @@ def known_of(row: Row, hidden: set[int]) -> tuple[tuple[int, int], ...]:
     return tuple((i, token) for i, token in enumerate(row) if i not in hidden)
 
 
-def expected_loss(row: Row, num_timesteps: int, weight: Weight = "elbo") -> float:
+def expected_loss(row: Row, num_timesteps: int, name: Weight = "elbo") -> float:
     """Mean of the code's loss over t uniform in 1..T and masks of rate t/T."""
-    objective = Objective(weight, "tokens", num_timesteps=num_timesteps)
+    objective = Objective(name, "tokens", num_timesteps=num_timesteps)
     maskable = torch.ones(1, LENGTH, dtype=torch.bool)
     total = 0.0
     for t in range(1, num_timesteps + 1):
         rate = t / num_timesteps
+        level = ForwardProcess(num_timesteps=num_timesteps).level(torch.tensor([rate]))
+        weight = objective.weights(level, torch.zeros(1, LENGTH, dtype=torch.bool))
         for flags in itertools.product([False, True], repeat=LENGTH):
             hidden = {i for i, flag in enumerate(flags) if flag}
             if not hidden:
@@ -60,7 +63,7 @@ def expected_loss(row: Row, num_timesteps: int, weight: Weight = "elbo") -> floa
             logits = torch.tensor([conditional(i, known) for i in sorted(hidden)]).log()
             cross_entropy, _ = token_losses(logits, torch.tensor([row[i] for i in sorted(hidden)]))
             loss = objective.sum_terms(
-                cross_entropy, objective.weights(torch.tensor([rate])),
+                cross_entropy, weight[0, : len(hidden)],
                 torch.zeros(len(hidden), dtype=torch.long), maskable,
             )  # fmt: skip
             total += probability * float(loss) / num_timesteps

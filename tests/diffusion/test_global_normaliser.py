@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dlm.data.batching import StepSampler, TokenDataset
 from dlm.data.encoding import EncodedRows
 from dlm.data.order import BatchOrder
-from dlm.diffusion.noise import ForwardProcess
+from dlm.diffusion.noise import ForwardProcess, Times
 from dlm.diffusion.objective import Normaliser, Objective
 from dlm.stages.adapt import DiffusiveAdaptation
 from dlm.stages.optimizer import OptimizerSettings
@@ -82,12 +82,12 @@ def step_of(
 
 
 @pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
-@pytest.mark.parametrize("coupled", [True, False])
+@pytest.mark.parametrize("times", ["coupled", "independent", "low_discrepancy"])
 @pytest.mark.parametrize(("world_size", "accumulate"), [(2, 1), (1, 2), (2, 2), (4, 2)])
 def test_parts_of_a_step_add_up_to_the_whole(
-    normaliser: Normaliser, coupled: bool, world_size: int, accumulate: int
+    normaliser: Normaliser, times: Times, world_size: int, accumulate: int
 ) -> None:
-    process = ForwardProcess(num_timesteps=10, coupled=coupled)
+    process = ForwardProcess(num_timesteps=10, times=times)
     whole, whole_gradient = step_of(normaliser, 1, 1, process)
     loss, gradient = step_of(normaliser, world_size, accumulate, process)
     assert whole > 0 and len(gradient) == 2
@@ -96,10 +96,10 @@ def test_parts_of_a_step_add_up_to_the_whole(
         torch.testing.assert_close(part, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("coupled", [True, False])
-def test_tokens_normaliser_divides_by_the_maskable_tokens_of_the_whole_step(coupled: bool) -> None:
+@pytest.mark.parametrize("times", ["coupled", "independent", "low_discrepancy"])
+def test_tokens_normaliser_divides_by_the_maskable_tokens_of_the_whole_step(times: Times) -> None:
     """With every token masked at t = T the loss is the plain mean cross-entropy."""
-    process = ForwardProcess(num_timesteps=1, coupled=coupled)
+    process = ForwardProcess(num_timesteps=1, times=times)
     loss, _ = step_of("tokens", 2, 2, process)
     rows, network = encoded_rows(), SmallNetwork()
     total = 0.0

@@ -30,7 +30,7 @@ def steps_of(rate_B: Tensor) -> Tensor:
 
 
 def test_discrete_times_are_uniform_over_1_to_T() -> None:
-    t = steps_of(corrupt(ForwardProcess(num_timesteps=STEPS, coupled=False)).rate_B)
+    t = steps_of(corrupt(ForwardProcess(num_timesteps=STEPS, times="independent")).level.rate_B)
     assert (int(t.min()), int(t.max())) == (1, STEPS)
     assert_distributed(torch.bincount(t, minlength=STEPS + 1)[1:], [1 / STEPS] * STEPS)
 
@@ -42,14 +42,14 @@ def test_the_most_extreme_draws_are_the_times_1_and_T(
     ends = torch.tensor([0.5 * 2.0**-23, 1 - 2.0**-24])
     monkeypatch.setattr(noise, "counter_uniform", lambda *_: ends)
     process = ForwardProcess(num_timesteps=num_timesteps)
-    rate = process.rate(NoiseKey(0, torch.arange(2)), 0)
+    rate = process.time_of(NoiseKey(0, torch.arange(2)), 0)
     assert torch.allclose(rate, torch.tensor([1 / num_timesteps, 1.0]))
     assert float(rate[1]) == 1.0
 
 
 def test_discrete_time_t_masks_a_token_with_probability_t_over_T() -> None:
-    noised = corrupt(ForwardProcess(num_timesteps=STEPS, coupled=False))
-    t = steps_of(noised.rate_B)
+    noised = corrupt(ForwardProcess(num_timesteps=STEPS, times="independent"))
+    t = steps_of(noised.level.rate_B)
     for step in range(1, STEPS):
         assert_share(noised.masked_BL[t == step], step / STEPS)
     assert noised.masked_BL[t == STEPS].all()
@@ -65,18 +65,18 @@ def test_number_of_masks_in_a_row_is_binomial() -> None:
 
 
 def test_continuous_times_are_uniform_over_eps_to_1() -> None:
-    process = ForwardProcess(time="continuous", min_time=0.2, coupled=False)
-    rate = corrupt(process).rate_B
+    process = ForwardProcess(time="continuous", min_time=0.2, times="independent")
+    rate = corrupt(process).level.rate_B
     assert 0.2 < float(rate.min()) < 0.21 and 0.99 < float(rate.max()) <= 1.0
     bins = ((rate - 0.2) / 0.8 * 16).long().clamp(max=15)
     assert_distributed(torch.bincount(bins, minlength=16), [1 / 16] * 16)
 
 
 def test_continuous_time_t_masks_a_token_with_probability_t() -> None:
-    noised = corrupt(ForwardProcess(time="continuous", min_time=1e-3, coupled=False))
+    noised = corrupt(ForwardProcess(time="continuous", min_time=1e-3, times="independent"))
     for low in torch.arange(0, 1, 0.125).tolist():
-        rows = (noised.rate_B > low) & (noised.rate_B <= low + 0.125)
-        assert_share(noised.masked_BL[rows], noised.rate_B[rows, None].double())
+        rows = (noised.level.rate_B > low) & (noised.level.rate_B <= low + 0.125)
+        assert_share(noised.masked_BL[rows], noised.level.rate_B[rows, None].double())
 
 
 def test_masks_of_neighbouring_tokens_and_rows_are_independent() -> None:
@@ -86,11 +86,11 @@ def test_masks_of_neighbouring_tokens_and_rows_are_independent() -> None:
 
 
 def coupled(time: str = "discrete", steps: int = STEPS) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    process = ForwardProcess(time=time, num_timesteps=steps, coupled=True)  # type: ignore[arg-type]
+    process = ForwardProcess(time=time, num_timesteps=steps)  # type: ignore[arg-type]
     noised = corrupt(process)
-    assert noised.rate_B.shape == (2 * ROWS,)
+    assert noised.level.rate_B.shape == (2 * ROWS,)
     assert noised.masked_BL.shape == (2 * ROWS, LENGTH)
-    first, second = noised.rate_B.chunk(2)
+    first, second = noised.level.rate_B.chunk(2)
     return first, second, *noised.masked_BL.chunk(2)
 
 
@@ -139,7 +139,7 @@ def test_coupled_masks_are_independent_where_the_times_are_equal() -> None:
 
 @pytest.mark.parametrize("is_coupled", [False, True])
 def test_only_maskable_positions_become_noise(is_coupled: bool) -> None:
-    process = ForwardProcess(num_timesteps=2, coupled=is_coupled)
+    process = ForwardProcess(num_timesteps=2, times="coupled" if is_coupled else "independent")
     maskable = torch.rand(500, LENGTH, generator=torch.Generator().manual_seed(0)) < 0.5
     index = torch.arange(LENGTH).expand(500, LENGTH)
     masked = process.corrupt(NoiseKey(1, torch.arange(500)), maskable, index).masked_BL
@@ -206,9 +206,9 @@ def test_another_epoch_seed_or_row_gets_other_noise() -> None:
 
 
 def test_a_fixed_rate_masks_at_that_rate_and_does_not_double_the_rows() -> None:
-    noised = corrupt(ForwardProcess(fixed_rate=0.15, coupled=True))
+    noised = corrupt(ForwardProcess(fixed_rate=0.15))
     assert noised.masked_BL.shape == (ROWS, LENGTH)
-    assert torch.equal(noised.rate_B, torch.full((ROWS,), 0.15))
+    assert torch.equal(noised.level.rate_B, torch.full((ROWS,), 0.15))
     assert_share(noised.masked_BL, 0.15)
 
 
@@ -241,7 +241,7 @@ def test_random_replacements_are_uniform_over_the_replaceable_tokens_and_never_s
 
 
 def test_berts_rule_is_independent_of_what_was_masked_and_at_which_rate() -> None:
-    process = ForwardProcess(num_timesteps=2, coupled=False)
+    process = ForwardProcess(num_timesteps=2, times="independent")
     noised = corrupt(process)
     tokens = torch.full((ROWS, LENGTH), 60)
     noisy = replace_masked(
@@ -249,6 +249,6 @@ def test_berts_rule_is_independent_of_what_was_masked_and_at_which_rate() -> Non
         key=NoiseKey(3, torch.arange(ROWS)), replaceable_ids=[10],
     )  # fmt: skip
     for rate in (0.5, 1.0):
-        chosen = noised.masked_BL & (noised.rate_B == rate)[:, None]
+        chosen = noised.masked_BL & (noised.level.rate_B == rate)[:, None]
         assert_share(noisy[chosen] == MASK, 0.8)
         assert_share(noisy[chosen] == 10, 0.1)

@@ -45,7 +45,12 @@ def stage(max_length: int = 12) -> LengthPrediction:
 
 def batch_of(prompts: list[str], responses: list[str]) -> TokenBatch:
     rows = encode_rows(tiny_tokenizer(), prompts, responses, conditional=True)
-    request = BatchRequest(np.arange(len(prompts)), len(prompts), int(rows.maskable_lengths.sum()))
+    request = BatchRequest(
+        np.arange(len(prompts)),
+        np.arange(len(prompts)),
+        len(prompts),
+        int(rows.maskable_lengths.sum()),
+    )
     return TokenDataset(rows, pad_token_id=1).__getitems__(request)
 
 

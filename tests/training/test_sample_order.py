@@ -124,7 +124,9 @@ def test_validation_reads_every_row_once(count: int, world_size: int) -> None:
 
 def test_a_micro_batch_is_collated_from_its_own_rows() -> None:
     rows = encoded(5)
-    batch = TokenDataset(rows, pad_token_id=0).__getitems__(BatchRequest(np.array([7, 1]), 2, 9))
+    batch = TokenDataset(rows, pad_token_id=0).__getitems__(
+        BatchRequest(np.array([7, 1]), np.array([0, 1]), 2, 9)
+    )
     for line, index in enumerate((2, 1)):
         row = rows.row(index)
         assert batch.tokens_BL[line, : len(row)].tolist() == row.tolist()

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,7 +38,7 @@ def test_berts_rule_works_with_one_and_with_two_noise_levels_a_row(coupled: bool
     )  # fmt: skip
     stage = DenoisingStage(
         backbone,
-        forward_process=ForwardProcess(coupled=coupled),
+        forward_process=ForwardProcess(times="coupled" if coupled else "independent"),
         objective=Objective(),
         mask_token_id=special.mask,
         optimizer=OptimizerSettings(lr=1e-3, steps=1),
@@ -45,11 +46,11 @@ def test_berts_rule_works_with_one_and_with_two_noise_levels_a_row(coupled: bool
         replaceable_ids=(7, 8, 9),
     )
     rows = encode_rows(tokenizer, [""] * 3, TEXTS, conditional=False)
-    request = BatchRequest(torch.arange(3).numpy(), 3, int(rows.maskable_lengths.sum()))
+    request = BatchRequest(np.arange(3), np.arange(3), 3, int(rows.maskable_lengths.sum()))
     batch = TokenDataset(rows, special.pad).__getitems__(request)
-    loss, accuracy, masked = stage.denoising_loss(batch, seed=0)
-    assert torch.isfinite(loss) and 0 <= accuracy <= 1
-    assert 0 < masked <= (2 if coupled else 1) * int(batch.maskable_BL.sum())
+    loss = stage.denoising_loss(batch, seed=0)
+    assert torch.isfinite(loss.total) and 0 <= loss.accuracy <= 1
+    assert 0 < len(loss.right_M) <= (2 if coupled else 1) * int(batch.maskable_BL.sum())
 
 
 def test_warm_up_defaults_to_one_percent_of_the_steps_and_zero_stays_zero() -> None:
