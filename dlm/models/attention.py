@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-AttentionPattern = Literal["bidirectional", "prefix_causal"]
+AttentionPattern = Literal["bidirectional", "prefix_lm", "causal", "prefix_causal"]
 
 
 def attention_mask(
@@ -13,18 +13,41 @@ def attention_mask(
 ) -> Tensor:
     """The mask to give a Hugging Face encoder.
 
-    bidirectional: every position sees every valid one (the 2-D mask itself). prefix_causal (the
-    autoregressive twin): prompt positions see the whole prompt, response positions see the prompt
-    and the response up to themselves; bool [B, 1, L, L].
+    bidirectional: every position sees every valid one (the 2-D mask itself, int64 [B, L]). Any
+    other pattern: ``square_mask``.
     """
     if pattern == "bidirectional":
         return valid_BL.long()
-    assert response_BL is not None, "prefix_causal needs to know the response"
+    return square_mask(pattern, valid_BL, response_BL)
+
+
+def square_mask(
+    pattern: AttentionPattern, valid_BL: Tensor, response_BL: Tensor | None = None
+) -> Tensor:
+    """Which key every query sees, bool [B, 1, L (query), L (key)].
+
+    Transformers takes a 4-D mask as it is, so that a causal network given this one sees what it
+    says and nothing else. ``response_BL`` is read by the patterns that begin with ``prefix``.
+
+    bidirectional: every valid position. prefix_lm: prompt positions see the whole prompt, response
+    positions everything (the prompt's keys and values do not depend on the response). causal:
+    valid positions up to the query's own. prefix_causal (the autoregressive twin): prompt
+    positions see the whole prompt, response positions the prompt and the response up to
+    themselves. Padding sees itself at least.
+    """
     length = valid_BL.shape[1]
     causal_LL = torch.ones(length, length, dtype=torch.bool, device=valid_BL.device).tril()
-    seen_BLL = (~response_BL & valid_BL)[:, None, :] | (
-        causal_LL & response_BL[:, None, :] & response_BL[:, :, None]
-    )
+    if pattern == "bidirectional":
+        seen_BLL = valid_BL[:, None, :].expand(-1, length, -1)
+    elif pattern == "causal":
+        seen_BLL = causal_LL & valid_BL[:, None, :]
+    else:
+        assert response_BL is not None, f"{pattern} needs to know the response"
+        prompt_BL = valid_BL & ~response_BL
+        within_BLL = response_BL[:, None, :] & response_BL[:, :, None]
+        if pattern == "prefix_causal":
+            within_BLL = causal_LL & within_BLL
+        seen_BLL = prompt_BL[:, None, :] | within_BLL
     # A padded query must see something, or its softmax is NaN.
     own_LL = torch.eye(length, dtype=torch.bool, device=valid_BL.device)
     return (seen_BLL | own_LL)[:, None]

@@ -1,15 +1,19 @@
-"""A Hugging Face masked language model as the network of a diffusion language model."""
+"""A Hugging Face masked or causal language model as the network of a diffusion language model."""
 
 from pathlib import Path
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from dlm.models.attention import AttentionPattern, attention_mask
-from dlm.models.lm_head import lm_head
+from dlm.models.annealing import Annealing
+from dlm.models.attention import AttentionPattern, attention_mask, square_mask
+from dlm.models.lm_head import CAUSAL_TYPES, lm_head
+from dlm.models.response import response_of
+from dlm.models.shift import predicts, shift_right
 
 # Model types whose position ids start behind the padding index.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
+_FILLS_IN = ("bidirectional", "prefix_lm")
 
 
 class Backbone(nn.Module):
@@ -22,6 +26,18 @@ class Backbone(nn.Module):
         padding_index = network.config.pad_token_id or 0
         offset = network.config.model_type in _OFFSET_POSITIONS
         self.position_offset = padding_index + 1 if offset else 0
+        self.causal: bool = network.config.model_type in CAUSAL_TYPES
+        """Whether the network was made to predict the next token."""
+        self.shifted = self.causal
+        """Whether its state at i-1 fills in token i."""
+        self.attention: AttentionPattern = "bidirectional"
+        """Who sees whom where a call does not say."""
+        self.end_token_id: int | None = None
+        """Ends the prompt: where the response begins, if a call does not say."""
+        self.annealing: Annealing | None = None
+        """How a causal network becomes bidirectional; read in train mode alone."""
+        self.step = 0
+        """The training step that ``annealing`` stands at."""
 
     @property
     def max_length(self) -> int:
@@ -43,26 +59,54 @@ class Backbone(nn.Module):
         tokens_BL: Tensor,
         valid_BL: Tensor,
         *,
-        attention: AttentionPattern = "bidirectional",
+        attention: AttentionPattern | None = None,
         response_BL: Tensor | None = None,
     ) -> Tensor:
         """Hidden states of the last layer [B, L, H].
 
-        ``valid_BL`` is False on padding, which may be on either side.
+        Under ``bidirectional`` and ``prefix_lm`` the logits of position i are those of token i: of
+        a causal network it gets the state of the token before (a row's first token its own).
+        ``causal`` and ``prefix_causal`` give the states as they are, to predict what comes next.
+
+        Args:
+            tokens_BL: token ids.
+            valid_BL: False on padding, which may be on either side.
+            attention: who sees whom; None: the backbone's own.
+            response_BL: the response, for the patterns that begin with ``prefix``; None: what
+                follows the prompt's end token.
         """
-        position_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0) + self.position_offset
+        pattern = attention or self.attention
+        if pattern == "prefix_lm" and response_BL is None:
+            assert self.end_token_id is not None, "set where the tokenizer is known"
+            response_BL = response_of(tokens_BL, valid_BL, self.end_token_id)
+        token_index_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0)
+        if not self.causal:
+            output = self.network.base_model(
+                input_ids=tokens_BL,
+                attention_mask=attention_mask(pattern, valid_BL, response_BL),
+                position_ids=token_index_BL + self.position_offset,
+            )
+            hidden: Tensor = output.last_hidden_state
+            return hidden
+        shifts = self.shifted and pattern in _FILLS_IN
+        if shifts and pattern == "prefix_lm" and response_BL is not None:
+            # Otherwise the response's first token would be predicted without seeing the others.
+            response_BL = predicts(response_BL, valid_BL)
+        mask_B1LL = square_mask(pattern, valid_BL, response_BL)
+        if self.network.training and self.annealing is not None and pattern in _FILLS_IN:
+            mask_B1LL = mask_B1LL & self.annealing.visible(self.step, token_index_BL)
         output = self.network.base_model(
-            input_ids=tokens_BL,
-            attention_mask=attention_mask(attention, valid_BL, response_BL),
-            position_ids=position_BL,
-        )
-        hidden: Tensor = output.last_hidden_state
-        return hidden
+            input_ids=tokens_BL, attention_mask=mask_B1LL, position_ids=token_index_BL,
+            use_cache=False,
+        )  # fmt: skip
+        hidden = output.last_hidden_state
+        return shift_right(hidden, valid_BL) if shifts else hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""
         return self._head(hidden)
 
     def save(self, directory: Path) -> None:
-        """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads."""
+        """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or
+        ``AutoModelForCausalLM`` if the network is causal."""
         self.network.save_pretrained(directory)

@@ -1,14 +1,18 @@
 """Backbones from scratch, from a Hugging Face directory or from the hub."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoTokenizer,
     BertConfig,
+    GPT2Config,
+    LlamaConfig,
     ModernBertConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
@@ -18,7 +22,14 @@ from transformers import (
 
 from dlm.errors import UserError
 from dlm.models.backbone import Backbone
+from dlm.models.lm_head import CAUSAL_TYPES, check_supported
 from dlm.models.special_tokens import SpecialTokens
+
+_DROPOUTS = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout",
+    "embedding_dropout", "mlp_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
+)  # fmt: skip
+"""The names that Hugging Face configurations have for the rates of dropout."""
 
 
 def build_from_scratch(
@@ -50,8 +61,12 @@ def build_from_scratch(
     config = _config(architecture, sizes, max_positions, 0.1 if dropout is None else dropout)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = AutoModelForMaskedLM.from_config(config, attn_implementation="sdpa")
+        network = _auto_model(config).from_config(config, attn_implementation="sdpa")
     return Backbone(network.train())
+
+
+def _auto_model(config: PretrainedConfig) -> Any:
+    return AutoModelForCausalLM if config.model_type in CAUSAL_TYPES else AutoModelForMaskedLM
 
 
 def _config(
@@ -67,6 +82,19 @@ def _config(
             mlp_dropout=dropout,
             cls_token_id=sizes["bos_token_id"],
             sep_token_id=sizes["eos_token_id"],
+        )
+    if architecture == "gpt2":
+        return GPT2Config(
+            **sizes,
+            n_positions=max_positions,
+            n_inner=sizes["intermediate_size"],
+            resid_pdrop=dropout,
+            embd_pdrop=dropout,
+            attn_pdrop=dropout,
+        )
+    if architecture == "llama":
+        return LlamaConfig(
+            **sizes, max_position_embeddings=max_positions, attention_dropout=dropout
         )
     rates: dict[str, Any] = {
         "hidden_dropout_prob": dropout,
@@ -91,25 +119,44 @@ def load_backbone(
     dropout: float | None = None,
     trust_remote_code: bool = False,
 ) -> Backbone:
-    """A network from a Hugging Face directory or the hub, with float32 weights, in train mode.
+    """A masked or causal language model from a Hugging Face directory or the hub, with float32
+    weights, in train mode.
 
     Raises:
-        UserError: It cannot be loaded; the message says from where and why.
+        UserError: It cannot be loaded, or lacks weights; the message says from where and why.
     """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(name, **options)
-        for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout",
-                      "embedding_dropout", "mlp_dropout"):  # fmt: skip
+        check_supported(config.model_type)
+        for field in _DROPOUTS:
             if dropout is not None and hasattr(config, field):
                 setattr(config, field, dropout)
-        network = AutoModelForMaskedLM.from_pretrained(
+        network, loading = _auto_model(config).from_pretrained(
             name, config=config, dtype=torch.float32, attn_implementation="sdpa",
-            use_safetensors=True, **options,
+            use_safetensors=True, output_loading_info=True, **options,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise UserError(f"the model '{name}' cannot be loaded: {_first_line(error)}") from error
+    _refuse_random_weights(name, config, loading["missing_keys"])
     return Backbone(network.train())
+
+
+def _refuse_random_weights(
+    name: str | Path, config: PretrainedConfig, missing_keys: Iterable[str]
+) -> None:
+    """Weights that the file lacks are drawn at random by transformers, which says so in a warning
+    at most. (It leaves out of ``missing_keys`` what is tied to weights that are there.)"""
+    missing = sorted(missing_keys)
+    if not missing:
+        return
+    shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+    saved_as = ", ".join(config.architectures or ()) or "unknown"
+    wanted = "causal" if config.model_type in CAUSAL_TYPES else "masked"
+    raise UserError(
+        f"the model '{name}' (saved as {saved_as}) has no weights for {shown}, which would be "
+        f"random: give a checkpoint that was saved with its {wanted} language model's output layer"
+    )
 
 
 def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:

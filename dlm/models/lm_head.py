@@ -1,4 +1,4 @@
-"""The output layer of masked language models, applied only where logits are wanted."""
+"""The output layer of language models, applied only where logits are wanted."""
 
 from collections.abc import Callable
 
@@ -22,6 +22,17 @@ def _modernbert(network: nn.Module) -> Head:
     return lambda hidden: network.decoder(network.head(hidden))  # type: ignore[operator]
 
 
+def _output_layer(network: nn.Module) -> Head:
+    # Looked up at every call: a resized vocabulary has another layer.
+    return lambda hidden: network.get_output_embeddings()(hidden)  # type: ignore[operator]
+
+
+CAUSAL_TYPES = (
+    "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3",
+)  # fmt: skip
+"""Hugging Face model types that predict the next token, and whose logits are those of one matrix:
+a type that scales or caps them afterwards needs a head of its own."""
+
 HEADS: dict[str, Callable[[nn.Module], Head]] = {
     "bert": _bert,
     "roberta": _roberta,
@@ -29,20 +40,29 @@ HEADS: dict[str, Callable[[nn.Module], Head]] = {
     "xlm-roberta-xl": _roberta,
     "camembert": _roberta,
     "modernbert": _modernbert,
+    **dict.fromkeys(CAUSAL_TYPES, _output_layer),
 }
 """Hugging Face model type -> its head, a function of hidden states [..., H] to logits [..., V]."""
 
 
-def lm_head(network: PreTrainedModel) -> Head:
-    """The head of a Hugging Face masked language model.
+def check_supported(model_type: str) -> None:
+    """Refuse a model type whose head is not known here.
 
     Raises:
-        UserError: The model type is not known here.
+        UserError: It is not; the message names those that are.
     """
-    model_type = network.config.model_type
     if model_type not in HEADS:
         raise UserError(
             f"models of type '{model_type}' are not supported: the supported types are "
             f"{', '.join(sorted(HEADS))}"
         )
-    return HEADS[model_type](network)
+
+
+def lm_head(network: PreTrainedModel) -> Head:
+    """The head of a Hugging Face masked or causal language model.
+
+    Raises:
+        UserError: The model type is not known here.
+    """
+    check_supported(network.config.model_type)
+    return HEADS[network.config.model_type](network)

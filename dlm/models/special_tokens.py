@@ -22,14 +22,16 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "SpecialTokens":
-        """Read them from a tokenizer.
+        """Read them from a tokenizer; one without a begin token (Qwen) begins with its end token,
+        behind which its texts began in pretraining.
 
         Raises:
             UserError: The tokenizer lacks one that a diffusion language model needs.
         """
+        end = first(tokenizer.sep_token_id, tokenizer.eos_token_id)
         found = {
-            "begin": first(tokenizer.cls_token_id, tokenizer.bos_token_id),
-            "end": first(tokenizer.sep_token_id, tokenizer.eos_token_id),
+            "begin": first(tokenizer.cls_token_id, tokenizer.bos_token_id, end),
+            "end": end,
             "pad": tokenizer.pad_token_id,
             "mask": tokenizer.mask_token_id,
         }
@@ -37,7 +39,8 @@ class SpecialTokens:
         if missing:
             raise UserError(
                 f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no "
-                f"{' and no '.join(missing)} token: use a masked language model's tokenizer"
+                f"{' and no '.join(missing)} token: use a masked language model, or adapt a causal "
+                "one first (stage kinds pretrain, adapt and instruct give it a mask token)"
             )
         return cls(**found)
 

@@ -74,8 +74,12 @@ def write_model_export(
     start.backbone.save(directory)
     start.tokenizer.save_pretrained(directory)
     kind = "autoregressive" if job.config.kind == "autoregressive" else "diffusion"
-    objective = str(stage.objective) if isinstance(stage, DenoisingStage) else "next token"
-    write_kind(directory, kind, objective)  # type: ignore[arg-type]
+    objective = stage.description if isinstance(stage, DenoisingStage) else "next token"
+    write_kind(
+        directory, kind, objective,  # type: ignore[arg-type]
+        attention="prefix_causal" if kind == "autoregressive" else start.backbone.attention,
+        shifted=start.backbone.shifted,
+    )  # fmt: skip
     reopened = load_backbone(directory).state_dict()
     for name, tensor in start.backbone.state_dict().items():
         if not torch.equal(reopened[name], tensor.cpu()):
@@ -94,7 +98,10 @@ def write_length_export(
     else:
         start.backbone.save(directory)
         start.tokenizer.save_pretrained(directory)
-        write_kind(directory, read_kind(directory), "unknown")
+        write_kind(
+            directory, read_kind(directory), "unknown", attention=start.backbone.attention,
+            shifted=start.backbone.shifted,
+        )  # fmt: skip
     fingerprint = backbone_fingerprint(directory)
     stage.predictor.save(directory, fingerprint)
     reopened = load_length_predictor(directory, fingerprint).state_dict()

@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
 from dlm.config.job import StageJob
+from dlm.errors import UserError
+from dlm.generation.model import Description, read_description
+from dlm.models.added_tokens import add_missing_tokens
+from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch, load_backbone, load_tokenizer
 from dlm.models.special_tokens import SpecialTokens
@@ -39,15 +44,74 @@ def starting_point(job: StageJob) -> StartingPoint:
             intermediate_size=model.intermediate_size, max_positions=model.max_positions,
             dropout=model.dropout, initializer_range=model.initializer_range, seed=job.seed,
         )  # fmt: skip
-        return StartingPoint(backbone, tokenizer, SpecialTokens.of(tokenizer), None)
+        special = SpecialTokens.of(tokenizer)
+        _set_attention(job, backbone, special, None)
+        return StartingPoint(backbone, tokenizer, special, None)
     place = _place(job, source)
     backbone = load_backbone(
         place, revision=model.revision, dropout=model.dropout,
         trust_remote_code=model.trust_remote_code,
     )  # fmt: skip
     tokenizer = load_tokenizer(place, revision=model.revision)
+    _given_tokens(job, backbone, tokenizer)
+    special = SpecialTokens.of(tokenizer)
     directory = Path(place) if Path(place).is_dir() else None
-    return StartingPoint(backbone, tokenizer, SpecialTokens.of(tokenizer), directory)
+    _set_attention(job, backbone, special, directory)
+    return StartingPoint(backbone, tokenizer, special, directory)
+
+
+def _given_tokens(job: StageJob, backbone: Backbone, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a causal language model the tokens that it lacks. A length predictor's backbone stays as
+    it is: it is to be one that was trained with a mask token."""
+    if not backbone.causal or job.config.kind == "length":
+        return
+    added = add_missing_tokens(tokenizer, backbone.network, seed=job.seed)
+    if added:
+        _say(
+            f"{job.name}: {' and '.join(added)} added to the tokenizer, with random embeddings; "
+            f"the vocabulary has {backbone.vocab_size} rows"
+        )
+
+
+def _set_attention(
+    job: StageJob, backbone: Backbone, special: SpecialTokens, directory: Path | None
+) -> None:
+    """Who sees whom in this stage.
+
+    Raises:
+        UserError: A network that is bidirectional already is to become so by and by.
+    """
+    kind, model = job.config.kind, job.config.model
+    said = Description() if directory is None else read_description(directory)
+    backbone.end_token_id = special.end
+    if said.shifted is not None:
+        backbone.shifted = said.shifted
+    diffusion = said.ours and said.kind == "diffusion"
+    if kind == "length":
+        backbone.attention = said.attention
+    elif kind in ("adapt", "instruct"):
+        backbone.attention = model.attention
+        if diffusion and said.attention not in (model.attention, "bidirectional"):
+            _say(
+                f"{job.name}: attention changes from {said.attention}, with which the model it "
+                f"starts from was trained, to model.attention={model.attention}"
+            )
+    steps = model.attention_annealing_steps
+    if not steps or kind not in ("pretrain", "adapt", "instruct"):
+        return
+    if not backbone.causal:
+        raise UserError(
+            f"model.attention_annealing_steps={steps}: a model of type "
+            f"'{backbone.network.config.model_type}' is bidirectional from the start; set it to 0"
+        )
+    if diffusion:
+        _say(f"{job.name}: the model it starts from is bidirectional already: nothing to anneal")
+    else:
+        backbone.annealing = Annealing(steps, job.seed)
+
+
+def _say(note: str) -> None:
+    rank_zero_only(print)(note, flush=True)
 
 
 def _place(job: StageJob, name: str) -> str | Path:

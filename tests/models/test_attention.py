@@ -1,11 +1,13 @@
 """Who sees whom, in the mask itself and through every architecture."""
 
+from itertools import product
+
 import pytest
 import torch
 from tiny_backbones import ARCHITECTURES, padded, random_rows, tiny_backbone
 from torch import Tensor
 
-from dlm.models.attention import attention_mask
+from dlm.models.attention import attention_mask, square_mask
 
 PROMPT, RESPONSE = 5, 4
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -32,6 +34,34 @@ def test_prefix_causal_mask_equals_the_rule_for_every_pair_of_positions(side: st
                 earlier = bool(response[row, query] and response[row, key] and key <= query)
                 assert bool(mask[row, 0, query, key]) == (prompt_key or earlier), (row, query, key)
     assert mask.any(dim=-1).all()
+
+
+def seen(pattern: str, valid: Tensor, response: Tensor, row: int, query: int, key: int) -> bool:
+    """The rule, for one pair of positions of which the query is valid."""
+    if not valid[row, key]:
+        return False
+    if pattern == "bidirectional":
+        return True
+    if pattern == "causal":
+        return key <= query
+    if not response[row, key]:
+        return True
+    return bool(response[row, query]) and (pattern == "prefix_lm" or key <= query)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("pattern", ["bidirectional", "prefix_lm", "causal", "prefix_causal"])
+def test_square_mask_equals_the_rule_for_every_pair_of_positions(pattern: str, side: str) -> None:
+    lengths, prompts = [9, 4, 7, 3], [5, 0, 1, 3]  # the second is all response, the last all prompt
+    _, valid = padded(random_rows(lengths), side, extra=1)
+    response = response_of(prompts, valid)
+    mask = square_mask(pattern, valid, response)  # type: ignore[arg-type]
+    assert mask.dtype == torch.bool and mask.shape == (4, 1, 10, 10)
+    for row, query, key in product(range(4), range(10), range(10)):
+        if valid[row, query]:
+            expected = seen(pattern, valid, response, row, query, key)
+            assert bool(mask[row, 0, query, key]) == expected, (row, query, key)
+    assert mask.any(dim=-1).all()  # padding too must see something, or its softmax is NaN
 
 
 def test_bidirectional_mask_shows_every_position_all_that_is_not_padding() -> None:
@@ -99,7 +129,7 @@ def test_every_token_moves_the_whole_row_when_attention_is_bidirectional(archite
 
 @every_architecture
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("pattern", ["bidirectional", "prefix_causal"])
+@pytest.mark.parametrize("pattern", ["bidirectional", "prefix_lm", "causal", "prefix_causal"])
 def test_padding_gives_no_nan_and_changes_nothing(
     architecture: str, side: str, pattern: str
 ) -> None:
