@@ -85,10 +85,14 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     place = "a run, a stage's directory, or any Hugging Face directory"
     generate = _verb(verbs, "generate", "models:generate", "write text with a trained model")
     generate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
-    prompts = generate.add_mutually_exclusive_group(required=True)
+    prompts = generate.add_mutually_exclusive_group()
     prompts.add_argument("--prompt", action="append", metavar="TEXT", help="may be repeated")
     prompts.add_argument("--input", metavar="FILE", help="JSON lines with the field `prompt`")
     generate.add_argument("--output", metavar="FILE", help="JSON lines with `prompt` and `text`")
+    _infill_arguments(generate)
+    generate.add_argument("--trace", metavar="F.html|F.jsonl",
+                          help="how the text came about, iteration by iteration: a page that "
+                               "replays it, or JSON lines")  # fmt: skip
     _generation_arguments(generate)
     evaluate = _verb(verbs, "evaluate", "models:evaluate", "score a trained model on tasks")
     evaluate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
@@ -111,6 +115,19 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
 
 
+def _infill_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--infill", action="append", metavar="TEXT",
+                        help="complete a text: [MASK] stands for one token, [MASK:3] for three; "
+                             "may be repeated. With --prompt it is the answer that is completed"
+                        )  # fmt: skip
+    parser.add_argument("--prefix", metavar="TEXT", help="fill in behind this text")
+    parser.add_argument("--suffix", metavar="TEXT",
+                        help="fill in before this text (both are taken to the letter)"
+                        )  # fmt: skip
+    parser.add_argument("--span", type=int, metavar="N",
+                        help="tokens between --prefix and --suffix")  # fmt: skip
+
+
 def _generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", metavar="NAME", help="see dlm ls samplers")
     parser.add_argument("--steps", type=int, metavar="N", dest="num_iterations",
@@ -118,6 +135,16 @@ def _generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length-beam", type=int, metavar="K", help="lengths decoded and reranked")
     parser.add_argument("--rerank", choices=("mean", "joint"),
                         help="which of the lengths is given")  # fmt: skip
+    parser.add_argument("--temperature", type=float, metavar="X",
+                        help="draw tokens at random; 0 takes the likeliest")  # fmt: skip
+    parser.add_argument("--threshold", type=float, metavar="P",
+                        help="sampler fast-dllm: set tokens likelier than this at once"
+                        )  # fmt: skip
+    parser.add_argument("--guidance", type=float, metavar="W",
+                        help="classifier-free guidance; doubles the network calls")  # fmt: skip
+    parser.add_argument("--block-length", type=int, metavar="N",
+                        help="answer in blocks of N tokens from left to right")  # fmt: skip
+    parser.add_argument("--seed", type=int, metavar="N", help="for samplers that draw at random")
     parser.add_argument("--beam-size", type=int, metavar="K", help="autoregressive models only")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from dlm.data.encoding import encode_prompts
-from dlm.diffusion.sampling.samplers import get_sampler
 from dlm.errors import UserError
 from dlm.evaluation.scores import SCORES, paired_difference, score
 from dlm.evaluation.tasks import Task
@@ -135,7 +134,7 @@ def check_system(name: str, model: GenerativeModel, settings: GenerationSettings
     if model.kind != "diffusion":
         return
     try:
-        get_sampler(settings.sampler)
+        settings.parts()
     except ValueError as error:
         raise UserError(f"system '{name}': {error}") from error
     if settings.length == "predicted" and model.length_predictor is None:

@@ -1,15 +1,22 @@
 """Answers by the reverse process, one canvas for every candidate length, reranked."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from dlm.diffusion.sampling.loop import denoise
-from dlm.diffusion.sampling.samplers import get_sampler
+from dlm.diffusion.counter import counter_bits
+from dlm.diffusion.sampling.draws import DrawKey
+from dlm.diffusion.sampling.guidance import guided
+from dlm.diffusion.sampling.loop import Denoised, Observe, Predict, denoise
+from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import LengthChoice, candidate_lengths, pad
 from dlm.generation.model import GenerativeModel
 from dlm.generation.rerank import RERANK, Candidate, best_of_each_prompt
 from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.trace import History, Recorder
+from dlm.models.response import response_of
 
 
 def generate_by_diffusion(
@@ -17,18 +24,26 @@ def generate_by_diffusion(
     prompt_ids: list[list[int]],
     references: list[str] | None,
     settings: GenerationSettings,
+    *,
+    record: bool = False,
 ) -> Generation:
-    """Decode every candidate length and keep the best by ``settings.rerank``."""
+    """Decode every candidate length and keep the best by ``settings.rerank``; ``record`` keeps
+    what the canvas of the best went through."""
     lengths, calls = candidate_lengths(model, prompt_ids, references, settings)
     canvases = [(row, choice) for row, choices in enumerate(lengths) for choice in choices]
     sizes = [len(prompt_ids[row]) + choice.length + 1 for row, choice in canvases]
     decoded: list[Candidate | None] = [None] * len(canvases)
+    histories: dict[int, History] = {}
     for batch in batches_of_like_length(sizes, settings.batch_tokens):
-        for index, candidate in zip(
-            batch, _decode(model, [canvases[i] for i in batch], prompt_ids, settings), strict=True
-        ):
+        recorder = Recorder.for_sampler(settings.sampler) if record else None
+        candidates, batch_calls = _decode(
+            model, [canvases[i] for i in batch], prompt_ids, settings, recorder
+        )
+        for place, (index, candidate) in enumerate(zip(batch, candidates, strict=True)):
             decoded[index] = candidate
-        calls += settings.num_iterations
+            if recorder is not None:
+                histories[id(candidate)] = recorder.history(place)
+        calls += batch_calls
     best = best_of_each_prompt([c for c in decoded if c is not None], settings.rerank)
     answers = [best[row] for row in range(len(prompt_ids))]
     score = RERANK[settings.rerank]
@@ -39,6 +54,7 @@ def generate_by_diffusion(
             for text, answer in zip(texts, answers, strict=True)
         ],
         calls,
+        [histories[id(answer)] for answer in answers] if record else [],
     )
 
 
@@ -48,39 +64,101 @@ def _decode(
     canvases: list[tuple[int, LengthChoice]],
     prompt_ids: list[list[int]],
     settings: GenerationSettings,
-) -> list[Candidate]:
+    observe: Observe | None,
+) -> tuple[list[Candidate], int]:
     special = model.special
     rows = [prompt_ids[row] + [special.mask] * c.length + [special.end] for row, c in canvases]
-    tokens_BL, valid_BL = pad(rows, model)
-    length_B = torch.tensor([choice.length for _, choice in canvases], device=model.device)
-    start_B = torch.tensor([len(prompt_ids[row]) for row, _ in canvases], device=model.device)
-    slot_N = torch.arange(int(length_B.max()), device=model.device)
-    slot_BN = slot_N[None] < length_B[:, None]
-    result = denoise(
-        _SlotNetwork(model, tokens_BL, valid_BL, start_B, slot_BN), slot_BN,
-        sampler=get_sampler(settings.sampler), num_iterations=settings.num_iterations,
-        mask_token_id=special.mask, forbidden_ids=model.forbidden_ids,
-    )  # fmt: skip
+    result = denoise_masks(model, rows, settings, observe)
     log_probability_B = result.log_probability_BN.sum(dim=1)
-    return [
+    candidates = [
         Candidate(row, tokens[: choice.length], log_probability, choice.log_probability)
         for (row, choice), tokens, log_probability in zip(
             canvases, result.tokens_BN.tolist(), log_probability_B.tolist(), strict=True
         )
     ]
+    return candidates, result.num_network_calls
+
+
+@torch.inference_mode()
+def denoise_masks(
+    model: GenerativeModel,
+    rows: list[list[int]],
+    settings: GenerationSettings,
+    observe: Observe | None = None,
+) -> Denoised:
+    """Generate the mask tokens of every row; the rest of it is fixed context.
+
+    Args:
+        model: The network.
+        rows: Token ids, each row with at least one mask token. A row's slots are its mask tokens
+            from left to right, wherever they stand.
+        settings: The sampler and its iterations.
+        observe: Called after every iteration with its number and the canvas.
+
+    Raises:
+        UserError: A canvas is not a whole number of blocks, or guidance has nothing to leave out.
+    """
+    tokens_BL, valid_BL = pad(rows, model)
+    mask_BL = tokens_BL == model.special.mask
+    length_B = mask_BL.sum(dim=1)
+    slot_N = torch.arange(int(length_B.max()), device=model.device)
+    slot_BN = slot_N[None] < length_B[:, None]
+    # A stable sort of "is no mask" brings the places of the masks to the front, in their order.
+    place_BN = (~mask_BL).int().argsort(dim=1, stable=True)[:, : slot_BN.shape[1]]
+    network = _SlotNetwork(model, tokens_BL, valid_BL, place_BN, slot_BN)
+    predict: Predict = network
+    if settings.guidance:
+        bare_BL = _without_context(model, tokens_BL, valid_BL, mask_BL)
+        bare = _SlotNetwork(model, bare_BL, valid_BL, place_BN, slot_BN)
+        predict = guided(network, bare, settings.guidance)
+    try:
+        result = denoise(
+            predict, slot_BN, sampler=settings.parts(), num_iterations=settings.num_iterations,
+            mask_token_id=model.special.mask, forbidden_ids=model.forbidden_ids,
+            key=DrawKey(settings.seed, _row_numbers(tokens_BL, valid_BL)),
+            block_length=settings.block_length, observe=observe,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    calls = result.num_network_calls * (2 if settings.guidance else 1)
+    return replace(result, num_network_calls=calls)
+
+
+def _row_numbers(tokens_BL: Tensor, valid_BL: Tensor) -> Tensor:
+    """A number for each row that is a function of its tokens alone, int64 [B]."""
+    place_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0)
+    return (counter_bits(place_BL, tokens_BL) * valid_BL).sum(dim=1)
+
+
+def _without_context(
+    model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, mask_BL: Tensor
+) -> Tensor:
+    """The rows with everything but special tokens masked.
+
+    Raises:
+        UserError: A row has nothing else than masks.
+    """
+    special = torch.tensor(model.tokenizer.all_special_ids, device=model.device)
+    context_BL = valid_BL & ~mask_BL & ~torch.isin(tokens_BL, special)
+    if not context_BL.any(dim=1).all():
+        raise UserError(
+            "guidance compares the answer with that to an empty prompt, and there is no prompt: "
+            "give one, or leave generation.guidance out"
+        )
+    return tokens_BL.masked_fill(context_BL, model.special.mask)
 
 
 class _SlotNetwork:
-    """Slot tokens [B, N] -> slot logits [B, N, V], inside the fixed prompt and end token."""
+    """Slot tokens [B, N] -> slot logits [B, N, V], inside the fixed context."""
 
     def __init__(
-        self, model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, start_B: Tensor,
+        self, model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, place_BN: Tensor,
         slot_BN: Tensor,
     ) -> None:  # fmt: skip
         self.backbone = model.backbone
         self.tokens_BL, self.valid_BL = tokens_BL, valid_BL
-        place_BN = start_B[:, None] + torch.arange(slot_BN.shape[1], device=start_B.device)
-        row_B1 = torch.arange(len(start_B), device=start_B.device)[:, None]
+        self.response_BL = response_of(tokens_BL, valid_BL, model.special.end)
+        row_B1 = torch.arange(len(slot_BN), device=slot_BN.device)[:, None]
         width = tokens_BL.shape[1]
         # Slots that do not exist read the row's first token; their logits are never used.
         self.read_BN = row_B1 * width + torch.where(slot_BN, place_BN, 0)
@@ -90,5 +168,5 @@ class _SlotNetwork:
     def __call__(self, tokens_BN: Tensor) -> Tensor:
         tokens_BL = self.tokens_BL.clone()
         tokens_BL.view(-1)[self.write_S] = tokens_BN.flatten()[self.slots_S]
-        hidden_BLH = self.backbone.hidden(tokens_BL, self.valid_BL)
+        hidden_BLH = self.backbone.hidden(tokens_BL, self.valid_BL, response_BL=self.response_BL)
         return self.backbone.logits(hidden_BLH.flatten(0, 1)[self.read_BN])

@@ -14,11 +14,14 @@ def generate(
     settings: GenerationSettings,
     *,
     references: list[str] | None = None,
+    record: bool = False,
 ) -> Generation:
-    """Answer every prompt; ``references`` only give the lengths of ``length="oracle"``.
+    """Answer every prompt; ``references`` only give the lengths of ``length="oracle"``, and
+    ``record`` keeps what the canvas of every answer went through.
 
     Raises:
-        UserError: A prompt is empty or too long for the model, or the lengths are not to be had.
+        UserError: A prompt is empty or too long for the model, the lengths are not to be had, or
+            a model without a canvas is to be recorded.
     """
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
@@ -27,5 +30,10 @@ def generate(
         return Generation([], 0)
     prompt_ids = encode_prompts(model.tokenizer, prompts)
     if model.kind == "autoregressive":
+        if record:
+            raise UserError(
+                "an autoregressive model has no canvas to trace: use a diffusion model, or leave "
+                "the trace out"
+            )
         return generate_autoregressively(model, prompt_ids, settings)
-    return generate_by_diffusion(model, prompt_ids, references, settings)
+    return generate_by_diffusion(model, prompt_ids, references, settings, record=record)

@@ -57,7 +57,9 @@ def _predicted(
     batches = batches_of_like_length([len(ids) for ids in prompt_ids], settings.batch_tokens)
     for batch in batches:
         tokens_BL, valid_BL = pad([prompt_ids[i] for i in batch], model)
-        feature_BLH = model.backbone.hidden(tokens_BL, valid_BL)
+        feature_BLH = model.backbone.hidden(
+            tokens_BL, valid_BL, response_BL=torch.zeros_like(valid_BL)
+        )
         logits_BC = model.length_predictor(feature_BLH, valid_BL)
         length_BK = top_lengths(logits_BC, settings.length_beam)
         log_p_BK = logits_BC.float().log_softmax(-1).gather(1, length_BK - 1)

@@ -4,13 +4,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.sources import file_sha256
 from dlm.errors import UserError
+from dlm.models.attention import AttentionPattern
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
 from dlm.models.length_predictor import (
@@ -58,12 +59,14 @@ def open_model(
     directory = Path(place)
     backbone = load_backbone(place, trust_remote_code=trust_remote_code).eval().to(device)
     tokenizer = load_tokenizer(place)
+    special = SpecialTokens.of(tokenizer)
+    said = read_description(directory)
+    backbone.attention, backbone.end_token_id = said.attention, special.end
+    backbone.shifted = backbone.causal if said.shifted is None else said.shifted
     predictor = None
     if has_length_predictor(directory):
         predictor = load_length_predictor(directory, backbone_fingerprint(directory)).to(device)
-    return GenerativeModel(
-        backbone, tokenizer, SpecialTokens.of(tokenizer), read_kind(directory), predictor
-    )
+    return GenerativeModel(backbone, tokenizer, special, said.kind, predictor)
 
 
 def backbone_fingerprint(directory: Path) -> str:
@@ -74,16 +77,55 @@ def backbone_fingerprint(directory: Path) -> str:
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 
-def write_kind(directory: Path, kind: ModelKind, objective: str) -> None:
+@dataclass(frozen=True)
+class Description:
+    """What stands beside the weights of an export of ours."""
+
+    kind: ModelKind = "diffusion"
+    """How the network generates."""
+    attention: AttentionPattern = "bidirectional"
+    """Who sees whom."""
+    shifted: bool | None = None
+    """Whether the state of the token before fills in a token; None: as the network is made."""
+    ours: bool = False
+    """Whether it was read at all: False of a plain Hugging Face directory."""
+
+
+def write_kind(
+    directory: Path,
+    kind: ModelKind,
+    objective: str,
+    *,
+    attention: AttentionPattern = "bidirectional",
+    shifted: bool | None = None,
+) -> None:
     """Say beside the weights how the network generates and what it was trained with."""
-    description = {"format": 1, "kind": kind, "objective": objective}
+    description: dict[str, Any] = {
+        "format": 1, "kind": kind, "objective": objective, "attention": attention,
+        "shifted": shifted,
+    }  # fmt: skip
     (directory / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def read_description(directory: Path) -> Description:
+    """What is said beside the weights; a plain Hugging Face directory is read as diffusion.
+
+    Raises:
+        UserError: It was written by another version of dlm.
+    """
+    path = directory / DESCRIPTION_FILE
+    if not path.exists():
+        return Description()
+    values = json.loads(path.read_text())
+    if values.get("attention", "bidirectional") not in get_args(AttentionPattern):
+        raise UserError(
+            f"{path} says attention={values['attention']}, which is not known here: use the "
+            "version of dlm that wrote it"
+        )
+    names = ("kind", "attention", "shifted")
+    return Description(**{name: values[name] for name in names if name in values}, ours=True)
 
 
 def read_kind(directory: Path) -> ModelKind:
     """How the network generates; a plain Hugging Face directory is read as diffusion."""
-    path = directory / DESCRIPTION_FILE
-    if not path.exists():
-        return "diffusion"
-    kind: ModelKind = json.loads(path.read_text())["kind"]
-    return kind
+    return read_description(directory).kind

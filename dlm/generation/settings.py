@@ -1,7 +1,14 @@
 """How text is generated, and what comes out."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from dlm.diffusion.sampling.choice import ScoreName
+from dlm.diffusion.sampling.samplers import Sampler, customised
+from dlm.generation.trace import History
+
+_SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound")
+_UNLESS_SET = (*_SAMPLER_OPTIONS, "guidance", "block_length")
 
 
 @dataclass(frozen=True)
@@ -13,10 +20,27 @@ class GenerationSettings:
     length: Literal["predicted", "oracle"] = "predicted"
     length_beam: int = 5
     rerank: Literal["mean", "joint"] = "mean"
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    score: ScoreName | None = None
+    threshold: float | None = None
+    entropy_bound: float | None = None
+    guidance: float | None = None
+    block_length: int | None = None
+    seed: int = 0
     batch_tokens: int = 8192
     beam_size: int = 5
     length_penalty: float = 1.0
     max_new_tokens: int = 128
+
+    def parts(self) -> Sampler:
+        """The sampler with its options.
+
+        Raises:
+            ValueError: There is no such sampler, or it does not read one of the options.
+        """
+        return customised(self.sampler, **{name: getattr(self, name) for name in _SAMPLER_OPTIONS})
 
     def shown(self, kind: str) -> dict[str, Any]:
         """The settings that matter to a diffusion or an autoregressive model."""
@@ -26,6 +50,8 @@ class GenerationSettings:
         else:
             names = ["sampler", "num_iterations", "length"]
             names += ["length_beam", "rerank"] if self.length == "predicted" else []
+            names += [name for name in _UNLESS_SET if values[name] is not None]
+            names += ["seed"] if self.parts().draws else []
         return {name: values[name] for name in names}
 
 
@@ -38,8 +64,7 @@ class Generated:
     length: int
     """Its tokens, without the end token."""
     score: float
-    """Diffusion: its score under ``rerank``; autoregressive: mean
-    log-probability of its tokens."""
+    """Diffusion: its score under ``rerank``; autoregressive: mean log-probability of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -49,3 +74,5 @@ class Generation:
     answers: list[Generated]
     network_calls: int
     """Forward passes of the network, batched ones counted once."""
+    histories: list[History] = field(default_factory=list)
+    """What the canvas of each answer went through; none unless it was asked for."""

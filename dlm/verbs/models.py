@@ -1,45 +1,63 @@
 """dlm generate, dlm evaluate, dlm export."""
 
 import argparse
-import json
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlm.errors import UserError
 from dlm.recipe.locate import LocatedModel, locate_model
+from dlm.verbs.templates import check_utf8, given_templates
+from dlm.verbs.trace import trace_place
+
+if TYPE_CHECKING:
+    from dlm.generation.infill import InfillTemplate
 
 _OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam": "--length-beam",
-              "rerank": "--rerank", "length": "--length", "beam_size": "--beam-size"}  # fmt: skip
-_DIFFUSION_ONLY = ("sampler", "num_iterations", "length_beam", "rerank", "length")
+              "rerank": "--rerank", "length": "--length", "temperature": "--temperature",
+              "threshold": "--threshold", "guidance": "--guidance",
+              "block_length": "--block-length", "seed": "--seed",
+              "beam_size": "--beam-size"}  # fmt: skip
 _AUTOREGRESSIVE_ONLY = ("beam_size",)
+_DIFFUSION_ONLY = tuple(name for name in _OPTION_OF if name not in _AUTOREGRESSIVE_ONLY)
+_COUNTS = ("num_iterations", "length_beam", "block_length", "beam_size")
 
 
 def generate(options: argparse.Namespace) -> int:
-    """Answer prompts on the terminal, or a file of them."""
-    prompts, places = _given_prompts(options)
+    """Answer prompts on the terminal, or a file of them; or fill in texts."""
+    templates = given_templates(options)
+    prompts, places = _given_prompts(options, templates)
     output = Path(options.output) if options.output else None
     if output is not None:
         _check_output_file(output, options.input)
+    trace = trace_place(
+        options.trace, others={"--input": options.input, "--output": options.output}
+    )
     located = locate_model(options.model)
 
-    from dlm.generation.generate import generate as generate_texts
     from dlm.training.quiet import quiet_libraries
+    from dlm.verbs.answers import answer_prompts, fill_in
 
     quiet_libraries()
     model = _open(located)
+    _refuse_what_needs_a_canvas(options, model.kind)
     # Without references there are no other lengths than predicted ones.
     settings = _settings(options, located, model.kind, length="predicted")
-    _check_answerable(options.model, located, model, prompts, places)
-    answers = generate_texts(model, prompts, settings).answers
+    if templates:
+        answers = fill_in(model, templates, prompts or None, settings, record=trace is not None)
+    else:
+        _check_answerable(options.model, located, model, prompts, places)
+        answers = answer_prompts(model, prompts, settings, record=trace is not None)
     if output is None:
-        print("\n".join(answer.text for answer in answers))
-        return 0
-    with output.open("w", encoding="utf-8") as file:
-        for prompt, answer in zip(prompts, answers, strict=True):
-            row = {"prompt": prompt, "text": answer.text, "score": answer.score}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    print(f"{len(answers)} answers in {output}")
+        print("\n".join(answers.texts))
+    else:
+        answers.write(output)
+        print(f"{len(answers.texts)} answers in {output}")
+    if trace is not None:
+        answers.write_trace(trace, options.model, model)
+        # Standard output holds the answers alone.
+        print(f"trace of {len(answers.texts)} answers in {trace}", file=sys.stderr)
     return 0
 
 
@@ -118,18 +136,18 @@ def _settings(options: argparse.Namespace, located: LocatedModel, kind: str, **f
     """The stage's own generation settings, with what the command line says on top."""
     _refuse_options_of_the_other_kind(options, kind)
     from dlm.config.schema import GenerationConfig
-    from dlm.diffusion.sampling.samplers import get_sampler
     from dlm.training.builders import generation_settings
 
     given = {name: getattr(options, name, None) for name in _OPTION_OF}
     config = located.stage.generation if located.stage else GenerationConfig()
     chosen = {name: value for name, value in given.items() if value is not None} | fixed
     settings = generation_settings(config, **chosen)
-    for name, option in _OPTION_OF.items():
-        if name not in ("sampler", "rerank", "length") and getattr(settings, name) < 1:
-            raise UserError(f"{option} must be at least 1, not {getattr(settings, name)}")
+    for name in _COUNTS:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise UserError(f"{_OPTION_OF[name]} must be at least 1, not {value}")
     try:
-        get_sampler(settings.sampler)
+        settings.parts()
     except ValueError as error:
         raise UserError(str(error)) from error
     return settings
@@ -148,20 +166,36 @@ def _refuse_options_of_the_other_kind(options: argparse.Namespace, kind: str) ->
             )
 
 
-def _given_prompts(options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """The prompts, and where each was given."""
+def _refuse_what_needs_a_canvas(options: argparse.Namespace, kind: str) -> None:
+    """Options that say nothing to a model that writes from left to right."""
+    if kind != "autoregressive":
+        return
+    for option in ("trace", "infill", "span"):
+        if getattr(options, option) is not None:
+            raise UserError(
+                f"--{option}: {options.model} is an autoregressive model, which writes from left "
+                "to right and has no canvas; remove it, or name a diffusion model"
+            )
+
+
+def _given_prompts(
+    options: argparse.Namespace, templates: "list[InfillTemplate]"
+) -> tuple[list[str], list[str]]:
+    """The prompts, and where each was given; texts to fill in need none."""
     if options.input is None:
-        prompts = list(options.prompt)
+        prompts = list(options.prompt or [])
+        if templates and len(prompts) not in (0, len(templates)):
+            raise UserError(
+                f"{len(prompts)} prompts for {len(templates)} texts to fill in: give each text its "
+                "own --prompt, or none"
+            )
         places = [f"prompt {n} of {len(prompts)}" for n in range(1, len(prompts) + 1)]
     else:
         prompts, places = _read_prompts(Path(options.input))
     for prompt, place in zip(prompts, places, strict=True):
         if not prompt.strip():
             raise UserError(f"{place} is empty: give it some text")
-        try:
-            prompt.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"{place} is not UTF-8: convert it to UTF-8") from error
+        check_utf8(prompt, place)
     return prompts, places
 
 

@@ -1,10 +1,13 @@
 """What in a recipe only the layers below know: generators, templates, samplers and tasks."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from dlm.config.checks import reads
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
 from dlm.errors import UserError
+
+_SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound")
 
 
 def unknown_names(recipe: RecipeConfig) -> list[str]:
@@ -54,16 +57,24 @@ def _templates(stage: StageConfig) -> Iterator[str]:
 
 
 def _samplers(stage: StageConfig) -> Iterator[str]:
-    named = {"generation.sampler": stage.generation.sampler}
+    own = asdict(stage.generation)
+    named = {"generation": own}
     for system, config in stage.evaluation.systems.items() if stage.kind == "evaluate" else ():
-        if "sampler" in config.generation:
-            named[f"evaluation.systems.{system}.generation.sampler"] = config.generation["sampler"]
-    for key, sampler in named.items():
-        if sampler == GenerationConfig.sampler:
+        if any(config.generation.get(name) is not None for name in ("sampler", *_SAMPLER_OPTIONS)):
+            named[f"evaluation.systems.{system}.generation"] = own | config.generation
+    for key, generation in named.items():
+        options = {name: generation[name] for name in _SAMPLER_OPTIONS}
+        usual = generation["sampler"] == GenerationConfig.sampler
+        if usual and all(value is None for value in options.values()):
             continue  # torch, which the samplers are made of, is left alone
-        from dlm.diffusion.sampling.samplers import get_sampler
+        from dlm.diffusion.sampling.samplers import customised, get_sampler
 
         try:
-            get_sampler(sampler)
+            get_sampler(generation["sampler"])
+        except ValueError as error:
+            yield f"{key}.sampler: {error}"
+            continue
+        try:
+            customised(generation["sampler"], **options)
         except ValueError as error:
             yield f"{key}: {error}"

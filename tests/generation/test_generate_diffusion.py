@@ -191,5 +191,5 @@ def test_a_prompt_that_leaves_room_for_one_token_is_answered(kind: str) -> None:
 
 def test_an_unknown_sampler_is_refused() -> None:
     model = tiny_model(predictor=random_predictor())
-    with pytest.raises(ValueError, match="did you mean 'frozen-cosine'"):
+    with pytest.raises(UserError, match="did you mean 'frozen-cosine'"):
         generate(model, PROMPTS, replace(SETTINGS, sampler="frozen-cosin"))

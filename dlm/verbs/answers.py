@@ -1,0 +1,87 @@
+"""dlm generate: texts with everything that is written about them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlm.generation.generate import generate
+from dlm.generation.infill import InfillTemplate, infill
+from dlm.generation.model import GenerativeModel
+from dlm.generation.pieces import Pieces
+from dlm.generation.settings import GenerationSettings
+from dlm.generation.trace import Trace, TraceFile
+from dlm.generation.trace_page import trace_page
+
+_LENGTH_SETTINGS = ("length", "length_beam", "rerank")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came out, in the order of what was asked."""
+
+    rows: list[dict[str, Any]]
+    """One for each answer, as the output file holds it; ``text`` is the answer."""
+    traces: list[Trace]
+    """How each came about; none unless recorded."""
+    settings: dict[str, Any]
+    """The settings that decided the texts."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The answers alone."""
+        return [row["text"] for row in self.rows]
+
+    def write(self, output: Path) -> None:
+        """As JSON lines."""
+        with output.open("w", encoding="utf-8") as file:
+            for row in self.rows:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def write_trace(self, place: Path, name: str, model: GenerativeModel) -> None:
+        """As a page or as JSON lines, by the suffix; ``name`` is the model's, for the reader."""
+        trace = TraceFile(name, self.settings, self.traces, Pieces(model.tokenizer))
+        text = trace_page(trace) if place.suffix == ".html" else trace.jsonl()
+        # A path may hold bytes that are no text; as an escape they are still JSON.
+        place.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def answer_prompts(
+    model: GenerativeModel, prompts: list[str], settings: GenerationSettings, *, record: bool
+) -> Answers:
+    """Answer every prompt."""
+    result = generate(model, prompts, settings, record=record)
+    asked = list(zip(prompts, result.answers, strict=True))
+    rows = [{"prompt": prompt, "text": a.text, "score": a.score} for prompt, a in asked]
+    traces = [
+        Trace(prompt, a.text, a.score, ("", ""), (a.length,), history)
+        for (prompt, a), history in zip(asked, result.histories, strict=False)
+    ]
+    return Answers(rows, traces, settings.shown(model.kind))
+
+
+def fill_in(
+    model: GenerativeModel,
+    templates: list[InfillTemplate],
+    prompts: list[str] | None,
+    settings: GenerationSettings,
+    *,
+    record: bool,
+) -> Answers:
+    """Complete every text."""
+    result = infill(model, templates, settings, prompts=prompts, record=record)
+    given: Sequence[str | None] = prompts or [None] * len(templates)
+    asked = list(zip(given, templates, result.answers, strict=True))
+    rows = [
+        ({} if prompt is None else {"prompt": prompt})
+        | {"infill": str(template), "text": a.text, "spans": a.spans, "score": a.score}
+        for prompt, template, a in asked
+    ]
+    traces = [
+        Trace(prompt, a.text, a.score, template.texts, template.spans, history)
+        for (prompt, template, a), history in zip(asked, result.histories, strict=False)
+    ]
+    shown = settings.shown(model.kind)
+    kept = {name: value for name, value in shown.items() if name not in _LENGTH_SETTINGS}
+    return Answers(rows, traces, kept)
