@@ -133,7 +133,7 @@ def _generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", dest="num_iterations",
                         help="iterations of the reverse process")  # fmt: skip
     parser.add_argument("--length-beam", type=int, metavar="K", help="lengths decoded and reranked")
-    parser.add_argument("--rerank", choices=("mean", "joint"),
+    parser.add_argument("--rerank", choices=("mean", "joint", "mbr"),
                         help="which of the lengths is given")  # fmt: skip
     parser.add_argument("--temperature", type=float, metavar="X",
                         help="draw tokens at random; 0 takes the likeliest")  # fmt: skip

@@ -238,9 +238,10 @@ class GenerationConfig:
     """Lengths from the length predictor or from the reference."""
     length_beam: int = 5
     """Number of predicted lengths decoded and reranked."""
-    rerank: Literal["mean", "joint"] = "mean"
-    """Which of them is given: the one of the highest mean log-probability of its tokens (the
-    paper), or of the highest joint probability of length and tokens."""
+    rerank: Literal["mean", "joint", "mbr"] = "mean"
+    """Which of them is given: mean, the one of the highest mean log-probability of its tokens (the
+    paper); joint, of the highest joint probability of length and tokens; mbr, the one that agrees
+    most with the others by chrF (minimum Bayes risk)."""
     temperature: float | None = None
     """Draw tokens in proportion to p^(1/temperature); 0 takes the likeliest. None here and below:
     what the sampler says."""

@@ -13,7 +13,7 @@ from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import LengthChoice, candidate_lengths, pad
 from dlm.generation.model import GenerativeModel
-from dlm.generation.rerank import RERANK, Candidate, best_of_each_prompt
+from dlm.generation.rerank import Candidate, best_of_each_prompt
 from dlm.generation.settings import Generated, Generation, GenerationSettings
 from dlm.generation.trace import History, Recorder
 from dlm.models.response import response_of
@@ -44,14 +44,18 @@ def generate_by_diffusion(
             if recorder is not None:
                 histories[id(candidate)] = recorder.history(place)
         calls += batch_calls
-    best = best_of_each_prompt([c for c in decoded if c is not None], settings.rerank)
-    answers = [best[row] for row in range(len(prompt_ids))]
-    score = RERANK[settings.rerank]
-    texts = model.tokenizer.batch_decode([a.tokens for a in answers], skip_special_tokens=True)
+
+    def decode(rows: list[list[int]]) -> list[str]:
+        return model.tokenizer.batch_decode(rows, skip_special_tokens=True)
+
+    found = [candidate for candidate in decoded if candidate is not None]
+    best = best_of_each_prompt(found, settings.rerank, decode)
+    answers, scores = zip(*(best[row] for row in range(len(prompt_ids))), strict=True)
+    texts = decode([answer.tokens for answer in answers])
     return Generation(
         [
-            Generated(text.strip(), len(answer.tokens), score(answer))
-            for text, answer in zip(texts, answers, strict=True)
+            Generated(text.strip(), len(answer.tokens), score)
+            for text, answer, score in zip(texts, answers, scores, strict=True)
         ],
         calls,
         [histories[id(answer)] for answer in answers] if record else [],

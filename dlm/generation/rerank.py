@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+from sacrebleu.metrics.chrf import CHRF
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,44 @@ def joint(candidate: Candidate) -> float:
     return candidate.length_log_probability + candidate.log_probability
 
 
-RERANK: dict[str, Callable[[Candidate], float]] = {"mean": mean, "joint": joint}
+def minimum_bayes_risk(texts: list[str]) -> list[float]:
+    """Each candidate's mean sentence chrF with the others as references (Kumar and Byrne 2004):
+    the candidate that the others agree with most is the safest. A lone one has 100."""
+    chrf = CHRF()
+    return [
+        _mean_of(
+            [chrf.sentence_score(text, [other]).score for j, other in enumerate(texts) if j != i]
+        )
+        for i, text in enumerate(texts)
+    ]
 
 
-def best_of_each_prompt(candidates: list[Candidate], rerank: str) -> dict[int, Candidate]:
-    """Prompt -> its best candidate; of equals the first, so give the likelier length first."""
-    score = RERANK[rerank]
-    best: dict[int, Candidate] = {}
-    for rival in candidates:
-        kept = best.get(rival.prompt)
-        if kept is None or score(rival) > score(kept):
-            best[rival.prompt] = rival
+def _mean_of(values: list[float]) -> float:
+    """Their mean; 100, full agreement, if there are none."""
+    return sum(values) / len(values) if values else 100.0
+
+
+Rerank = Literal["mean", "joint", "mbr"]
+_OF_ITS_OWN: dict[str, Callable[[Candidate], float]] = {"mean": mean, "joint": joint}
+
+
+def best_of_each_prompt(
+    candidates: list[Candidate], rerank: Rerank, decode: Callable[[list[list[int]]], list[str]]
+) -> dict[int, tuple[Candidate, float]]:
+    """Prompt -> its best candidate and that one's score.
+
+    Of equals the first is kept, so give the likelier length first. ``decode`` turns tokens into
+    texts, which ``mbr`` compares.
+    """
+    groups: dict[int, list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.prompt, []).append(candidate)
+    best = {}
+    for prompt, rivals in groups.items():
+        if rerank == "mbr":
+            scores = minimum_bayes_risk(decode([rival.tokens for rival in rivals]))
+        else:
+            scores = [_OF_ITS_OWN[rerank](rival) for rival in rivals]
+        place = max(range(len(rivals)), key=scores.__getitem__)
+        best[prompt] = rivals[place], scores[place]
     return best

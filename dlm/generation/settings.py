@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from dlm.diffusion.sampling.choice import ScoreName
 from dlm.diffusion.sampling.samplers import Sampler, customised
+from dlm.generation.rerank import Rerank
 from dlm.generation.trace import History
 
 _SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound")
@@ -19,7 +20,7 @@ class GenerationSettings:
     num_iterations: int = 10
     length: Literal["predicted", "oracle"] = "predicted"
     length_beam: int = 5
-    rerank: Literal["mean", "joint"] = "mean"
+    rerank: Rerank = "mean"
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
