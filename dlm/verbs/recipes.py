@@ -66,7 +66,11 @@ def _listing(what: str) -> dict[str, str]:
     if what == "samplers":
         from dlm.diffusion.sampling.samplers import SAMPLERS
 
-        return {name: sampler.description for name, sampler in SAMPLERS.items()}
+        listing = {name: sampler.description for name, sampler in SAMPLERS.items()}
+        return listing | {
+            "reparam-{uncond,cond}-stochastic<f>-{linear,cosine}": "RDM with routing noise of "
+            "strength f, such as reparam-cond-stochastic0.2-cosine"
+        }
     if what == "tasks":
         from dlm.evaluation.tasks import load_task, shipped_tasks
 

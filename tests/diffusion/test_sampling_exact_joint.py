@@ -93,6 +93,7 @@ def test_the_law_of_ancestral_sampling_tends_to_the_joint_as_iterations_grow() -
     assert gaps[0] > 0.3 and gaps[-1] < 0.06
 
 
+@pytest.mark.slow
 def test_ancestral_sampling_in_many_iterations_gives_the_joint() -> None:
     assert_distributed(counts_of(get_sampler("mdlm"), 400), joint.tolist())
 

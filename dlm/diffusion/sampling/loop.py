@@ -73,10 +73,12 @@ def denoise(
     key = key or DrawKey(0, torch.zeros(len(slot_BN), dtype=torch.int64, device=slot_BN.device))
     number_BN = slot_BN.cumsum(dim=1) - 1
     calls = 0
-    for active_BN in _blocks(slot_BN, block_length):
+    for block, active_BN in enumerate(_blocks(slot_BN, block_length)):
         counts = noise_table(sampler.schedule, active_BN.sum(dim=1).tolist(), num_iterations)
         for number, count_B in enumerate(counts.to(slot_BN.device), start=1):
-            step = _step(sampler, number, num_iterations, count_B, Draws(key, calls, number_BN))
+            # Not the calls so far: how many those were depends on the other rows.
+            draws = Draws(key, block * num_iterations + number - 1, number_BN)
+            step = _step(sampler, number, num_iterations, count_B, draws)
             prediction = _predict(predict, canvas, sampler, forbidden_ids, step, num_iterations)
             part = replace(canvas, slot_BN=active_BN, noise_BN=canvas.noise_BN & active_BN)
             noise_BN, set_BN = sampler.renoise(part, prediction, step)

@@ -100,7 +100,7 @@ SAMPLERS: dict[str, Sampler] = {
     ),
     "left-to-right-linear": Sampler("left-to-right", "the first slots are set first"),
     # Under the names of the systems that made them known:
-    "rdm": Sampler("reparam-uncond", "reparam-uncond-deterministic-cosine", "cosine"),
+    "rdm": Sampler("reparam-uncond", "RDM: reparam-uncond-deterministic-cosine", "cosine"),
     "mask-predict": Sampler("cmlm", "CMLM: cmlm-linear"),
     "mdlm": Sampler("ancestral", "MDLM: ancestral-linear, tokens drawn", temperature=1.0),
     "llada": Sampler("frozen", "LLaDA: frozen-linear by log-probability"),
