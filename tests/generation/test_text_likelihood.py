@@ -15,9 +15,6 @@ from dlm.diffusion.likelihood import bernoulli_bound, chain_rule, exactly_l_boun
 from dlm.diffusion.noise import NoiseKey
 from dlm.errors import UserError
 from dlm.generation.likelihood import (
-    Bound,
-    Estimator,
-    LikelihoodSettings,
     conditional_bounds,
     multiple_choice,
     perplexity,
@@ -25,6 +22,7 @@ from dlm.generation.likelihood import (
     rolling_perplexity,
 )
 from dlm.generation.model import GenerativeModel
+from dlm.generation.scored_rows import Bound, Estimator, LikelihoodSettings
 
 SETTINGS = LikelihoodSettings(samples=16)
 PAIRS = [
