@@ -56,8 +56,8 @@ def failure_recorded(job: StageJob, label: str) -> Iterator[None]:
         console.say(f"{label} stopped")
         raise
     except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
-            # Lightning turns Ctrl-C into exit(1).
+        if _was_interrupted(error):
+            console.say(f"{label} stopped")
             raise KeyboardInterrupt from error
         console.say(f"{label} failed")
         explained = isinstance(error, DlmError)
@@ -68,3 +68,12 @@ def failure_recorded(job: StageJob, label: str) -> Iterator[None]:
         if explained:
             raise
         raise StageFailed(console.unexpected_text(job, error, place)) from error
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether it came up while Ctrl-C was being handled: Lightning turns that into exit(1), and
+    where it comes while loaders are set up, its cleaning up fails in their stead."""
+    met: BaseException | None = error
+    while met is not None and not isinstance(met, KeyboardInterrupt):
+        met = met.__context__
+    return met is not None

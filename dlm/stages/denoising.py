@@ -86,7 +86,9 @@ class DenoisingStage(TrainingStage):
 
     def on_validation_epoch_end(self) -> None:
         figures = self.validation_by_noise_level.compute()
-        self.log_dict({f"validation_noise/{name}": value for name, value in figures.items()})
+        # Equal on all ranks already; saying so keeps Lightning from warning.
+        noted = {f"validation_noise/{name}": value for name, value in figures.items()}
+        self.log_dict(noted, sync_dist=True)
         self.validation_by_noise_level.reset()
 
     def denoising_loss(self, batch: TokenBatch, seed: int) -> DenoisingLoss:

@@ -153,12 +153,15 @@ def test_every_end_has_its_exit_code_message_and_last_line(
     assert not lock_path(place.run_dir, "pretrain").exists()
 
 
-def test_lightnings_exit_on_ctrl_c_is_an_interruption(place: Workplace) -> None:
+@pytest.mark.parametrize("ending", [SystemExit(1), RuntimeError("call iter() first")], ids=type)
+def test_what_lightning_raises_on_ctrl_c_is_an_interruption(
+    place: Workplace, ending: BaseException
+) -> None:
     def stop(job: StageJob) -> None:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
-            sys.exit(1)
+            raise ending  # noqa: B904 - as there, while the interruption is handled
 
     place.kinds.interrupt["pretrain"] = stop
     assert place.run() == 130
