@@ -23,13 +23,17 @@ from dlm.diffusion.sampling.samplers import SAMPLERS, customised, get_sampler
 from dlm.diffusion.sampling.state import Canvas, lowest
 
 EVERY = variants()
+slow = pytest.mark.slow
+ITERATIONS = pytest.mark.parametrize(
+    "iterations", [1, 2, 4, pytest.param(20, marks=slow), pytest.param(40, marks=slow)]
+)
 EXACT_RULES = ("reparam-uncond", "frozen", "cmlm", "left-to-right")
 every_sampler = pytest.mark.parametrize("name", sorted(EVERY))
 torch.set_num_threads(1)
 
 
 @every_sampler
-@pytest.mark.parametrize("iterations", [1, 2, 4, 20, 40])
+@ITERATIONS
 @pytest.mark.parametrize("levels", [None, 3])
 def test_the_number_of_noise_slots_is_the_rules_after_every_iteration(
     name: str, iterations: int, levels: int | None
@@ -60,7 +64,7 @@ def test_the_number_of_noise_slots_is_the_rules_after_every_iteration(
 
 
 @every_sampler
-@pytest.mark.parametrize("iterations", [1, 2, 4, 20, 40])
+@ITERATIONS
 def test_no_mask_is_left_and_no_forbidden_token_is_chosen(name: str, iterations: int) -> None:
     network = HashNetwork(list(range(16)), LENGTHS)
     result = run(EVERY[name], network, iterations)
@@ -72,7 +76,7 @@ def test_no_mask_is_left_and_no_forbidden_token_is_chosen(name: str, iterations:
 
 
 @every_sampler
-@pytest.mark.parametrize("iterations", [1, 4, 40])
+@pytest.mark.parametrize("iterations", [1, 4, pytest.param(40, marks=slow)])
 def test_network_calls_are_counted(name: str, iterations: int) -> None:
     network = HashNetwork([1, 2], [5, 9])
     calls = run(EVERY[name], network, iterations).num_network_calls
@@ -82,7 +86,7 @@ def test_network_calls_are_counted(name: str, iterations: int) -> None:
 
 @every_sampler
 @pytest.mark.parametrize("levels", [None, 3])
-@pytest.mark.parametrize("iterations", [1, 3, 10])
+@pytest.mark.parametrize("iterations", [1, 3, pytest.param(10, marks=slow)])
 def test_a_row_alone_equals_the_row_in_a_batch_and_padding_may_be_on_either_side(
     name: str, levels: int | None, iterations: int
 ) -> None:
@@ -99,7 +103,10 @@ def test_a_row_alone_equals_the_row_in_a_batch_and_padding_may_be_on_either_side
 
 
 @every_sampler
-@pytest.mark.parametrize(("length", "iterations"), [(1, 3), (6, 1), (9, 4), (12, 12), (7, 14)])
+@pytest.mark.parametrize(
+    ("length", "iterations"),
+    [(1, 3), (6, 1), (9, 4), pytest.param(12, 12, marks=slow), pytest.param(7, 14, marks=slow)],
+)
 def test_sampling_equals_a_loop_over_one_row(name: str, length: int, iterations: int) -> None:
     for row in range(3):
         result = run(EVERY[name], HashNetwork([row], [length]), iterations)
