@@ -193,6 +193,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_page_shows_an_iteration_as_it_was(page: Path) -> None:
     traces = data_of(page.read_text(encoding="utf-8"))["traces"]
@@ -217,6 +218,7 @@ def test_the_page_shows_an_iteration_as_it_was(page: Path) -> None:
     assert f"{sum(returned)} returned to noise" in status
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_page_shows_text_as_text_and_offers_every_prompt(page: Path) -> None:
     dom = shown(page, "prompt=1")
@@ -228,6 +230,7 @@ def test_the_page_shows_text_as_text_and_offers_every_prompt(page: Path) -> None
         assert word in element(dom, "settings")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_single_prompt_offers_no_choice(tmp_path: Path) -> None:
     page = tmp_path / "one.html"
@@ -244,6 +247,7 @@ document.body.dataset.label = document.getElementById("play").getAttribute("aria
 """
 
 
+@pytest.mark.slow
 @needs_browser
 def test_play_begins_again_at_the_noise_and_ends_with_the_answer(page: Path) -> None:
     begun = shown(page, "", script=PLAY)
@@ -265,6 +269,7 @@ document.getElementById("previous").click();
 """
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_keyboard_steps_and_reads_slots(page: Path) -> None:
     dom = shown(page, "", script=KEYS)
@@ -281,6 +286,7 @@ onload = () => {
 """
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [390, 1200])
 def test_nothing_sticks_out_at_the_width_of_a_phone_or_a_desk(page: Path, width: int) -> None:
@@ -293,6 +299,7 @@ def test_nothing_sticks_out_at_the_width_of_a_phone_or_a_desk(page: Path, width:
     assert f'data-widths="{width} {width}"' in dom
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_is_drawn_light_and_dark(page: Path, width: int) -> None:

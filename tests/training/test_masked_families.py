@@ -17,6 +17,8 @@ PROMPTS = ["one hundred", "two"]
 every_family = pytest.mark.parametrize("family", MASKED)
 Finished = Callable[[str], Path]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
