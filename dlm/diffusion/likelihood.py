@@ -180,14 +180,8 @@ def exactly_l_bound(
             score is forbidden.
     """
     _check(tokens_BN, maskable_BN, forbidden_ids)
-    values = [
-        _value(
-            exactly_l(maskable_BN, key=key, draw=draw),
-            predict, tokens_BN, mask_token_id, forbidden_ids,
-        )
-        for draw in range(samples)
-    ]  # fmt: skip
-    return _estimates(values)
+    maskings = (exactly_l(maskable_BN, key=key, draw=draw) for draw in range(samples))
+    return _estimates(_values(maskings, predict, tokens_BN, mask_token_id, forbidden_ids))
 
 
 def bernoulli_bound(
@@ -207,14 +201,10 @@ def bernoulli_bound(
     estimator to use. Arguments and errors are those of the two functions.
     """
     _check(tokens_BN, maskable_BN, forbidden_ids)
-    values = [
-        _value(
-            bernoulli(maskable_BN, key=key, draw=draw, min_time=min_time),
-            predict, tokens_BN, mask_token_id, forbidden_ids,
-        )
-        for draw in range(samples)
-    ]  # fmt: skip
-    return _estimates(values)
+    maskings = (
+        bernoulli(maskable_BN, key=key, draw=draw, min_time=min_time) for draw in range(samples)
+    )
+    return _estimates(_values(maskings, predict, tokens_BN, mask_token_id, forbidden_ids))
 
 
 def chain_rule(
@@ -242,14 +232,27 @@ def chain_rule(
     _check(tokens_BN, maskable_BN, forbidden_ids)
     if rank_BN is not None:
         _check_ranks(rank_BN, maskable_BN)
-    steps = [
-        _value(
-            chain_step(maskable_BN, step=step, rank_BN=rank_BN),
-            predict, tokens_BN, mask_token_id, forbidden_ids,
-        )
-        for step in range(int(maskable_BN.sum(dim=1).max()))
-    ]  # fmt: skip
+    steps = _values(
+        (
+            chain_step(maskable_BN, step=step, rank_BN=rank_BN)
+            for step in range(int(maskable_BN.sum(dim=1).max()))
+        ),
+        predict, tokens_BN, mask_token_id, forbidden_ids,
+    )  # fmt: skip
     return [Estimate(value, 0.0, 1) for value in torch.stack(steps).sum(dim=0).tolist()]
+
+
+def _values(
+    maskings: Iterable[Masking],
+    predict: Predict,
+    tokens_BN: Tensor,
+    mask_token_id: int,
+    forbidden_ids: Tensor,
+) -> list[Tensor]:
+    """The estimate of every draw, in one network call each."""
+    return [
+        _value(masking, predict, tokens_BN, mask_token_id, forbidden_ids) for masking in maskings
+    ]
 
 
 def _value(

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from family_tools import Finished, run_family, write_family
 from resume_tools import copy_needed, directory, run, run_interrupted
 
 Uninterrupted = Callable[[str], Path]
@@ -40,3 +41,17 @@ def stopped_at_18(
     copy_needed(chain, run_dir, "pretrain")
     run_interrupted(run_dir, "pretrain", 18)
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Family of models -> the run directory of adapt, length and scores on it."""
+    place = tmp_path_factory.mktemp("families")
+
+    def run_of(family: str) -> Path:
+        if not (place / family).exists():
+            model = write_family(place / f"{family}-model", family)
+            assert run_family(model, place / family) == 0
+        return place / family
+
+    return run_of

@@ -1,5 +1,6 @@
 """Tiny Hugging Face directories of every family, and a chain that begins with one of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from dlm.config.loading import load_recipe
 from dlm.data.generated import generate as generated_rows
 from dlm.recipe.runner import run_recipe
 
+Finished = Callable[[str], Path]
+"""Family -> the run directory of adapt, length and scores on it."""
 CAUSAL = ("gpt2", "llama", "qwen2")
 MASKED = ("xlm-roberta", "roberta", "bert", "modernbert")
 _BERT = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]",

@@ -1,13 +1,12 @@
 """Causal language models go through the whole chain, and come out as diffusion models."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from family_tools import CAUSAL, export_of, run_family, write_family
+from family_tools import CAUSAL, Finished, export_of, run_family, write_family
 from lightning import Callback, Trainer
 from resume_tools import StopAt, with_callbacks
 from torch import Tensor
@@ -22,23 +21,8 @@ from dlm.models.special_tokens import SpecialTokens
 
 PROMPTS = ["one hundred", "two"]
 every_family = pytest.mark.parametrize("family", CAUSAL)
-Finished = Callable[[str], Path]
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Family -> the run directory of adapt, length and scores on it."""
-    place = tmp_path_factory.mktemp("causal")
-
-    def run(family: str) -> Path:
-        if not (place / family).exists():
-            model = write_family(place / f"{family}-model", family)
-            assert run_family(model, place / family) == 0
-        return place / family
-
-    return run
 
 
 def description(export: Path) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """Masked language models of every family go through the whole chain."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from family_tools import MASKED, export_of, run_family, write_family
+from family_tools import MASKED, Finished, export_of, run_family, write_family
 from transformers import AutoModelForMaskedLM
 
 from dlm.generation.generate import generate
@@ -15,23 +14,8 @@ from dlm.generation.settings import GenerationSettings
 
 PROMPTS = ["one hundred", "two"]
 every_family = pytest.mark.parametrize("family", MASKED)
-Finished = Callable[[str], Path]
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Family -> the run directory of adapt, length and scores on it."""
-    place = tmp_path_factory.mktemp("masked")
-
-    def run(family: str) -> Path:
-        if not (place / family).exists():
-            model = write_family(place / f"{family}-model", family)
-            assert run_family(model, place / family) == 0
-        return place / family
-
-    return run
 
 
 @every_family

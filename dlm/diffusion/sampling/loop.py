@@ -79,7 +79,7 @@ def denoise(
             # Not the calls so far: how many those were depends on the other rows.
             draws = Draws(key, block * num_iterations + number - 1, number_BN)
             step = _step(sampler, number, num_iterations, count_B, draws)
-            prediction = _predict(predict, canvas, sampler, forbidden_ids, step, num_iterations)
+            prediction = _predict(predict, canvas, sampler, forbidden_ids, step)
             part = replace(canvas, slot_BN=active_BN, noise_BN=canvas.noise_BN & active_BN)
             noise_BN, set_BN = sampler.renoise(part, prediction, step)
             noise_BN = noise_BN | (canvas.noise_BN & ~active_BN)
@@ -112,13 +112,12 @@ def _step(
 ) -> Step:  # fmt: skip
     before = noise_rate(sampler.schedule, number - 1, iterations)
     after = noise_rate(sampler.schedule, number, iterations)
-    return Step(number, count_B, 1 - after / before, draws)
+    return Step(count_B, after, 1 - after / before, draws)
 
 
 def _predict(
-    predict: Predict, canvas: Canvas, sampler: Sampler, forbidden_ids: Tensor, step: Step,
-    iterations: int,
-) -> Prediction:  # fmt: skip
+    predict: Predict, canvas: Canvas, sampler: Sampler, forbidden_ids: Tensor, step: Step
+) -> Prediction:
     log_p_BNV = log_probabilities(predict(canvas.tokens_BN), forbidden_ids)
     tokens_BN = choose_tokens(
         log_p_BNV, step.draws, temperature=sampler.temperature, top_k=sampler.top_k,
@@ -128,8 +127,8 @@ def _predict(
     score_BN = SCORES[sampler.score](log_p_BNV, chosen_BN, step.draws)
     rank_BN = score_BN
     if sampler.routing_noise:
-        rate = noise_rate(sampler.schedule, step.number, iterations)
-        rank_BN = score_BN + sampler.routing_noise * rate * step.draws.routing_gumbel()
+        gumbel_BN = step.draws.routing_gumbel()
+        rank_BN = score_BN + sampler.routing_noise * step.noise_rate * gumbel_BN
     return Prediction(tokens_BN, chosen_BN, score_BN, rank_BN)
 
 

@@ -42,10 +42,10 @@ class Prediction:
 class Step:
     """Where in the reverse process an iteration stands."""
 
-    number: int
-    """m of 1..M."""
     noise_count_B: Tensor
     """How many slots of each row the schedule leaves as noise, int64."""
+    noise_rate: float
+    """1 - alpha after it: the share of slots that the schedule leaves as noise; 0 in the last."""
     set_probability: float
     """Share of the noise that becomes clean in this iteration: (alpha_s - alpha_t)/(1 - alpha_t);
     1 in the last."""
