@@ -162,11 +162,10 @@ def _take_overrides(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _unknown(parser: argparse.ArgumentParser, words: list[str]) -> str:
-    from difflib import get_close_matches
+    from dlm.errors import did_you_mean
 
     flag = words[0].partition("=")[0]
-    near = get_close_matches(flag, parser._option_string_actions, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = did_you_mean(flag, parser._option_string_actions)
     return f"unknown argument{'s' * (len(words) > 1)}: {' '.join(words)}{hint}"
 
 

@@ -1,5 +1,7 @@
 """Errors with a remedy and the exit code that each stands for (the command-line contract)."""
 
+from collections.abc import Iterable
+
 
 class DlmError(Exception):
     """A failure that is explained to the user in one message, without a traceback."""
@@ -29,3 +31,16 @@ class Preempted(DlmError):
     """The stage was asked to stop and has saved its state: run the same command again."""
 
     exit_code = 75
+
+
+def nearest(word: str, choices: Iterable[object]) -> str | None:
+    """The choice most like ``word``, if one is alike at all."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, [str(choice) for choice in choices], n=1)), None)
+
+
+def did_you_mean(word: str, choices: Iterable[object]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest choice, or an empty string."""
+    near = nearest(word, choices)
+    return f"; did you mean '{near}'?" if near else ""

@@ -14,8 +14,8 @@ from dlm.config import shipped
 from dlm.config.checks import SECTIONS, reads, recipe_problems, stage_problems
 from dlm.config.references import NOTHING, Problem
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig, StageKind, SystemConfig
-from dlm.config.shipped import RawRecipe, did_you_mean
-from dlm.errors import UserError
+from dlm.config.shipped import RawRecipe
+from dlm.errors import UserError, did_you_mean, nearest
 
 T = TypeVar("T")
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "quoted text"}
@@ -149,7 +149,7 @@ def _build(cls: type[T], raw: Any, key: str, problems: list[Problem]) -> T:
     for name, value in raw.items():
         at = f"{key}.{name}" if key else str(name)
         if name not in hints:
-            near = shipped.nearest(str(name), hints)
+            near = nearest(str(name), hints)
             hint = f"did you mean '{near}'?" if near else f"there are {', '.join(hints)}"
             meant = f"{at.removesuffix(str(name))}{near}" if near else ""
             problems.append(Problem(at, f"unknown setting; {hint}", value, meant))

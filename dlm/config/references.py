@@ -12,7 +12,7 @@ from dlm.config.schema import (
     SourceConfig,
     StageConfig,
 )
-from dlm.config.shipped import did_you_mean
+from dlm.errors import did_you_mean
 
 NOTHING = object()
 _SHOWN = 60

@@ -1,7 +1,6 @@
 """Recipe files: where the shipped ones live, and how their untyped YAML is read and merged."""
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +8,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from dlm.errors import UserError
+from dlm.errors import UserError, did_you_mean
 
 RawRecipe = dict[str, Any]
 
 _NOT_INHERITED = ("extends", "name", "description")
 _PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest choice, or an empty string."""
-    near = nearest(word, choices)
-    return f"; did you mean '{near}'?" if near else ""
-
-
-def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice most like ``word``, if one is alike at all."""
-    return next(iter(difflib.get_close_matches(word, list(choices), n=1)), None)
 
 
 def recipe_folders() -> list[Path]:

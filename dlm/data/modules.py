@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from dlm.data.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
 from dlm.data.encoding import EncodedRows, encode_rows, limit_length
 from dlm.data.order import BatchOrder
-from dlm.data.prompts import Template, fill_rows
+from dlm.data.prompts import Template, stream_examples
 from dlm.data.sources import Source
 from dlm.models.special_tokens import SpecialTokens
 
@@ -70,18 +70,16 @@ class RowsDataModule(LightningDataModule):
             )
 
     def _encode(self, sources: list[Source]) -> EncodedRows:
-        prompts, responses, origins = [], [], []
-        for source in sources:
-            for number, prompt, response in fill_rows(source, self.template):
-                prompts.append(prompt)
-                responses.append(response)
-                origins.append((source, number))
-        rows = encode_rows(self.tokenizer, prompts, responses, conditional=self.conditional)
+        examples = [e for source in sources for e in stream_examples(source, self.template)]
+        rows = encode_rows(
+            self.tokenizer, [e.prompt for e in examples], [e.response for e in examples],
+            conditional=self.conditional,
+        )  # fmt: skip
         max_length, drop = self._limit
         places = ", ".join(source.place for source in sources)
         rows, dropped = limit_length(
             rows, max_length, drop=drop, place=places,
-            where=lambda index: origins[index][0].where(origins[index][1]),
+            where=lambda index: str(examples[index].place),
         )  # fmt: skip
         self.dropped += dropped
         if self.tokenizer.unk_token_id is not None:

@@ -1,12 +1,13 @@
 """Templates: from a row's fields to a prompt and a response, or to a text."""
 
 import string
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from dlm.data.sources import Source, did_you_mean, json_kind, numbered_rows
-from dlm.errors import UserError
+from dlm.data.sources import Place, Source, json_kind, stream_rows
+from dlm.errors import UserError, did_you_mean
 
 DEFAULT_TEMPLATES: dict[str, tuple[str, str]] = {
     "text": ("", "{text}"),
@@ -44,21 +45,18 @@ class Template:
     def _parts(self) -> tuple[list[tuple[str, str | None]], list[tuple[str, str | None]]]:
         return _parse(self.prompt), _parse(self.response)
 
-    def fill(
-        self, row: dict[str, Any], place: str, number: int, unit: str = "row"
-    ) -> tuple[str, str]:
-        """The prompt and response of a row; ``place``, ``unit`` and ``number`` are for messages.
+    def fill(self, row: dict[str, Any], place: Place) -> tuple[str, str]:
+        """The prompt and response of a row; ``place`` is for messages.
 
         Raises:
             UserError: The template is none, a field is missing or not a string, or the prompt
                 or the response is empty.
         """
-        where = f"{place}, {unit} {number}"
         for name in self.fields:
             if not isinstance(row.get(name), str):
                 kind = f"is {json_kind(row[name])}, not text" if name in row else "is missing"
                 raise UserError(
-                    f"{where}: field '{name}' {kind} (the row has {', '.join(map(str, row))}"
+                    f"{place}: field '{name}' {kind} (the row has {', '.join(map(str, row))}"
                     f"{'' if name in row else did_you_mean(name, row)}): correct the row, or set "
                     "`fields` of the source or the template"
                 )
@@ -67,25 +65,30 @@ class Template:
             for parts in self._parts
         )
         if self.prompt and not prompt:
-            raise UserError(f"{where}: the prompt is empty: give it some text, or remove the row")
+            raise UserError(f"{place}: the prompt is empty: give it some text, or remove the row")
         if not response:
             raise UserError(
-                f"{where}: the text to learn is empty: give it some text, or remove the row"
+                f"{place}: the text to learn is empty: give it some text, or remove the row"
             )
         return prompt, response
 
 
-def fill_rows(source: Source, template: Template) -> list[tuple[int, str, str]]:
-    """Number (in a file: the line), prompt and response of every row of a source.
+class Example(NamedTuple):
+    """A row as text: what is given and what is to be learnt."""
+
+    place: Place
+    prompt: str
+    response: str
+
+
+def stream_examples(source: Source, template: Template) -> Iterator[Example]:
+    """The examples of a source one by one.
 
     Raises:
         UserError: The source cannot be read, or a row does not fit the template.
     """
-    unit = "row" if source.path is None else "line"
-    return [
-        (number, *template.fill(row, source.place, number, unit))
-        for number, row in numbered_rows(source)
-    ]
+    for place, row in stream_rows(source):
+        yield Example(place, *template.fill(row, place))
 
 
 def _parse(template: str) -> list[tuple[str, str | None]]:

@@ -1,20 +1,31 @@
 """Rows from local files, the Hugging Face hub or a generator."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from dlm.errors import UserError
+from dlm.errors import UserError, did_you_mean
 
 Row = dict[str, Any]
 
 _JSON_KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a number",
                str: "text", list: "a list", dict: "an object"}  # fmt: skip
+
+
+class Place(NamedTuple):
+    """Where a row comes from, for messages: of a file the line, else the row's number."""
+
+    origin: str
+    number: int
+    unit: str = "row"
+
+    def __str__(self) -> str:
+        return f"{self.origin}, {self.unit} {self.number}"
 
 
 @dataclass(frozen=True)
@@ -45,56 +56,53 @@ class Source:
             return f"hub data set {self.hub} ({self.split})"
         return f"generator {self.generator} ({self.split})"
 
-    def where(self, number: int) -> str:
-        """One row for messages: the line of a file, else the row's number."""
-        return f"{self.place}, {'row' if self.path is None else 'line'} {number}"
-
 
 def read_rows(source: Source) -> list[Row]:
     """All rows of a source, with its fields renamed and its limit applied.
 
     Raises:
-        UserError: As :func:`numbered_rows`.
+        UserError: As :func:`stream_rows`.
     """
-    return [row for _, row in numbered_rows(source)]
+    return [row for _, row in stream_rows(source)]
 
 
-def numbered_rows(source: Source) -> list[tuple[int, Row]]:
-    """The rows with their numbers, which in a file are the lines (blank ones are left out).
+def stream_rows(source: Source) -> Iterator[tuple[Place, Row]]:
+    """The rows one by one with their places (blank lines of a file are left out).
 
     Raises:
         UserError: A file is missing, empty or broken (file and line are named), a field is
             missing, or the hub cannot be reached.
     """
-    rows: list[tuple[int, Row]] = []
-    for number, row in _origin(source):
-        rows.append((number, _rename(row, source, number)))
-        if source.limit is not None and len(rows) >= source.limit:
-            break
-    if not rows:
+    count = 0
+    for place, row in islice(_origin(source), source.limit):
+        yield place, _rename(row, source, place)
+        count += 1
+    if not count:
         raise UserError(f"{source.place} has no rows: give a source with at least one")
-    return rows
 
 
-def _origin(source: Source) -> Iterator[tuple[int, Row]]:
+def _origin(source: Source) -> Iterator[tuple[Place, Row]]:
     if source.path is not None:
         yield from _read_file(source.path)
-    elif source.hub is not None:
-        yield from enumerate(_read_hub(source), start=1)
+        return
+    if source.hub is not None:
+        rows: Iterable[Row] = _read_hub(source)
     else:
         from dlm.data.generated import generate
 
-        yield from enumerate(_generated(generate, source), start=1)
+        rows = _generated(generate, source)
+    for number, row in enumerate(rows, start=1):
+        yield Place(source.place, number), row
 
 
-def _rename(row: Row, source: Source, number: int) -> Row:
+def _rename(row: Row, source: Source, place: Place) -> Row:
     renamed = dict(row)
     for ours, theirs in source.fields.items():
         nested = row.get("translation")
         value = nested if theirs not in row and isinstance(nested, dict) else row
         if theirs not in value:
             raise UserError(
-                f"{source.where(number)}: no field '{theirs}' (the row has "
+                f"{place}: no field '{theirs}' (the row has "
                 f"{', '.join(map(str, value))}{did_you_mean(theirs, value)}): set `fields` of "
                 "this source to the row's names"
             )
@@ -102,18 +110,12 @@ def _rename(row: Row, source: Source, number: int) -> Row:
     return renamed
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest choice, or an empty string."""
-    near = difflib.get_close_matches(word, [str(choice) for choice in choices], n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
 def json_kind(value: Any) -> str:
     """What a JSON value is, in the words of JSON."""
     return _JSON_KINDS.get(type(value), type(value).__name__)
 
 
-def _read_file(path: Path) -> Iterator[tuple[int, Row]]:
+def _read_file(path: Path) -> Iterator[tuple[Place, Row]]:
     try:
         # Bytes, because a text stream reads ahead: it could not say which line is not UTF-8.
         file = path.open("rb")
@@ -121,18 +123,19 @@ def _read_file(path: Path) -> Iterator[tuple[int, Row]]:
         raise _unreadable(path, error) from error
     with file:
         for number, raw in enumerate(file, start=1):
+            place = Place(str(path), number, "line")
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise UserError(
-                    f"{path}, line {number}: not UTF-8 (byte {error.start + 1} of the line, "
+                    f"{place}: not UTF-8 (byte {error.start + 1} of the line, "
                     f"{error.reason}): convert the file to UTF-8, or correct the line"
                 ) from error
             if line.strip():
-                yield number, _parse_line(line, path, number)
+                yield place, _parse_line(line, path, place)
 
 
-def _parse_line(line: str, path: Path, number: int) -> Row:
+def _parse_line(line: str, path: Path, place: Place) -> Row:
     if path.suffix == ".txt":
         return {"text": line.rstrip("\r\n")}
     known = "" if path.suffix == ".jsonl" else " (files are .jsonl or .txt)"
@@ -144,13 +147,11 @@ def _parse_line(line: str, path: Path, number: int) -> Row:
             json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         problem = f"{error.msg.removesuffix(' at')} at column {error.colno}"
-        raise UserError(f"{path}, line {number}: not JSON ({problem}); {remedy}") from error
+        raise UserError(f"{place}: not JSON ({problem}); {remedy}") from error
     except (UnicodeEncodeError, RecursionError) as error:
-        raise UserError(
-            f"{path}, line {number}: not JSON that can be read ({error}); {remedy}"
-        ) from error
+        raise UserError(f"{place}: not JSON that can be read ({error}); {remedy}") from error
     if not isinstance(row, dict):
-        raise UserError(f"{path}, line {number}: {json_kind(row)}, not an object; {remedy}")
+        raise UserError(f"{place}: {json_kind(row)}, not an object; {remedy}")
     return row
 
 

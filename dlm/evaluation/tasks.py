@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from dlm.data.prompts import Template, fill_rows
-from dlm.data.sources import Source, did_you_mean, json_kind
-from dlm.errors import UserError
+from dlm.data.prompts import Template, stream_examples
+from dlm.data.sources import Source, json_kind
+from dlm.errors import UserError, did_you_mean
 
 SHIPPED = Path(__file__).parent / "task_files"
 _KEYS = {"version", "description", "source", "prompt", "response", "metrics"}
@@ -55,8 +55,9 @@ class Task:
         """
         source = self.locate(root)
         limits = [number for number in (source.limit, limit) if number is not None]
-        rows = fill_rows(replace(source, limit=min(limits, default=None)), self.template)
-        return [prompt for _, prompt, _ in rows], [response for _, _, response in rows]
+        limited = replace(source, limit=min(limits, default=None))
+        rows = list(stream_examples(limited, self.template))
+        return [row.prompt for row in rows], [row.response for row in rows]
 
 
 def shipped_tasks() -> dict[str, Path]:

@@ -46,15 +46,15 @@ def execute(job: StageJob) -> dict[str, Any]:
 
 def train_tokenizer_stage(job: StageJob) -> dict[str, Any]:
     """Train the run's tokenizer and export it."""
-    from dlm.data.prompts import Template, fill_rows
+    from dlm.data.prompts import Template, stream_examples
     from dlm.data.tokenizer import train_tokenizer
     from dlm.training.sources import build_sources
 
     template = Template.of("text", response=job.config.data.text)
     texts = [
-        text
+        example.response
         for source in build_sources(job.config)[0]
-        for _, _, text in fill_rows(source, template)
+        for example in stream_examples(source, template)
     ]
     settings = job.config.tokenizer_training
     tokenizer = train_tokenizer(

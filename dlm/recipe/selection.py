@@ -3,8 +3,7 @@
 from collections.abc import Collection
 
 from dlm.config.schema import SECTIONS_OF_KIND, RecipeConfig
-from dlm.config.shipped import did_you_mean
-from dlm.errors import UserError
+from dlm.errors import UserError, did_you_mean
 
 
 def stage_name(recipe: RecipeConfig, option: str, given: str) -> str:

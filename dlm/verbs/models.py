@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlm.errors import UserError
+from dlm.errors import UserError, did_you_mean
 from dlm.recipe.locate import LocatedModel, locate_model
 from dlm.verbs.templates import check_utf8, given_templates
 from dlm.verbs.trace import trace_place
@@ -200,23 +200,23 @@ def _given_prompts(
 
 
 def _read_prompts(path: Path) -> tuple[list[str], list[str]]:
-    from dlm.data.sources import Source, did_you_mean, json_kind, numbered_rows
+    from dlm.data.sources import Source, json_kind, stream_rows
 
     if not path.exists():
         raise UserError(f"there is no file {path}: give --input JSON lines with the field 'prompt'")
     source = Source(split="", path=path)
     field = "text" if path.suffix == ".txt" else "prompt"
-    rows = numbered_rows(source)
-    for number, row in rows:
+    rows = list(stream_rows(source))
+    for place, row in rows:
         if not isinstance(row.get(field), str):
             problem, hint = "is missing", did_you_mean(field, row)
             if field in row:
                 problem, hint = f"is {json_kind(row[field])}, not text", ""
             raise UserError(
-                f"{source.where(number)}: field '{field}' {problem} (the row has "
+                f"{place}: field '{field}' {problem} (the row has "
                 f"{', '.join(row)}{hint}): correct the row"
             )
-    return [row[field] for _, row in rows], [source.where(number) for number, _ in rows]
+    return [row[field] for _, row in rows], [str(place) for place, _ in rows]
 
 
 def _check_output_file(output: Path, given: str | None) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from dlm.data.prompts import DEFAULT_TEMPLATES, Template, fill_rows
-from dlm.data.sources import Source
+from dlm.data.prompts import DEFAULT_TEMPLATES, Template, stream_examples
+from dlm.data.sources import Place, Source
 from dlm.errors import UserError
+
+FIRST = Place("file", 1)
 
 
 @pytest.mark.parametrize(
@@ -20,19 +22,19 @@ from dlm.errors import UserError
 )
 def test_every_task_has_its_template(task: str, row: dict[str, str], filled: Any) -> None:
     assert task in DEFAULT_TEMPLATES
-    assert Template.of(task).fill(row, "file", 1) == filled
+    assert Template.of(task).fill(row, FIRST) == filled
 
 
 def test_either_part_may_be_replaced() -> None:
     template = Template.of("translation", prompt="Translate: {src}")
-    assert template.fill({"src": "eins", "tgt": "one"}, "file", 1) == ("Translate: eins", "one")
+    assert template.fill({"src": "eins", "tgt": "one"}, FIRST) == ("Translate: eins", "one")
     assert template.fields == ["src", "tgt"]
 
 
 def test_fields_are_put_in_as_they_are() -> None:
     template = Template("{a.b}: {src} {{src}}", "{two words}")
     row = {"a.b": "{src}", "src": "{tgt} %s \\n", "two words": "}{"}
-    assert template.fill(row, "file", 1) == ("{src}: {tgt} %s \\n {src}", "}{")
+    assert template.fill(row, FIRST) == ("{src}: {tgt} %s \\n {src}", "}{")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_fields_are_put_in_as_they_are() -> None:
 )
 def test_a_row_that_does_not_fit_is_named(row: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as refused:
-        Template.of("translation").fill(row, "pairs.jsonl", 7, "line")
+        Template.of("translation").fill(row, Place("pairs.jsonl", 7, "line"))
     assert str(refused.value).startswith("pairs.jsonl, line 7: ")
     assert words in str(refused.value)
 
@@ -58,15 +60,17 @@ def test_a_row_that_does_not_fit_is_named(row: dict[str, Any], words: str) -> No
 @pytest.mark.parametrize("text", ["{", "}", "{}", "{src:>5}", "{src!r}", "{0}{"])
 def test_a_template_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"Write fields as \{name\}"):
-        Template(text, "{tgt}").fill({"src": "eins", "tgt": "one"}, "file", 1)
+        Template(text, "{tgt}").fill({"src": "eins", "tgt": "one"}, FIRST)
 
 
 def test_rows_are_filled_with_their_lines_or_numbers(tmp_path: Path) -> None:
     path = tmp_path / "lines.txt"
     path.write_text("one\n\ntwo\n")
     source = Source(split="", path=path)
-    assert fill_rows(source, Template.of("text")) == [(1, "", "one"), (3, "", "two")]
+    filled = list(stream_examples(source, Template.of("text")))
+    assert filled == [((str(path), 1, "line"), "", "one"), ((str(path), 3, "line"), "", "two")]
     generated = Source(split="train", generator="number_text", count=2)
-    assert [number for number, _, _ in fill_rows(generated, Template.of("text"))] == [1, 2]
+    numbers = [e.place.number for e in stream_examples(generated, Template.of("text"))]
+    assert numbers == [1, 2]
     with pytest.raises(UserError, match=r"generator number_text \(train\), row 1: field 'src'"):
-        fill_rows(generated, Template.of("translation"))
+        list(stream_examples(generated, Template.of("translation")))

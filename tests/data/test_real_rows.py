@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dlm.data.prompts import Template, fill_rows
+from dlm.data.prompts import Template, stream_examples
 from dlm.data.sources import Source
 from dlm.evaluation.tasks import load_task
 
@@ -32,18 +32,18 @@ def root() -> Path:
 @pytest.mark.parametrize("pair", FIRST_OF_TEST)
 def test_multi30k_is_read_whole_and_as_written(pair: str, split: str) -> None:
     path = root() / pair / f"{split}.jsonl"
-    rows = fill_rows(Source(split=split, path=path), Template.of("translation"))
+    rows = list(stream_examples(Source(split=split, path=path), Template.of("translation")))
     assert len(rows) == ROWS[split]
     with path.open(encoding="utf-8") as file:
         first = json.loads(next(file))
-    assert rows[0] == (1, first["src"].strip(), first["tgt"].strip())
-    assert rows[-1][0] == ROWS[split]
+    assert rows[0][1:] == (first["src"].strip(), first["tgt"].strip())
+    assert (rows[0].place.number, rows[-1].place.number) == (1, ROWS[split])
 
 
 @pytest.mark.parametrize("pair", FIRST_OF_TEST)
 def test_the_first_sentence_of_the_test_set_is_the_published_one(pair: str) -> None:
     source = Source(split="", path=root() / pair / "test_2016_flickr.jsonl", limit=1)
-    ((_, _, english),) = fill_rows(source, Template.of("translation"))
+    ((_, _, english),) = stream_examples(source, Template.of("translation"))
     assert english == FIRST_OF_TEST[pair]
 
 

@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from dlm.config.schema import SourceConfig
-from dlm.data.sources import Source, numbered_rows, read_rows, source_identity
+from dlm.data.sources import Row, Source, read_rows, source_identity, stream_rows
 from dlm.errors import UserError
 from dlm.training.sources import build_source
+
+
+def numbered_rows(source: Source) -> list[tuple[int, Row]]:
+    return [(place.number, row) for place, row in stream_rows(source)]
+
 
 PAIRS = [{"src": "eins", "tgt": "one"}, {"src": "zwei", "tgt": "two"}]
 
