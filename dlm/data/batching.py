@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from dlm.data.encoding import EncodedRows
-from dlm.data.order import BatchOrder, Positions
+from dlm.data.order import BatchOrder
+from dlm.data.shuffle import Positions
 from dlm.diffusion.counter import counter_bits
 
 _STRATA = 103

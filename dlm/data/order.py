@@ -7,24 +7,46 @@ of like length, whose order is shuffled again. Nothing depends on devices or wor
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from dlm.diffusion.counter import counter_bits
+from dlm.data.shuffle import Positions, shuffled_places
 
-_PERMUTATION, _BATCHES = 101, 102
 
-Positions = npt.NDArray[np.int64]
+class SampleStream(Protocol):
+    """An endless sequence of samples, any part of which can be asked for.
+
+    A sample's position is pass x rows + row: it never occurs twice in a run.
+    """
+
+    def positions(self, start: int, count: int) -> Positions:
+        """Samples number start..start+count-1, int64 [count]."""
+
+
+@dataclass(frozen=True)
+class ShuffledRows:
+    """Every row once an epoch, in an order of each epoch's own."""
+
+    rows: int
+    seed: int
+
+    def positions(self, start: int, count: int) -> Positions:
+        """See ``SampleStream``; the pass is the epoch."""
+        wanted = np.arange(start, start + count, dtype=np.int64)
+        result = np.empty_like(wanted)
+        for epoch in range(start // self.rows, (start + count - 1) // self.rows + 1):
+            inside = wanted // self.rows == epoch
+            places = wanted[inside] % self.rows
+            shuffled = shuffled_places(places, self.rows, seed=self.seed, number=epoch)
+            result[inside] = epoch * self.rows + shuffled
+        return result
 
 
 @dataclass(frozen=True, eq=False)
 class BatchOrder:
-    """The global batch of every step.
-
-    A sample's position is epoch x rows + index: it never occurs twice in a run.
-    """
+    """The global batch of every step."""
 
     lengths: npt.NDArray[np.int64]
     """Tokens of each row."""
@@ -33,39 +55,28 @@ class BatchOrder:
     seed: int
     grouping: int = 50
     """Batches in a window of like-length grouping; 0 keeps the stream's own order."""
+    stream: SampleStream | None = None
+    """The samples; None: every row once an epoch."""
 
     def batch(self, step: int) -> Positions:
         """Sample positions of the step's global batch, int64 [global_batch_size]."""
         if not self.grouping:
-            return self._stream(step * self.global_batch_size, self.global_batch_size)
+            return self._samples(step * self.global_batch_size, self.global_batch_size)
         batch: Positions = self._window(step // self.grouping)[step % self.grouping]
         return batch
+
+    def _samples(self, start: int, count: int) -> Positions:
+        return (self.stream or ShuffledRows(len(self.lengths), self.seed)).positions(start, count)
 
     @lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run
     def _window(self, window: int) -> Positions:
         size = self.global_batch_size * self.grouping
-        positions = self._stream(window * size, size)
+        positions = self._samples(window * size, size)
         lengths = self.lengths[positions % len(self.lengths)]
         by_length = positions[np.argsort(lengths, kind="stable")]
         batches = by_length.reshape(self.grouping, self.global_batch_size)
-        order: Positions = batches[_shuffled(self.grouping, self.seed, _BATCHES, window)]
-        return order
-
-    def _stream(self, start: int, count: int) -> Positions:
-        rows = len(self.lengths)
-        wanted = np.arange(start, start + count, dtype=np.int64)
-        result = np.empty_like(wanted)
-        for epoch in range(start // rows, (start + count - 1) // rows + 1):
-            inside = wanted // rows == epoch
-            result[inside] = epoch * rows + self._permutation(epoch)[wanted[inside] % rows]
-        return result
-
-    @lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run
-    def _permutation(self, epoch: int) -> Positions:
-        return _shuffled(len(self.lengths), self.seed, _PERMUTATION, epoch)
-
-
-def _shuffled(count: int, seed: int, stream: int, number: int) -> Positions:
-    keys = counter_bits(seed, stream, number, torch.arange(count))
-    order: Positions = keys.argsort(stable=True).numpy()
-    return order
+        places = np.arange(self.grouping, dtype=np.int64)
+        # Windows have shuffles of their own: theirs are numbered below zero, epochs from zero on.
+        order = shuffled_places(places, self.grouping, seed=self.seed, number=-1 - window)
+        shuffled: Positions = batches[order]
+        return shuffled
