@@ -27,8 +27,11 @@ class TokenBatch:
     """False on padding."""
     maskable_BL: Tensor
     """Positions that noise may hit."""
+    counted_BL: Tensor
+    """Maskable positions that count in the loss: all of them, except where the padding of a canvas
+    does not."""
     response_BL: Tensor
-    """The response and its end token (nothing in plain text)."""
+    """The response and its end token (nothing in plain text), on a canvas with the padding."""
     sample_B: Tensor
     """Position of each row in the run (epoch x rows + index), int64."""
     stratum_B: Tensor
@@ -37,7 +40,7 @@ class TokenBatch:
     global_rows: int
     """Rows of the whole step, over all devices and micro-batches."""
     global_maskable: int
-    """Maskable tokens of the whole step."""
+    """Maskable tokens of the whole step, those that count in the loss."""
 
     @property
     def token_index_BL(self) -> Tensor:
@@ -82,22 +85,23 @@ class TokenDataset(Dataset[TokenBatch]):
 
     def __getitems__(self, request: BatchRequest) -> TokenBatch:
         rows = [self.rows.row(int(p) % len(self.rows)) for p in request.positions]
-        prompt_lengths = [
-            self.rows.prompt_lengths[int(p) % len(self.rows)] for p in request.positions
-        ]
+        indices = request.positions % len(self.rows)
         width = max(map(len, rows))
         tokens = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
         for number, row in enumerate(rows):
             tokens[number, : len(row)] = row
         column = np.arange(width)[None]
         length = np.array([len(row) for row in rows])[:, None]
-        first = np.array(prompt_lengths)[:, None]
+        first = self.rows.prompt_lengths[indices][:, None]
         last = length if self.rows.end_maskable else length - 1
+        answers = self.rows.answer_lengths
+        counted = last if answers is None else first + answers[indices][:, None]
         maskable = torch.from_numpy((column >= first) & (column < last))
         return TokenBatch(
             tokens_BL=torch.from_numpy(tokens),
             valid_BL=torch.from_numpy(column < length),
             maskable_BL=maskable,
+            counted_BL=maskable & torch.from_numpy(column < counted),
             response_BL=maskable if self.rows.end_maskable else torch.zeros_like(maskable),
             sample_B=torch.from_numpy(request.positions),
             stratum_B=torch.from_numpy(request.strata),
@@ -120,7 +124,7 @@ class StepSampler(Sampler[BatchRequest]):
         world_size: int,
     ) -> None:
         self.order = order
-        self.maskable_lengths = rows.maskable_lengths
+        self.counted_lengths = rows.counted_lengths
         self.first_step = first_step
         self.accumulate = accumulate
         self.rank = rank
@@ -130,7 +134,7 @@ class StepSampler(Sampler[BatchRequest]):
         step = self.first_step
         while True:
             positions = self.order.batch(step)
-            maskable = int(self.maskable_lengths[positions % len(self.maskable_lengths)].sum())
+            maskable = int(self.counted_lengths[positions % len(self.counted_lengths)].sum())
             places = np.arange(len(positions))[self.rank :: self.world_size]
             strata = random_ranks(positions)
             for part in np.array_split(places, self.accumulate):
@@ -152,7 +156,7 @@ def validation_requests(
     """Every row once, in batches of like length, every device an equal number of batches."""
     by_length = np.argsort(rows.lengths, kind="stable").astype(np.int64)
     size = batch_size * world_size
-    maskable = rows.maskable_lengths
+    maskable = rows.counted_lengths
     starts = list(range(0, len(by_length), size))
     if len(starts) > 1 and len(by_length) - starts[-1] < world_size:
         starts.pop()  # too few rows for every device: they join the batch before

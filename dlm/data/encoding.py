@@ -1,6 +1,7 @@
 """Rows as token ids: one flat array for all of them, with where each begins.
 
-A row is  begin prompt end response end  (conditional tasks), or  begin text end  (text).
+A row is  begin prompt end response end  (conditional tasks), or  begin text end  (text). On a
+canvas (LLaDA, arXiv 2502.09992) end tokens fill it up:  begin prompt end response end ... end.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
+
+_RAISE_MAXIMUM = "data.max_length if the model has more positions"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class EncodedRows:
     """The prompts as text."""
     responses: list[str]
     """The responses as text: the references of a validation score."""
+    answer_lengths: npt.NDArray[np.int32] | None = None
+    """On a canvas whose padding does not count in the loss: tokens of each response with its first
+    end token. None: every maskable token counts."""
 
     def __len__(self) -> int:
         return len(self.prompt_lengths)
@@ -43,6 +49,13 @@ class EncodedRows:
     def maskable_lengths(self) -> npt.NDArray[np.int64]:
         """Maskable tokens of each row."""
         return self.lengths - self.prompt_lengths - (0 if self.end_maskable else 1)
+
+    @property
+    def counted_lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row that count in the loss and its normaliser."""
+        if self.answer_lengths is None:
+            return self.maskable_lengths
+        return self.answer_lengths.astype(np.int64)
 
     def row(self, index: int) -> npt.NDArray[np.int32]:
         """Token ids of one row."""
@@ -58,6 +71,7 @@ class EncodedRows:
             self.end_maskable,
             [self.prompts[i] for i in indices],
             [self.responses[i] for i in indices],
+            None if self.answer_lengths is None else self.answer_lengths[list(indices)],
         )
 
 
@@ -88,16 +102,31 @@ def encode_rows(
     responses: list[str],
     *,
     conditional: bool,
+    canvas_length: int | None = None,
+    count_padding: bool = True,
 ) -> EncodedRows:
-    """Tokenize rows; ``conditional`` ones have a prompt, others are plain text."""
+    """Tokenize rows; ``conditional`` ones have a prompt, others are plain text.
+
+    ``canvas_length`` pads conditional rows with end tokens to so many tokens behind the prompt's
+    end; longer responses stay as they are. ``count_padding``: whether the padding counts in the
+    loss, as the response's own end token does.
+    """
     special = SpecialTokens.of(tokenizer)
     heads = encode_prompts(tokenizer, prompts) if conditional else [[special.begin]] * len(prompts)
     tails = encode_responses(tokenizer, responses)
-    rows = [[*head, *tail, special.end] for head, tail in zip(heads, tails, strict=True)]
+    answer_lengths = [len(tail) + 1 for tail in tails]
+    ends = [max(1, (canvas_length or 0) - len(tail)) for tail in tails]
+    rows = [
+        [*head, *tail, *[special.end] * count]
+        for head, tail, count in zip(heads, tails, ends, strict=True)
+    ]
     flat = np.fromiter((token for row in rows for token in row), dtype=np.int32)
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     prompt_lengths = np.array([len(head) for head in heads], dtype=np.int32)
-    return EncodedRows(flat, offsets, prompt_lengths, conditional, prompts, responses)
+    return EncodedRows(
+        flat, offsets, prompt_lengths, conditional, prompts, responses,
+        None if count_padding else np.array(answer_lengths, dtype=np.int32),
+    )  # fmt: skip
 
 
 def limit_length(
@@ -107,30 +136,50 @@ def limit_length(
     drop: bool,
     place: str,
     where: Callable[[int], str] | None = None,
+    canvas_length: int | None = None,
 ) -> tuple[EncodedRows, int]:
-    """Rows of at most ``max_length`` tokens, and how many were dropped.
+    """Rows of at most ``max_length`` tokens, and how many were dropped; with ``canvas_length`` also
+    without the rows whose response and end token are longer than the canvas.
 
     ``where`` says in which file and line the row of an index is; for messages.
 
     Raises:
         UserError: A row is longer and ``drop`` is False, or no row is left.
     """
-    too_long = np.flatnonzero(rows.lengths > max_length)
+    over_canvas = rows.maskable_lengths > (canvas_length or max_length)
+    misfits = over_canvas | (rows.lengths > max_length)
+    too_long = np.flatnonzero(misfits)
     if not len(too_long):
         return rows, 0
     if not drop:
         first = int(too_long[0])
         row = where(first) if where else f"{place}, row {first + 1}"
         raise UserError(
-            f"{row}: {rows.lengths[first]} tokens, special tokens included, where at most "
-            f"{max_length} fit ('{rows.responses[first][:40]}...'); {len(too_long)} of {len(rows)} "
+            f"{row}: {_misfit(rows, first, max_length, canvas_length)} "
+            f"('{rows.responses[first][:40]}...'); {len(too_long)} of {len(rows)} "
             "rows are too long. Shorten or remove them, set data.too_long=drop, or raise "
-            "data.max_length if the model has more positions"
+            + ("data.canvas_length" if canvas_length and over_canvas[first] else _RAISE_MAXIMUM)
         )
-    kept = np.flatnonzero(rows.lengths <= max_length)
+    kept = np.flatnonzero(~misfits)
     if not len(kept):
+        canvas = f", or its response than the canvas of {canvas_length}" if canvas_length else ""
         raise UserError(
-            f"{place}: every row is longer than {max_length} tokens: shorten the rows, or raise "
-            "data.max_length if the model has more positions"
+            f"{place}: every row is longer than {max_length} tokens{canvas}: shorten the rows, or "
+            f"raise {'data.canvas_length or ' if canvas_length else ''}{_RAISE_MAXIMUM}"
         )
     return rows.select(kept.tolist()), len(too_long)
+
+
+def _misfit(rows: EncodedRows, index: int, max_length: int, canvas_length: int | None) -> str:
+    """What of a row is too long, and how long it is."""
+    response = rows.maskable_lengths[index]
+    if canvas_length and response > canvas_length:
+        return (
+            f"a response of {response} tokens, its end token included, where the canvas has "
+            f"{canvas_length}"
+        )
+    canvas = f" and a canvas of {canvas_length}" if canvas_length else ""
+    return (
+        f"{rows.lengths[index]} tokens, special tokens{canvas} included, where at most "
+        f"{max_length} fit"
+    )

@@ -16,6 +16,16 @@ from dlm.models.special_tokens import SpecialTokens
 
 
 @dataclass(frozen=True)
+class CanvasSettings:
+    """Responses are padded with end tokens to a fixed length."""
+
+    length: int
+    """Tokens behind the prompt's end."""
+    count_padding: bool = True
+    """Whether the padding counts in the loss."""
+
+
+@dataclass(frozen=True)
 class BatchSettings:
     """How rows become batches."""
 
@@ -45,6 +55,7 @@ class RowsDataModule(LightningDataModule):
         max_length: int,
         drop_too_long: bool,
         batches: BatchSettings,
+        canvas: CanvasSettings | None = None,
     ) -> None:
         """Read and tokenize everything, so that bad data stops a run before it trains.
 
@@ -55,6 +66,7 @@ class RowsDataModule(LightningDataModule):
         self.tokenizer = tokenizer
         self.template = Template.of(self.task, prompt, response)
         self.batches = batches
+        self.canvas = canvas
         self.pad_token_id = SpecialTokens.of(tokenizer).pad
         self.dropped = 0
         self.unknown_tokens = 0
@@ -71,15 +83,19 @@ class RowsDataModule(LightningDataModule):
 
     def _encode(self, sources: list[Source]) -> EncodedRows:
         examples = [e for source in sources for e in stream_examples(source, self.template)]
+        canvas = self.canvas
         rows = encode_rows(
             self.tokenizer, [e.prompt for e in examples], [e.response for e in examples],
             conditional=self.conditional,
+            canvas_length=canvas.length if canvas else None,
+            count_padding=canvas is None or canvas.count_padding,
         )  # fmt: skip
         max_length, drop = self._limit
         places = ", ".join(source.place for source in sources)
         rows, dropped = limit_length(
             rows, max_length, drop=drop, place=places,
             where=lambda index: str(examples[index].place),
+            canvas_length=canvas.length if canvas else None,
         )  # fmt: skip
         self.dropped += dropped
         if self.tokenizer.unk_token_id is not None:

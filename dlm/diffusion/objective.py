@@ -72,7 +72,7 @@ class Objective:
             cross_entropy_M: -log p of the clean token at every masked position.
             weight_M: their ``weights``.
             row_M: the row of every masked position.
-            maskable_BL: the positions that noise could have hit.
+            maskable_BL: the positions that noise could have hit, those that count.
             smoothing_M: -mean over V of log p at every masked position (label smoothing).
         """
         eps = self.label_smoothing

@@ -22,7 +22,7 @@ _VALIDATION_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class DenoisingLoss:
-    """What a step computes of its masked tokens."""
+    """What a step computes of its masked tokens, those that count."""
 
     total: Tensor
     """Sum of the weighted loss terms: the numerator of the batch loss."""
@@ -52,20 +52,26 @@ class DenoisingStage(TrainingStage):
         optimizer: OptimizerSettings,
         seed: int,
         replaceable_ids: tuple[int, ...] = (),
+        canvas: str = "",
     ) -> None:
-        """``replaceable_ids``: not empty asks for BERT's 80/10/10 rule with these tokens."""
+        """``replaceable_ids``: not empty asks for BERT's 80/10/10 rule with these tokens.
+        ``canvas``: in words, the canvas that responses are padded to and what of it counts; the
+        batches say so themselves.
+        """
         super().__init__(backbone, optimizer=optimizer, seed=seed)
         self.forward_process = forward_process
         self.objective = objective
         self.mask_token_id = mask_token_id
         self.replaceable_ids = replaceable_ids
+        self.canvas = canvas
         self.validation_accuracy = MeanMetric()
         self.validation_by_noise_level = ByNoiseLevel()
 
     @property
     def description(self) -> str:
-        """The objective in words: weight, normaliser, and how noise is drawn."""
-        return f"{self.objective}; {self.forward_process}"
+        """The objective in words: weight, normaliser, how noise is drawn, and the canvas."""
+        parts = [str(self.objective), str(self.forward_process), self.canvas]
+        return "; ".join(part for part in parts if part)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         loss = self.denoising_loss(batch, self.seed)
@@ -78,8 +84,8 @@ class DenoisingStage(TrainingStage):
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         loss = self.denoising_loss(batch, _VALIDATION_SEED)
         copies = self.forward_process.copies
-        rows, maskable = len(batch.sample_B), int(batch.maskable_BL.sum())
-        self.log_validation_loss(loss.total, copies * self.objective.denominator(rows, maskable))
+        rows, counted = len(batch.sample_B), int(batch.counted_BL.sum())
+        self.log_validation_loss(loss.total, copies * self.objective.denominator(rows, counted))
         self.validation_accuracy.update(loss.accuracy, weight=len(loss.right_M))
         self.log("validation/masked_accuracy", self.validation_accuracy)
         self.validation_by_noise_level.update(loss.rate_M, loss.cross_entropy_M, loss.right_M)
@@ -92,11 +98,11 @@ class DenoisingStage(TrainingStage):
         self.validation_by_noise_level.reset()
 
     def denoising_loss(self, batch: TokenBatch, seed: int) -> DenoisingLoss:
-        """Corrupt the batch, predict what is masked, weigh."""
+        """Corrupt the batch, predict what is masked and counts, weigh."""
         copies = self.forward_process.copies
-        tokens_BL, valid_BL, maskable_BL = (
+        tokens_BL, valid_BL, counted_BL = (
             tensor.repeat(copies, 1)
-            for tensor in (batch.tokens_BL, batch.valid_BL, batch.maskable_BL)
+            for tensor in (batch.tokens_BL, batch.valid_BL, batch.counted_BL)
         )
         key = NoiseKey(seed, batch.sample_B, batch.stratum_B, batch.global_rows)
         noised = self.forward_process.corrupt(key, batch.maskable_BL, batch.token_index_BL)
@@ -110,7 +116,7 @@ class DenoisingStage(TrainingStage):
         hidden_BLH = self.backbone.hidden(
             noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1)
         )
-        row_M, column_M = noised.masked_BL.nonzero(as_tuple=True)
+        row_M, column_M = (noised.masked_BL & counted_BL).nonzero(as_tuple=True)
         place_M = row_M * tokens_BL.shape[1] + column_M
         # index_select rather than a boolean mask: its backward is deterministic on CPU.
         logits_MV = self.backbone.logits(hidden_BLH.flatten(0, 1).index_select(0, place_M))
@@ -118,7 +124,7 @@ class DenoisingStage(TrainingStage):
         cross_entropy_M, smoothing_M = token_losses(logits_MV, target_M)
         weight_BL = self.objective.weights(noised.level, valid_BL & ~noised.masked_BL)
         total = self.objective.sum_terms(
-            cross_entropy_M, weight_BL[row_M, column_M], row_M, maskable_BL, smoothing_M
+            cross_entropy_M, weight_BL[row_M, column_M], row_M, counted_BL, smoothing_M
         )
         right_M = (logits_MV.detach().argmax(-1) == target_M).float()
         return DenoisingLoss(total, cross_entropy_M.detach(), right_M, noised.level.rate_B[row_M])

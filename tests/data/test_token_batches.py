@@ -74,7 +74,7 @@ def test_every_tensor_and_nothing_else_moves_to_a_device(rows: EncodedRows) -> N
     batch = batch_of(rows, 0, 1)
     moved = batch.to("meta", non_blocking=True)
     tensors = [name for name, value in vars(batch).items() if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 6
+    assert len(tensors) == 7
     assert {getattr(moved, name).device.type for name in tensors} == {"meta"}
     assert (moved.global_rows, moved.global_maskable) == (8, 99)
     assert {getattr(batch, name).device.type for name in tensors} == {"cpu"}
