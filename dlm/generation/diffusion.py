@@ -89,6 +89,8 @@ def denoise_masks(
     rows: list[list[int]],
     settings: GenerationSettings,
     observe: Observe | None = None,
+    *,
+    ends_itself: bool = False,
 ) -> Denoised:
     """Generate the mask tokens of every row; the rest of it is fixed context.
 
@@ -98,6 +100,7 @@ def denoise_masks(
             from left to right, wherever they stand.
         settings: The sampler and its iterations.
         observe: Called after every iteration with its number and the canvas.
+        ends_itself: Whether the end token may be generated, and ends a row.
 
     Raises:
         UserError: A canvas is not a whole number of blocks, or guidance has nothing to leave out.
@@ -118,9 +121,11 @@ def denoise_masks(
     try:
         result = denoise(
             predict, slot_BN, sampler=settings.parts(), num_iterations=settings.num_iterations,
-            mask_token_id=model.special.mask, forbidden_ids=model.forbidden_ids,
+            mask_token_id=model.special.mask,
+            forbidden_ids=model.forbidden_ids_on_canvas if ends_itself else model.forbidden_ids,
             key=DrawKey(settings.seed, _row_numbers(tokens_BL, valid_BL)),
-            block_length=settings.block_length, observe=observe,
+            block_length=settings.block_length,
+            end_token_id=model.special.end if ends_itself else None, observe=observe,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -3,7 +3,9 @@
 from dlm.data.encoding import encode_prompts
 from dlm.errors import UserError
 from dlm.generation.autoregressive import generate_autoregressively
+from dlm.generation.canvas import generate_on_canvas
 from dlm.generation.diffusion import generate_by_diffusion
+from dlm.generation.lengths import settled
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import Generation, GenerationSettings
 
@@ -36,4 +38,7 @@ def generate(
                 "the trace out"
             )
         return generate_autoregressively(model, prompt_ids, settings)
+    settings = settled(model, settings)
+    if settings.length == "canvas":
+        return generate_on_canvas(model, prompt_ids, settings, record=record)
     return generate_by_diffusion(model, prompt_ids, references, settings, record=record)

@@ -1,7 +1,7 @@
 """Infilling: a text with mask spans anywhere is completed, the rest of it stays as it is."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dlm.data.encoding import encode_prompts, encode_responses
 from dlm.errors import UserError
@@ -102,6 +102,7 @@ def infill(
             "an autoregressive model writes from left to right and cannot fill in text: use a "
             "diffusion model"
         )
+    settings = replace(settings, end_last=None)  # nothing ends itself here
     pieces = Pieces(model.tokenizer)
     begin = [[model.special.begin]] * len(templates)
     heads = begin if prompts is None else encode_prompts(model.tokenizer, prompts)

@@ -1,5 +1,6 @@
 """Candidate lengths of every prompt's answer."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,48 @@ class LengthChoice(NamedTuple):
     length: int
     log_probability: float
     """What the length predictor gives it; 0 for a length that is known."""
+
+
+def settled(model: GenerativeModel, settings: GenerationSettings) -> GenerationSettings:
+    """The settings with what they leave open decided by the model: where lengths come from, and
+    how long a canvas is.
+
+    Raises:
+        UserError: A canvas is asked of a model that was not trained with one, or is not a whole
+            number of blocks; end tokens are to be set last where none is generated.
+    """
+    if model.kind == "autoregressive":
+        return settings
+    ends_itself = model.canvas_length is not None and model.length_predictor is None
+    length = settings.length or ("canvas" if ends_itself else "predicted")
+    if length != "canvas":
+        if settings.end_last:
+            raise UserError(
+                f"end_last would be ignored: with length={length} answers do not end themselves; "
+                "remove it"
+            )
+        return replace(settings, length=length)
+    if model.canvas_length is None:
+        raise UserError(
+            "this model was not trained with a canvas, so its answers do not end themselves: train "
+            "it with data.canvas_length, or take generation.length=predicted (a `length` stage's "
+            "model) or oracle"
+        )
+    canvas_length = settings.canvas_length or model.canvas_length
+    if settings.block_length and canvas_length % settings.block_length:
+        raise UserError(
+            f"a canvas of {canvas_length} tokens is not a whole number of blocks of "
+            f"{settings.block_length}: choose a generation.block_length that divides it, or "
+            "another generation.canvas_length"
+        )
+    return replace(settings, length=length, canvas_length=canvas_length)
+
+
+def longest_prompt(model: GenerativeModel, settings: GenerationSettings) -> int:
+    """Tokens of the longest prompt that leaves room for an answer in the model's positions: for one
+    token and its end, or for a whole canvas. The settings are ``settled``."""
+    on_canvas = model.kind == "diffusion" and settings.length == "canvas"
+    return model.backbone.max_length - ((settings.canvas_length or 2) if on_canvas else 2)
 
 
 def candidate_lengths(
@@ -43,6 +86,7 @@ def candidate_lengths(
         raise UserError(
             "this model has no length predictor: use the model of a `length` stage, or "
             "generation.length=oracle where references exist"
+            + (", or generation.length=canvas" if model.canvas_length else "")
         )
     lengths, calls = _predicted(model, prompt_ids, settings)
     return _fit(lengths, room), calls

@@ -27,13 +27,15 @@ ModelKind = Literal["diffusion", "autoregressive"]
 
 @dataclass(frozen=True)
 class GenerativeModel:
-    """A network with its tokenizer and, if it has one, its length predictor."""
+    """A network with its tokenizer and what says how long an answer is, if anything does."""
 
     backbone: Backbone
     tokenizer: PreTrainedTokenizerBase
     special: SpecialTokens
     kind: ModelKind
     length_predictor: LengthPredictor | None = None
+    canvas_length: int | None = None
+    """Tokens of the canvas it was trained with; None: it was not."""
 
     @property
     def device(self) -> torch.device:
@@ -46,6 +48,12 @@ class GenerativeModel:
         the tokenizer does not know."""
         beyond = range(len(self.tokenizer), self.backbone.vocab_size)
         return torch.tensor([*sorted(self.tokenizer.all_special_ids), *beyond], device=self.device)
+
+    @property
+    def forbidden_ids_on_canvas(self) -> torch.Tensor:
+        """The same without the end token, which ends an answer there."""
+        forbidden = self.forbidden_ids
+        return forbidden[forbidden != self.special.end]
 
 
 def open_model(
@@ -66,7 +74,7 @@ def open_model(
     predictor = None
     if has_length_predictor(directory):
         predictor = load_length_predictor(directory, backbone_fingerprint(directory)).to(device)
-    return GenerativeModel(backbone, tokenizer, special, said.kind, predictor)
+    return GenerativeModel(backbone, tokenizer, special, said.kind, predictor, said.canvas_length)
 
 
 def backbone_fingerprint(directory: Path) -> str:
@@ -87,6 +95,8 @@ class Description:
     """Who sees whom."""
     shifted: bool | None = None
     """Whether the state of the token before fills in a token; None: as the network is made."""
+    canvas_length: int | None = None
+    """Tokens of the canvas that it was trained with, if it was."""
     ours: bool = False
     """Whether it was read at all: False of a plain Hugging Face directory."""
 
@@ -98,11 +108,12 @@ def write_kind(
     *,
     attention: AttentionPattern = "bidirectional",
     shifted: bool | None = None,
+    canvas_length: int | None = None,
 ) -> None:
     """Say beside the weights how the network generates and what it was trained with."""
     description: dict[str, Any] = {
         "format": 1, "kind": kind, "objective": objective, "attention": attention,
-        "shifted": shifted,
+        "shifted": shifted, "canvas_length": canvas_length,
     }  # fmt: skip
     (directory / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
 
@@ -122,7 +133,7 @@ def read_description(directory: Path) -> Description:
             f"{path} says attention={values['attention']}, which is not known here: use the "
             "version of dlm that wrote it"
         )
-    names = ("kind", "attention", "shifted")
+    names = ("kind", "attention", "shifted", "canvas_length")
     return Description(**{name: values[name] for name in names if name in values}, ours=True)
 
 

@@ -8,7 +8,9 @@ from dlm.diffusion.sampling.samplers import Sampler, customised
 from dlm.generation.rerank import Rerank
 from dlm.generation.trace import History
 
-_SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound")
+LengthSource = Literal["predicted", "oracle", "canvas"]
+_SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound",
+                    "end_last")  # fmt: skip
 _UNLESS_SET = (*_SAMPLER_OPTIONS, "guidance", "block_length")
 
 
@@ -18,7 +20,9 @@ class GenerationSettings:
 
     sampler: str = "reparam-uncond-deterministic-cosine"
     num_iterations: int = 10
-    length: Literal["predicted", "oracle"] = "predicted"
+    length: LengthSource | None = None
+    """None: what suits the model; ``lengths.settled`` decides."""
+    canvas_length: int | None = None
     length_beam: int = 5
     rerank: Rerank = "mean"
     temperature: float | None = None
@@ -29,6 +33,7 @@ class GenerationSettings:
     entropy_bound: float | None = None
     guidance: float | None = None
     block_length: int | None = None
+    end_last: bool | None = None
     seed: int = 0
     batch_tokens: int = 8192
     beam_size: int = 5
@@ -50,7 +55,8 @@ class GenerationSettings:
             names = ["beam_size", "length_penalty", "max_new_tokens"]
         else:
             names = ["sampler", "num_iterations", "length"]
-            names += ["length_beam", "rerank"] if self.length == "predicted" else []
+            names += ["canvas_length"] if self.length == "canvas" else []
+            names += ["length_beam", "rerank"] if self.length in ("predicted", None) else []
             names += [name for name in _UNLESS_SET if values[name] is not None]
             names += ["seed"] if self.parts().draws else []
         return {name: values[name] for name in names}
@@ -65,7 +71,8 @@ class Generated:
     length: int
     """Its tokens, without the end token."""
     score: float
-    """Diffusion: its score under ``rerank``; autoregressive: mean log-probability of its tokens."""
+    """Diffusion: its score under ``rerank``, on a canvas the mean log-probability of its tokens and
+    their end; autoregressive: mean log-probability of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -77,3 +84,5 @@ class Generation:
     """Forward passes of the network, batched ones counted once."""
     histories: list[History] = field(default_factory=list)
     """What the canvas of each answer went through; none unless it was asked for."""
+    without_end: int = 0
+    """Answers of ``length="canvas"`` that fill it without an end token."""

@@ -40,6 +40,7 @@ def denoise(
     forbidden_ids: Tensor,
     key: DrawKey | None = None,
     block_length: int | None = None,
+    end_token_id: int | None = None,
     observe: Observe | None = None,
 ) -> Denoised:
     """Generate every slot from noise.
@@ -55,12 +56,17 @@ def denoise(
         key: What random numbers are a function of, for samplers that draw.
         block_length: Slots are generated in blocks of so many from left to right, each from noise
             to the end (semi-autoregressive; LLaDA, BD3-LM).
+        end_token_id: A token behind which a row says nothing more: once a finished block holds it,
+            the row's later blocks are filled with it and not generated. None: there is no such
+            token.
         observe: Called after every iteration.
 
     Raises:
-        ValueError: The sampler draws and has no random numbers, or a canvas is not a whole number
-            of blocks.
+        ValueError: The sampler draws and has no random numbers, a canvas is not a whole number of
+            blocks, or end tokens are to be set last and there are none.
     """
+    if sampler.end_last and end_token_id is None:
+        raise ValueError("end_last is read where answers end themselves (length=canvas): remove it")
     if sampler.draws and key is None:
         raise ValueError("this sampler draws at random: give it a seed")
     canvas = Canvas(
@@ -73,17 +79,22 @@ def denoise(
     key = key or DrawKey(0, torch.zeros(len(slot_BN), dtype=torch.int64, device=slot_BN.device))
     number_BN = slot_BN.cumsum(dim=1) - 1
     calls = 0
-    for block, active_BN in enumerate(_blocks(slot_BN, block_length)):
+    for block, block_BN in enumerate(_blocks(slot_BN, block_length)):
+        active_BN = block_BN & canvas.noise_BN  # nothing of a row that has ended
+        if not active_BN.any():
+            break
         counts = noise_table(sampler.schedule, active_BN.sum(dim=1).tolist(), num_iterations)
         for number, count_B in enumerate(counts.to(slot_BN.device), start=1):
             # Not the calls so far: how many those were depends on the other rows.
             draws = Draws(key, block * num_iterations + number - 1, number_BN)
             step = _step(sampler, number, num_iterations, count_B, draws)
-            prediction = _predict(predict, canvas, sampler, forbidden_ids, step)
+            prediction = _predict(predict, canvas, sampler, forbidden_ids, end_token_id, step)
             part = replace(canvas, slot_BN=active_BN, noise_BN=canvas.noise_BN & active_BN)
             noise_BN, set_BN = sampler.renoise(part, prediction, step)
             noise_BN = noise_BN | (canvas.noise_BN & ~active_BN)
             canvas = advance(canvas, prediction, noise_BN, set_BN, mask_token_id)
+            if end_token_id is not None and (number == num_iterations or sampler.stops_early):
+                canvas = _ended(canvas, active_BN, end_token_id)
             calls += 1
             if observe is not None:
                 observe(calls, canvas)
@@ -116,7 +127,12 @@ def _step(
 
 
 def _predict(
-    predict: Predict, canvas: Canvas, sampler: Sampler, forbidden_ids: Tensor, step: Step
+    predict: Predict,
+    canvas: Canvas,
+    sampler: Sampler,
+    forbidden_ids: Tensor,
+    end_token_id: int | None,
+    step: Step,
 ) -> Prediction:
     log_p_BNV = log_probabilities(predict(canvas.tokens_BN), forbidden_ids)
     tokens_BN = choose_tokens(
@@ -129,7 +145,22 @@ def _predict(
     if sampler.routing_noise:
         gumbel_BN = step.draws.routing_gumbel()
         rank_BN = score_BN + sampler.routing_noise * step.noise_rate * gumbel_BN
+    if sampler.end_last and end_token_id is not None:
+        # All alike, so the last of them are set first: the end grows from the right.
+        rank_BN = rank_BN.masked_fill(tokens_BN == end_token_id, -torch.inf)
     return Prediction(tokens_BN, chosen_BN, score_BN, rank_BN)
+
+
+def _ended(canvas: Canvas, active_BN: Tensor, end_token_id: int) -> Canvas:
+    """Later blocks filled in, of the rows that are done with this one and have ended in it."""
+    done_B = ~(canvas.noise_BN & active_BN).any(dim=1)
+    end_B = ((canvas.tokens_BN == end_token_id) & active_BN).any(dim=1)
+    rest_BN = canvas.noise_BN & (done_B & end_B)[:, None]
+    return replace(
+        canvas,
+        tokens_BN=canvas.tokens_BN.masked_fill(rest_BN, end_token_id),
+        noise_BN=canvas.noise_BN & ~rest_BN,
+    )
 
 
 def advance(

@@ -41,6 +41,8 @@ class Sampler:
     """Rule ``threshold``: the probability above which tokens are set."""
     entropy_bound: float | None = None
     """Rule ``entropy-bound``: nats."""
+    end_last: bool = False
+    """Slots that would take the end token are ranked below all others."""
 
     @property
     def renoise(self) -> RenoiseRule:
@@ -73,6 +75,8 @@ RULES: dict[str, RenoiseRule] = {
     "ancestral": renoise.ancestral,
     "left-to-right": renoise.left_to_right,
 }
+_RANKED = ("reparam-uncond", "reparam-cond", "frozen", "cmlm")
+"""Rules that set the slots of the highest rank, as many as the schedule says."""
 _RDM = "RDM: any slot may return to noise"
 _IF_FELL = "RDM: a slot returns to noise if its score fell"
 
@@ -161,6 +165,11 @@ def customised(name: str, **given: Any) -> Sampler:
                               ("entropy_bound", "entropy-bound", "eb")):  # fmt: skip
         if key in chosen and sampler.rule != rule:
             raise ValueError(f"{key} is not read by sampler '{name}': use '{preset}', or remove it")
+    if changed.end_last and sampler.rule not in _RANKED:
+        raise ValueError(
+            f"end_last is not read by sampler '{name}', which does not rank positions alone: use "
+            "one of reparam, frozen or cmlm (llada, mask-predict), or remove it"
+        )
     if sampler.rule == "entropy-bound" and changed.score != "entropy":
         raise ValueError(f"sampler '{name}' needs score=entropy, not {changed.score}: remove it")
     if changed.temperature == 0 and (changed.top_k is not None or changed.top_p is not None):

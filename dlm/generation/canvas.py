@@ -1,0 +1,71 @@
+"""Answers that end themselves: one canvas of a fixed length a prompt, cut at its first end token.
+
+LLaDA (arXiv 2502.09992), Dream (arXiv 2508.15487). There is one candidate, so nothing is reranked.
+"""
+
+from dlm.diffusion.sampling.samplers import get_sampler
+from dlm.errors import UserError
+from dlm.generation.batches import batches_of_like_length
+from dlm.generation.diffusion import denoise_masks
+from dlm.generation.lengths import longest_prompt
+from dlm.generation.model import GenerativeModel
+from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.trace import History, Recorder
+
+
+def generate_on_canvas(
+    model: GenerativeModel,
+    prompt_ids: list[list[int]],
+    settings: GenerationSettings,
+    *,
+    record: bool = False,
+) -> Generation:
+    """Decode a canvas of ``settings.canvas_length`` tokens behind every prompt; the rows are those
+    of training, with masks where the response and its padding stood.
+
+    Raises:
+        UserError: A prompt and the canvas have more tokens than the model has positions.
+    """
+    assert settings.canvas_length is not None, "settled before"
+    longest = max(map(len, prompt_ids))
+    if longest > longest_prompt(model, settings):
+        raise UserError(
+            f"a prompt of {longest} tokens leaves no room for an answer: a canvas of "
+            f"{settings.canvas_length} tokens does not fit behind it in the model's "
+            f"{model.backbone.max_length} positions; shorten the prompt, or lower "
+            "generation.canvas_length"
+        )
+    rows = [[*ids, *[model.special.mask] * settings.canvas_length] for ids in prompt_ids]
+    answers: dict[int, Generated] = {}
+    histories: dict[int, History] = {}
+    calls = without_end = 0
+    for batch in batches_of_like_length(list(map(len, rows)), settings.batch_tokens):
+        recorder = _recorder(settings) if record else None
+        result = denoise_masks(
+            model, [rows[i] for i in batch], settings, recorder, ends_itself=True
+        )
+        calls += result.num_network_calls
+        log_probabilities = result.log_probability_BN.tolist()
+        for place, (index, tokens) in enumerate(zip(batch, result.tokens_BN.tolist(), strict=True)):
+            ended = model.special.end in tokens
+            length = tokens.index(model.special.end) if ended else len(tokens)
+            without_end += not ended
+            scored = log_probabilities[place][: length + ended]
+            text = model.tokenizer.decode(tokens[:length], skip_special_tokens=True)
+            assert isinstance(text, str)
+            answers[index] = Generated(text.strip(), length, sum(scored) / len(scored))
+            if recorder is not None:
+                histories[index] = recorder.history(place)
+    order = range(len(prompt_ids))
+    return Generation(
+        [answers[i] for i in order],
+        calls,
+        [histories[i] for i in order] if record else [],
+        without_end,
+    )
+
+
+def _recorder(settings: GenerationSettings) -> Recorder:
+    # A row that ends in an early block waits for the rest of its batch.
+    waits = get_sampler(settings.sampler).stops_early or settings.block_length is not None
+    return Recorder(stops_early=waits)
