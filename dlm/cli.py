@@ -93,7 +93,7 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     generate.add_argument("--trace", metavar="F.html|F.jsonl",
                           help="how the text came about, iteration by iteration: a page that "
                                "replays it, or JSON lines")  # fmt: skip
-    _generation_arguments(generate)
+    _generation_arguments(generate, lengths=("predicted", "canvas"))
     evaluate = _verb(verbs, "evaluate", "models:evaluate", "score a trained model on tasks")
     evaluate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
     evaluate.add_argument(
@@ -102,10 +102,7 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     evaluate.add_argument("--output", required=True, metavar="DIR")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
     evaluate.add_argument("--data-root", metavar="DIR", help="local files in place of the hub")
-    evaluate.add_argument(
-        "--length", choices=["predicted", "oracle"], help="where lengths come from"
-    )
-    _generation_arguments(evaluate)
+    _generation_arguments(evaluate, lengths=("predicted", "oracle", "canvas"))
     export = _verb(
         verbs, "export", "models:export", "copy a trained model to a directory of its own"
     )
@@ -128,10 +125,14 @@ def _infill_arguments(parser: argparse.ArgumentParser) -> None:
                         help="tokens between --prefix and --suffix")  # fmt: skip
 
 
-def _generation_arguments(parser: argparse.ArgumentParser) -> None:
+def _generation_arguments(parser: argparse.ArgumentParser, *, lengths: Sequence[str]) -> None:
     parser.add_argument("--sampler", metavar="NAME", help="see dlm ls samplers")
     parser.add_argument("--steps", type=int, metavar="N", dest="num_iterations",
                         help="iterations of the reverse process")  # fmt: skip
+    parser.add_argument("--length", choices=lengths, help="where lengths come from")
+    parser.add_argument("--canvas-length", type=int, metavar="N",
+                        help="length canvas: tokens of the canvas that is decoded and cut at its "
+                             "end token (as in training)")  # fmt: skip
     parser.add_argument("--length-beam", type=int, metavar="K", help="lengths decoded and reranked")
     parser.add_argument("--rerank", choices=("mean", "joint", "mbr"),
                         help="which of the lengths is given")  # fmt: skip

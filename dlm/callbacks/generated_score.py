@@ -28,6 +28,7 @@ class GeneratedScore(Callback):
         metric: str,
         samples: int,
         directory: Path,
+        canvas_length: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.kind: ModelKind = kind
@@ -37,12 +38,14 @@ class GeneratedScore(Callback):
         self.metric: Any = text_metric(metric)
         self.samples = samples
         self.directory = directory
+        self.canvas_length = canvas_length
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         mine = slice(trainer.global_rank, None, trainer.world_size)
         prompts, references = self.prompts[mine], self.references[mine]
         model = GenerativeModel(
-            pl_module.backbone, self.tokenizer, SpecialTokens.of(self.tokenizer), self.kind  # type: ignore[arg-type]
+            pl_module.backbone, self.tokenizer, SpecialTokens.of(self.tokenizer), self.kind,  # type: ignore[arg-type]
+            canvas_length=self.canvas_length,
         )  # fmt: skip
         answers = generate(model, prompts, self.settings, references=references).answers
         hypotheses = [answer.text for answer in answers]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from dlm.config.canvas_checks import canvas_of
 from dlm.config.references import Finding, holds
 from dlm.config.schema import ModelConfig, ObjectiveConfig, RecipeConfig, StageConfig
 
@@ -60,7 +61,10 @@ def systems_without_lengths(stage: StageConfig, recipe: RecipeConfig) -> Iterato
     for name, system in stage.evaluation.systems.items():
         wanted = system.generation.get("length", stage.generation.length)
         model = recipe.stages.get(system.model)
-        if wanted != "predicted" or model is None or model.kind not in _WITHOUT_LENGTHS:
+        if model is None or model.kind not in _WITHOUT_LENGTHS:
+            continue
+        on_canvas = wanted is None and canvas_of(recipe.stages, system.model)
+        if on_canvas or wanted in ("oracle", "canvas"):
             continue
         made = [
             other

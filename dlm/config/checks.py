@@ -7,6 +7,7 @@ from dataclasses import fields
 from functools import reduce
 from typing import Any
 
+from dlm.config.canvas_checks import canvas_findings, systems_without_canvas
 from dlm.config.chain_checks import (
     length_heads,
     noise_levels,
@@ -31,6 +32,8 @@ READ_BY_EVERY_KIND = ("checkpoint", "hardware", "logging")
 _DIFFUSION = ("adapt", "instruct", "evaluate")
 _AUTOREGRESSIVE = ("autoregressive", "evaluate")
 _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
+    "data.canvas_length": ("adapt", "instruct"),
+    "objective.canvas_padding": ("adapt", "instruct"),
     "train.length_grouping": ("pretrain", "adapt", "instruct", "autoregressive"),
     "model.attention": ("adapt", "instruct"),
     "model.attention_annealing_steps": ("pretrain", "adapt", "instruct"),
@@ -52,6 +55,8 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
             "entropy_bound",
             "guidance",
             "block_length",
+            "canvas_length",
+            "end_last",
             "seed",
         )
     },
@@ -65,7 +70,8 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "at least 1",
         lambda x: x >= 1,
-        "data.max_length tokenizer_training.vocab_size model.hidden_size model.num_layers "
+        "data.max_length data.canvas_length generation.canvas_length "
+        "tokenizer_training.vocab_size model.hidden_size model.num_layers "
         "model.num_heads model.intermediate_size model.max_positions objective.num_timesteps "
         "train.steps train.global_batch_size train.micro_batch_size validation.every_n_steps "
         "validation.batch_size validation.max_rows generation.num_iterations "
@@ -158,12 +164,15 @@ def stage_findings(
         yield from noise_levels(stage, own)
     if reads(stage.kind, "train"):
         yield from _training(stage)
+    if stage.kind in ("adapt", "instruct"):
+        yield from canvas_findings(stage, recipe, own)
     if stage.kind == "length" and stage.init_from is None:
         yield Finding(("init_from",), "missing: a length predictor needs the backbone to read")
     if stage.kind == "length":
         yield from length_heads(stage, recipe)
     if stage.kind == "evaluate":
         yield from systems_without_lengths(stage, recipe)
+        yield from systems_without_canvas(stage, recipe)
 
 
 def _ignored(stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]) -> Iterator[Finding]:

@@ -73,7 +73,12 @@ class DataConfig:
     max_length: int = 512
     """Longest row in tokens, special tokens included; at most the model's positions."""
     too_long: Literal["error", "drop"] = "error"
-    """A row longer than ``max_length``: stop and name it, or drop and count it."""
+    """A row longer than ``max_length``, or a response longer than the canvas: stop and name it, or
+    drop and count it."""
+    canvas_length: int | None = None
+    """adapt and instruct only: a canvas of so many tokens behind every prompt, filled up with end
+    tokens (LLaDA, Dream); a response has at most one token fewer. The model then says itself how
+    long an answer is, and needs no length predictor. None: responses have their own length."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,12 @@ class ObjectiveConfig:
     rate_range: tuple[float, float] = (0.0, 1.0)
     """Draw only noise levels with mask rates between; narrower than 0 to 1 it truncates the
     likelihood bound."""
+    canvas_padding: Literal["trained", "first_end_only"] = "trained"
+    """With ``data.canvas_length``: every end token of the canvas counts in the loss and its
+    normaliser (LLaDA, Dream), or of the end tokens the first alone; noise hits all of them either
+    way. Where most of the canvas is padding, a model that is trained on all of it is sure of end
+    tokens first, and samplers that set the surest positions (llada) may end answers too early:
+    more iterations, ``generation.block_length`` and ``generation.end_last`` work against it."""
     min_time: float = 1e-3
     """eps of the continuous process: it truncates the likelihood bound."""
     mask_rate: float | None = None
@@ -234,10 +245,14 @@ class GenerationConfig:
     """Name of a sampler; ``dlm ls samplers`` lists them."""
     num_iterations: int = 10
     """Iterations M of the reverse process."""
-    length: Literal["predicted", "oracle"] = "predicted"
-    """Lengths from the length predictor or from the reference."""
+    length: Literal["predicted", "oracle", "canvas"] | None = None
+    """Lengths from the length predictor, from the reference, or from the answer itself: a canvas of
+    ``canvas_length`` tokens is decoded and cut at its first end token. None: canvas for a model
+    that was trained with one and has no length predictor, else predicted."""
+    canvas_length: int | None = None
+    """length canvas only: tokens of the canvas. None: as in training (``data.canvas_length``)."""
     length_beam: int = 5
-    """Number of predicted lengths decoded and reranked."""
+    """Number of predicted lengths decoded and reranked; not read with a canvas."""
     rerank: Literal["mean", "joint", "mbr"] = "mean"
     """Which of them is given: mean, the one of the highest mean log-probability of its tokens (the
     paper); joint, of the highest joint probability of length and tokens; mbr, the one that agrees
@@ -260,7 +275,10 @@ class GenerationConfig:
     calls."""
     block_length: int | None = None
     """Answer in blocks of so many tokens from left to right, ``num_iterations`` each; it must
-    divide every length."""
+    divide every length. On a canvas an answer is done with the block that holds its end."""
+    end_last: bool | None = None
+    """length canvas only: positions that would be end tokens are set behind all others (of a
+    block). For samplers that choose positions by how sure the network is of them."""
     seed: int = 0
     """For samplers that draw at random."""
     batch_tokens: int = _where(8192)

@@ -11,6 +11,7 @@ from dlm.errors import UserError
 from dlm.evaluation.scores import SCORES, paired_difference, score
 from dlm.evaluation.tasks import Task
 from dlm.generation.generate import generate
+from dlm.generation.lengths import longest_prompt, settled
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
 
@@ -56,7 +57,8 @@ def evaluate_system(
     done = directory / "metrics.json"
     if done.exists():
         return read_result(name, rows.task.name, directory)
-    check_prompts(rows, model)
+    settings = settled(model, settings)
+    check_prompts(rows, model, settings)
     started = time.perf_counter()
     generation = generate(model, rows.prompts, settings, references=rows.references)
     seconds = time.perf_counter() - started
@@ -76,6 +78,7 @@ def evaluate_system(
             for metric in rows.task.metrics
         },
         "network_calls": generation.network_calls,
+        **({"answers_without_end": generation.without_end} if settings.length == "canvas" else {}),
         "seconds": round(seconds, 3),
         "rows_per_second": round(len(rows.prompts) / max(1e-9, seconds), 2),
     }
@@ -135,7 +138,8 @@ def check_system(name: str, model: GenerativeModel, settings: GenerationSettings
         return
     try:
         settings.parts()
-    except ValueError as error:
+        settings = settled(model, settings)
+    except (ValueError, UserError) as error:
         raise UserError(f"system '{name}': {error}") from error
     if settings.length == "predicted" and model.length_predictor is None:
         raise UserError(
@@ -144,13 +148,16 @@ def check_system(name: str, model: GenerativeModel, settings: GenerationSettings
         )
 
 
-def check_prompts(rows: TaskRows, model: GenerativeModel) -> None:
+def check_prompts(rows: TaskRows, model: GenerativeModel, settings: GenerationSettings) -> None:
     """Refuse a row whose prompt leaves no room for an answer, by its number."""
-    longest = model.backbone.max_length - 2  # one token of the answer, and its end
+    settings = settled(model, settings)
+    longest = longest_prompt(model, settings)
+    canvas = f" and a canvas of {settings.canvas_length}" if settings.length == "canvas" else ""
+    lower = ", or lower generation.canvas_length" if canvas else ""
     for number, ids in enumerate(encode_prompts(model.tokenizer, rows.prompts), start=1):
         if len(ids) > longest:
             raise UserError(
-                f"task {rows.task.name}, row {number}: a prompt of {len(ids)} tokens leaves no "
-                f"room for an answer in the model's {model.backbone.max_length} positions: "
-                "shorten or remove the row"
+                f"task {rows.task.name}, row {number}: a prompt of {len(ids)} tokens{canvas} "
+                f"leaves no room for an answer in the model's {model.backbone.max_length} "
+                f"positions: shorten or remove the row{lower}"
             )

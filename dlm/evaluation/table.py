@@ -18,6 +18,8 @@ def _settings(metrics: dict[str, Any]) -> str:
     beam = ""
     if length == "predicted":
         beam = f", beam {generation['length_beam']}, {generation['rerank']} rerank"
+    if length == "canvas":
+        return f"{generation['num_iterations']} iterations, canvas of {generation['canvas_length']}"
     return f"{generation['num_iterations']} iterations, {length} length{beam}"
 
 

@@ -81,7 +81,7 @@ def _check_all(job: StageJob, chosen: Mapping[str, list[TaskRows]]) -> None:
                 settings = generation_settings(job.config.generation, **system.generation)
                 check_system(name, model, settings)
                 for rows in chosen[name]:
-                    check_prompts(rows, model)
+                    check_prompts(rows, model, settings)
 
 
 def _evaluate_system(

@@ -5,7 +5,7 @@ from typing import Any
 
 from dlm.config.job import StageJob
 from dlm.config.schema import GenerationConfig, StageConfig
-from dlm.data.modules import DATA_MODULES, BatchSettings, RowsDataModule
+from dlm.data.modules import DATA_MODULES, BatchSettings, CanvasSettings, RowsDataModule
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
 from dlm.errors import UserError
@@ -92,7 +92,16 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
             num_workers=config.hardware.num_workers,
             seed=job.seed,
         ),
+        canvas=build_canvas(config),
     )  # fmt: skip
+
+
+def build_canvas(config: StageConfig) -> CanvasSettings | None:
+    """The canvas of a stage that trains with one."""
+    length = config.data.canvas_length
+    if length is None or config.kind not in ("adapt", "instruct"):
+        return None
+    return CanvasSettings(length, config.objective.canvas_padding == "trained")
 
 
 def build_objective(config: StageConfig) -> Objective:
@@ -160,8 +169,17 @@ def build_stage(job: StageJob, start: StartingPoint, data: RowsDataModule) -> Tr
         objective=build_objective(config),
         mask_token_id=start.special.mask,
         replaceable_ids=ordinary_ids if config.objective.replace_80_10_10 else (),
+        canvas=canvas_text(data.canvas),
         **common,
     )
+
+
+def canvas_text(canvas: CanvasSettings | None) -> str:
+    """The canvas in words, as a part of the objective."""
+    if canvas is None:
+        return ""
+    counts = "every end token counts" if canvas.count_padding else "only the first end token counts"
+    return f"canvas of {canvas.length} tokens, {counts}"
 
 
 def generation_settings(config: GenerationConfig, **changes: Any) -> GenerationSettings:

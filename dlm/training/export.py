@@ -18,6 +18,7 @@ from dlm.models.length_predictor import load_length_predictor
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
+from dlm.training.builders import build_canvas
 from dlm.training.start import StartingPoint
 
 
@@ -79,6 +80,7 @@ def write_model_export(
         directory, kind, objective,  # type: ignore[arg-type]
         attention="prefix_causal" if kind == "autoregressive" else start.backbone.attention,
         shifted=start.backbone.shifted,
+        canvas_length=canvas.length if (canvas := build_canvas(job.config)) else None,
     )  # fmt: skip
     reopened = load_backbone(directory).state_dict()
     for name, tensor in start.backbone.state_dict().items():

@@ -1,6 +1,7 @@
 """``train_stage``: the entry of everything that trains, to be read from top to bottom."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
+from dlm.errors import UserError
+from dlm.generation.settings import GenerationSettings
 from dlm.stages.denoising import DenoisingStage
 from dlm.training.builders import build_data, build_stage, generation_settings
 from dlm.training.device import prepare_torch
@@ -143,19 +146,43 @@ def generated_score(
     count = min(config.validation.generate_rows, len(rows))
     if not count:
         return []
+    canvas = data.canvas
+    on_canvas = canvas is not None and config.generation.length in ("canvas", None)
+    # Otherwise there is no length predictor yet: it is trained on the finished backbone.
+    settings = generation_settings(
+        config.generation, length="canvas" if on_canvas else "oracle", beam_size=1
+    )
+    if canvas is not None and on_canvas:
+        settings = replace(settings, canvas_length=settings.canvas_length or canvas.length)
+        room_for_canvas(start, settings, int(rows.prompt_lengths[:count].max()))
     return [
         GeneratedScore(
             tokenizer=start.tokenizer,
             kind="autoregressive" if config.kind == "autoregressive" else "diffusion",
             prompts=rows.prompts[:count],
             references=rows.responses[:count],
-            # There is no length predictor yet: it is trained on the finished backbone.
-            settings=generation_settings(config.generation, length="oracle", beam_size=1),
+            settings=settings,
+            canvas_length=canvas.length if canvas is not None else None,
             metric=config.validation.metric,
             samples=config.logging.samples,
             directory=job.directory / "samples",
         )
     ]
+
+
+def room_for_canvas(start: StartingPoint, settings: GenerationSettings, longest: int) -> None:
+    """Refuse a longer canvas than training has, where a prompt and it are too long for the model.
+
+    Raises:
+        UserError: They have more tokens than the model has positions.
+    """
+    assert settings.canvas_length is not None
+    if longest + settings.canvas_length > start.backbone.max_length:
+        raise UserError(
+            f"generation.canvas_length={settings.canvas_length} does not fit behind a validation "
+            f"prompt of {longest} tokens in the model's {start.backbone.max_length} positions: "
+            "lower it, or leave it out to take data.canvas_length"
+        )
 
 
 def rows_read(data: RowsDataModule) -> dict[str, Any]:

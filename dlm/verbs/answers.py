@@ -14,7 +14,7 @@ from dlm.generation.settings import GenerationSettings
 from dlm.generation.trace import Trace, TraceFile
 from dlm.generation.trace_page import trace_page
 
-_LENGTH_SETTINGS = ("length", "length_beam", "rerank")
+_LENGTH_SETTINGS = ("length", "canvas_length", "end_last", "length_beam", "rerank")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Answers:
     """How each came about; none unless recorded."""
     settings: dict[str, Any]
     """The settings that decided the texts."""
+    without_end: int = 0
+    """Answers that fill their canvas without an end token."""
 
     @property
     def texts(self) -> list[str]:
@@ -55,10 +57,10 @@ def answer_prompts(
     asked = list(zip(prompts, result.answers, strict=True))
     rows = [{"prompt": prompt, "text": a.text, "score": a.score} for prompt, a in asked]
     traces = [
-        Trace(prompt, a.text, a.score, ("", ""), (a.length,), history)
+        Trace(prompt, a.text, a.score, ("", ""), (len(history[-1].noise),), history)
         for (prompt, a), history in zip(asked, result.histories, strict=False)
     ]
-    return Answers(rows, traces, settings.shown(model.kind))
+    return Answers(rows, traces, settings.shown(model.kind), result.without_end)
 
 
 def fill_in(

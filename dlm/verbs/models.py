@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from dlm.generation.infill import InfillTemplate
 
 _OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam": "--length-beam",
-              "rerank": "--rerank", "length": "--length", "temperature": "--temperature",
+              "rerank": "--rerank", "length": "--length", "canvas_length": "--canvas-length",
+              "temperature": "--temperature",
               "threshold": "--threshold", "guidance": "--guidance",
               "block_length": "--block-length", "seed": "--seed",
               "beam_size": "--beam-size"}  # fmt: skip
 _AUTOREGRESSIVE_ONLY = ("beam_size",)
 _DIFFUSION_ONLY = tuple(name for name in _OPTION_OF if name not in _AUTOREGRESSIVE_ONLY)
-_COUNTS = ("num_iterations", "length_beam", "block_length", "beam_size")
+_COUNTS = ("num_iterations", "length_beam", "block_length", "canvas_length", "beam_size")
+_OF_PREDICTED_LENGTHS = ("length_beam", "rerank")
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -42,18 +44,23 @@ def generate(options: argparse.Namespace) -> int:
     quiet_libraries()
     model = _open(located)
     _refuse_what_needs_a_canvas(options, model.kind)
-    # Without references there are no other lengths than predicted ones.
-    settings = _settings(options, located, model.kind, length="predicted")
+    if templates:
+        _refuse_lengths_of_infilling(options)
+    # Without references there are no oracle lengths, whatever the stage says.
+    settings = _settings(options, located, model, references=False)
     if templates:
         answers = fill_in(model, templates, prompts or None, settings, record=trace is not None)
     else:
-        _check_answerable(options.model, located, model, prompts, places)
+        _check_answerable(options.model, located, model, settings, prompts, places)
         answers = answer_prompts(model, prompts, settings, record=trace is not None)
     if output is None:
         print("\n".join(answers.texts))
     else:
         answers.write(output)
         print(f"{len(answers.texts)} answers in {output}")
+    if answers.without_end:
+        print(f"{answers.without_end} of {len(answers.texts)} answers fill the canvas of "
+              f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
     if trace is not None:
         answers.write_trace(trace, options.model, model)
         # Standard output holds the answers alone.
@@ -86,7 +93,7 @@ def evaluate(options: argparse.Namespace) -> int:
     quiet_libraries()
     rows = [read_task(task, root=options.data_root, limit=options.limit) for task in tasks]
     model = _open(located)
-    settings = _settings(options, located, model.kind)
+    settings = _settings(options, located, model)
     check_system(located.name, model, settings)
     results = [
         evaluate_system(
@@ -132,15 +139,21 @@ def _open(located: LocatedModel) -> Any:
         ) from error
 
 
-def _settings(options: argparse.Namespace, located: LocatedModel, kind: str, **fixed: str) -> Any:
-    """The stage's own generation settings, with what the command line says on top."""
-    _refuse_options_of_the_other_kind(options, kind)
+def _settings(
+    options: argparse.Namespace, located: LocatedModel, model: Any, *, references: bool = True
+) -> Any:
+    """The stage's own generation settings, with what the command line says on top, and what they
+    leave open decided by the model."""
+    _refuse_options_of_the_other_kind(options, model.kind)
     from dlm.config.schema import GenerationConfig
+    from dlm.generation.lengths import settled
     from dlm.training.builders import generation_settings
 
     given = {name: getattr(options, name, None) for name in _OPTION_OF}
     config = located.stage.generation if located.stage else GenerationConfig()
-    chosen = {name: value for name, value in given.items() if value is not None} | fixed
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if config.length == "oracle" and not references:
+        chosen = {"length": None, **chosen}
     settings = generation_settings(config, **chosen)
     for name in _COUNTS:
         value = getattr(settings, name)
@@ -150,7 +163,31 @@ def _settings(options: argparse.Namespace, located: LocatedModel, kind: str, **f
         settings.parts()
     except ValueError as error:
         raise UserError(str(error)) from error
+    settings = settled(model, settings)
+    if model.kind == "diffusion":
+        _refuse_options_of_other_lengths(options, settings.length)
     return settings
+
+
+def _refuse_options_of_other_lengths(options: argparse.Namespace, length: str | None) -> None:
+    """An option about lengths that lengths from elsewhere never read."""
+    unread = _OF_PREDICTED_LENGTHS if length == "canvas" else ("canvas_length",)
+    for name in unread:
+        if getattr(options, name) is not None:
+            raise UserError(
+                f"{_OPTION_OF[name]} would be ignored: lengths are from --length {length}; "
+                "remove it, or choose another --length"
+            )
+
+
+def _refuse_lengths_of_infilling(options: argparse.Namespace) -> None:
+    """A text to fill in says itself how long its spans are."""
+    for name in ("length", "canvas_length"):
+        if getattr(options, name) is not None:
+            raise UserError(
+                f"{_OPTION_OF[name]} would be ignored: the masks of a text to fill in say how many "
+                "tokens are missing; remove it"
+            )
 
 
 def _refuse_options_of_the_other_kind(options: argparse.Namespace, kind: str) -> None:
@@ -230,22 +267,28 @@ def _check_output_file(output: Path, given: str | None) -> None:
 
 
 def _check_answerable(
-    name: str, located: LocatedModel, model: Any, prompts: list[str], places: list[str]
-) -> None:
+    name: str, located: LocatedModel, model: Any, settings: Any, prompts: list[str],
+    places: list[str],
+) -> None:  # fmt: skip
     """Refuse a model without lengths, and a prompt that leaves no room for an answer."""
     from dlm.data.encoding import encode_prompts
+    from dlm.generation.lengths import longest_prompt
 
-    if model.kind == "diffusion" and model.length_predictor is None:
+    on_canvas = model.kind == "diffusion" and settings.length == "canvas"
+    if model.kind == "diffusion" and not on_canvas and model.length_predictor is None:
         stage = f"a stage {{kind: length, init_from: {located.name.lstrip('0123456789_')}}}"
         how = f"add {stage} to its recipe" if located.stage else "train one with a `length` stage"
         raise UserError(
             f"{name} has no length predictor, and an answer's length must come from somewhere: "
             f"name its run or a finished `length` stage, or {how}"
+            + (", or use --length canvas" if model.canvas_length else "")
         )
-    longest = model.backbone.max_length - 2  # one token of the answer, and its end
+    longest = longest_prompt(model, settings)
+    canvas = f" behind which a canvas of {settings.canvas_length} is decoded," if on_canvas else ""
     for ids, place in zip(encode_prompts(model.tokenizer, prompts), places, strict=True):
         if len(ids) > longest:
             raise UserError(
-                f"{place} has {len(ids)} tokens, which leaves no room for an answer in the model's "
-                f"{model.backbone.max_length} positions: shorten it"
+                f"{place} has {len(ids)} tokens,{canvas} which leaves no room for an answer in the "
+                f"model's {model.backbone.max_length} positions: shorten it"
+                + (", or lower --canvas-length" if on_canvas else "")
             )

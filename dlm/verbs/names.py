@@ -7,7 +7,8 @@ from dlm.config.checks import reads
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
 from dlm.errors import UserError
 
-_SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound")
+_SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound",
+                    "end_last")  # fmt: skip
 
 
 def unknown_names(recipe: RecipeConfig) -> list[str]:

@@ -20,9 +20,9 @@ def test_the_last_system_is_refused_before_the_first_one_is_run(
         evaluation=EvaluationConfig({"first": first, "last": last}, ["numbers_en_de"], limit=2),
         hardware=HardwareConfig(accelerator="cpu"),
     )
-    model = SimpleNamespace(kind="diffusion", length_predictor=None)
+    model = SimpleNamespace(kind="diffusion", length_predictor=None, canvas_length=None)
     monkeypatch.setattr(module, "open_model", lambda place, device="cpu": model)
-    monkeypatch.setattr(module, "check_prompts", lambda rows, model: None)
+    monkeypatch.setattr(module, "check_prompts", lambda rows, model, settings: None)
     monkeypatch.setattr(module, "evaluate_system", lambda *_, **__: pytest.fail("it was run"))
     with pytest.raises(UserError, match="system 'last' has no length predictor"):
         module.evaluate_stage(StageJob("r", "scores", config, 0, "", tmp_path, {}))

@@ -1,0 +1,85 @@
+"""What a recipe says about canvases that it cannot mean."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dlm.config.references import Finding, holds
+from dlm.config.schema import RecipeConfig, StageConfig
+
+_NEEDED = "needs data.canvas_length, without which nothing is trained on a canvas; or remove it"
+_HEAD = 3
+"""begin, end and at least one token between them, before a canvas."""
+
+
+def canvas_of(stages: Mapping[str, StageConfig], name: str | None) -> int | None:
+    """Tokens of the canvas that a stage's model was trained with, if any; a length stage's model is
+    that of the stage it starts from."""
+    stage = stages.get(name or "")
+    if stage is None:
+        return None
+    if stage.kind == "length" and stage.init_from != name:
+        return canvas_of(stages, stage.init_from)
+    return stage.data.canvas_length if stage.kind in ("adapt", "instruct") else None
+
+
+def canvas_findings(
+    stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Kinds adapt and instruct: settings that a canvas needs, excludes or does not fit."""
+    data, generation = stage.data, stage.generation
+    if data.canvas_length is None:
+        yield from _without_canvas(stage, recipe, own)
+        return
+    if data.task == "text":
+        reason = "ignored setting: plain text has no response to pad; remove it"
+        yield Finding(("data.canvas_length", "data.task"), reason, data.canvas_length)
+    if data.canvas_length + _HEAD > data.max_length:
+        reason = f"leaves no room for a prompt in data.max_length = {data.max_length}; lower it"
+        yield Finding(("data.canvas_length", "data.max_length"), reason, data.canvas_length)
+    if generation.length in ("predicted", "oracle"):
+        yield from _ignored(stage, recipe, own, generation.length)
+        return
+    length, block = generation.canvas_length or data.canvas_length, generation.block_length
+    if block and block >= 1 and length % block:
+        reason = f"must divide the canvas of {length} tokens"
+        yield Finding(("generation.block_length", "data.canvas_length"), reason, block)
+
+
+def _without_canvas(
+    stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]
+) -> Iterator[Finding]:
+    if stage.generation.length == "canvas":
+        yield Finding(("generation.length", "data.canvas_length"), _NEEDED, "canvas")
+    else:
+        yield from _ignored(stage, recipe, own, stage.generation.length or "predicted")
+    padding, elsewhere = stage.objective.canvas_padding, recipe.objective.canvas_padding
+    unread = not any(canvas_of(recipe.stages, name) for name in recipe.stages)
+    if padding != "trained" and (unread or padding != elsewhere):
+        yield Finding(("objective.canvas_padding", "data.canvas_length"), _NEEDED, padding)
+
+
+def _ignored(
+    stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any], length: str
+) -> Iterator[Finding]:
+    for name in ("canvas_length", "end_last"):
+        value = getattr(stage.generation, name)
+        inherited = value == getattr(recipe.generation, name)
+        if value and holds(own, f"generation.{name}") and not inherited:
+            reason = f"ignored setting: with generation.length = {length} there is no canvas to "
+            keys = (f"generation.{name}", "generation.length")
+            yield Finding(keys, f"{reason}decode; remove it", value)
+
+
+def systems_without_canvas(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
+    """Systems that are to decode a canvas with a model of this recipe that was trained without."""
+    for name, system in stage.evaluation.systems.items():
+        wanted = system.generation.get("length", stage.generation.length)
+        model = recipe.stages.get(system.model)
+        if model is None or model.kind == "autoregressive" or wanted != "canvas":
+            continue
+        if canvas_of(recipe.stages, system.model) is None:
+            reason = (
+                "was not trained with a canvas: give that stage data.canvas_length, or set "
+                "generation.length: predicted or oracle"
+            )
+            yield Finding((f"evaluation.systems.{name}.model",), reason, system.model)
