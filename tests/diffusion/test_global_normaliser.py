@@ -4,24 +4,26 @@ Lightning averages the gradients of all parts; the parts are those of `StepSampl
 """
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dlm.data.batching import StepSampler, TokenDataset
+from dlm.data.batching import StepSampler, TokenDataset, validation_requests
 from dlm.data.encoding import EncodedRows
 from dlm.data.order import BatchOrder
-from dlm.diffusion.noise import ForwardProcess, Times
+from dlm.diffusion.noise import ForwardProcess, NoiseKey, Times
 from dlm.diffusion.objective import Normaliser, Objective
 from dlm.stages.adapt import DiffusiveAdaptation
 from dlm.stages.optimizer import OptimizerSettings
 
 PROMPTS = [2, 5, 3, 1, 4, 2, 6, 1]
 RESPONSES = [3, 9, 2, 14, 5, 1, 7, 11]
-VOCAB = 20
+VOCAB, MASK, END = 20, 4, 2
+CANVAS, SMOOTHING = 16, 0.1
+Canvas = Literal["trained", "first_end_only"] | None
 torch.set_num_threads(1)
 
 
@@ -43,27 +45,43 @@ class SmallNetwork(nn.Module):
         return hidden @ self.out
 
 
-def encoded_rows() -> EncodedRows:
-    lengths = [p + r for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+def encoded_rows(canvas: Canvas = None) -> EncodedRows:
+    """Responses as long as they are, or on a canvas whose padding counts or not."""
+    lengths = [p + (CANVAS if canvas else r) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+    offsets = np.cumsum([0, *lengths])
     tokens = np.random.default_rng(0).integers(5, VOCAB, sum(lengths)).astype(np.int32)
+    for start, prompt, response in zip(offsets[:-1], PROMPTS, RESPONSES, strict=True):
+        if canvas:
+            tokens[start + prompt + response - 1 : start + prompt + CANVAS] = END
     return EncodedRows(
-        tokens, np.cumsum([0, *lengths]), np.array(PROMPTS, dtype=np.int32), True,
+        tokens, offsets, np.array(PROMPTS, dtype=np.int32), True,
         [""] * len(PROMPTS), [""] * len(PROMPTS),
+        np.array(RESPONSES, dtype=np.int32) if canvas == "first_end_only" else None,
+    )  # fmt: skip
+
+
+def stage_of(
+    network: SmallNetwork, normaliser: Normaliser, process: ForwardProcess
+) -> DiffusiveAdaptation:
+    return DiffusiveAdaptation(
+        network, forward_process=process, mask_token_id=MASK, seed=3,  # type: ignore[arg-type]
+        objective=Objective("elbo", normaliser, SMOOTHING, process.num_timesteps),
+        optimizer=OptimizerSettings(lr=1e-3, steps=1),
     )  # fmt: skip
 
 
 def step_of(
-    normaliser: Normaliser, world_size: int, accumulate: int, process: ForwardProcess
+    normaliser: Normaliser,
+    world_size: int,
+    accumulate: int,
+    process: ForwardProcess,
+    canvas: Canvas = None,
 ) -> tuple[float, list[Tensor]]:
     """Loss and gradient of one step of all 8 rows, averaged over the parts as Lightning does."""
-    rows = encoded_rows()
+    rows = encoded_rows(canvas)
     order = BatchOrder(rows.lengths, 8, seed=1, grouping=0)
     network = SmallNetwork()
-    stage = DiffusiveAdaptation(
-        network, forward_process=process, mask_token_id=4, seed=3,
-        objective=Objective("elbo", normaliser, 0.1, process.num_timesteps),
-        optimizer=OptimizerSettings(lr=1e-3, steps=1),
-    )  # fmt: skip
+    stage = stage_of(network, normaliser, process)
     stage._trainer = SimpleNamespace(accumulate_grad_batches=accumulate, world_size=world_size)
     stage.log_training = lambda *_, **__: None  # type: ignore[method-assign]
     losses = []
@@ -84,12 +102,13 @@ def step_of(
 @pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
 @pytest.mark.parametrize("times", ["coupled", "independent", "low_discrepancy"])
 @pytest.mark.parametrize(("world_size", "accumulate"), [(2, 1), (1, 2), (2, 2), (4, 2)])
+@pytest.mark.parametrize("canvas", [None, "trained", "first_end_only"])
 def test_parts_of_a_step_add_up_to_the_whole(
-    normaliser: Normaliser, times: Times, world_size: int, accumulate: int
+    normaliser: Normaliser, times: Times, world_size: int, accumulate: int, canvas: Canvas
 ) -> None:
     process = ForwardProcess(num_timesteps=10, times=times)
-    whole, whole_gradient = step_of(normaliser, 1, 1, process)
-    loss, gradient = step_of(normaliser, world_size, accumulate, process)
+    whole, whole_gradient = step_of(normaliser, 1, 1, process, canvas)
+    loss, gradient = step_of(normaliser, world_size, accumulate, process, canvas)
     assert whole > 0 and len(gradient) == 2
     assert loss == pytest.approx(whole, rel=1e-5)
     for part, expected in zip(gradient, whole_gradient, strict=True):
@@ -106,8 +125,72 @@ def test_tokens_normaliser_divides_by_the_maskable_tokens_of_the_whole_step(time
     for index, prompt in enumerate(PROMPTS):
         clean = torch.from_numpy(rows.row(index).astype(np.int64))[None]
         noisy = clean.clone()
-        noisy[:, prompt:] = 4
+        noisy[:, prompt:] = MASK
         log_p = network.logits(network.hidden(noisy, noisy >= 0)).log_softmax(-1)[0, prompt:]
         for place, token in enumerate(clean[0, prompt:].tolist()):
             total -= 0.9 * log_p[place, token].item() + 0.1 * log_p[place].mean().item()
     assert loss == pytest.approx(total / sum(RESPONSES), rel=1e-5)
+
+
+def canvas_loss_by_hand(
+    normaliser: Normaliser, process: ForwardProcess, canvas: Canvas
+) -> tuple[float, float, int]:
+    """Loss of a step of all rows, share of right predictions and number of masks that count, row by
+    row and token by token; what is noise is asked of the forward process."""
+    rows, network = encoded_rows(canvas), SmallNetwork()
+    total, right, masks, copies, counted_in_step = 0.0, 0, 0, process.copies, 0
+    for index, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
+        clean = torch.from_numpy(rows.row(index).astype(np.int64))
+        place = torch.arange(len(clean))
+        counts = (place >= prompt) & (
+            place < prompt + (CANVAS if canvas == "trained" else response)
+        )
+        counted_in_step += copies * int(counts.sum())
+        key = NoiseKey(3, torch.tensor([index]))
+        noised = process.corrupt(key, (place >= prompt)[None], place[None])
+        for copy in range(copies):
+            noise = noised.masked_BL[copy]
+            noisy = torch.where(noise, MASK, clean)[None]
+            logits = network.logits(network.hidden(noisy, noisy >= 0))[0].detach()
+            log_p, row = logits.log_softmax(-1), 0.0
+            here = (noise & counts).nonzero()[:, 0].tolist()
+            for i in here:
+                cross_entropy, uniform = -log_p[i, clean[i]].item(), -log_p[i].mean().item()
+                row += (1 - SMOOTHING) * cross_entropy / noised.level.time_B[copy].item()
+                row += SMOOTHING * uniform
+                right += int(logits[i].argmax() == clean[i])
+            masks += len(here)
+            if normaliser == "maskable":
+                row /= int(counts.sum())
+            elif normaliser == "masked":
+                row /= max(1, len(here))
+            total += row
+    loss = total / (counted_in_step if normaliser == "tokens" else copies * len(PROMPTS))
+    return loss, right / masks, masks
+
+
+@pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
+@pytest.mark.parametrize("times", ["coupled", "independent"])
+@pytest.mark.parametrize("canvas", ["trained", "first_end_only"])
+def test_loss_and_accuracy_on_a_canvas_equal_the_loop(
+    normaliser: Normaliser, times: Times, canvas: Canvas
+) -> None:
+    process = ForwardProcess(num_timesteps=10, times=times)
+    expected, accuracy, masks = canvas_loss_by_hand(normaliser, process, canvas)
+    whole, _ = step_of(normaliser, 1, 1, process, canvas)
+    assert whole == pytest.approx(expected, rel=1e-5)
+    assert step_of(normaliser, 2, 2, process, canvas)[0] == pytest.approx(expected, rel=1e-5)
+    rows = encoded_rows(canvas)
+    (request,) = validation_requests(rows, 8, rank=0, world_size=1)
+    loss = stage_of(SmallNetwork(), normaliser, process).denoising_loss(
+        TokenDataset(rows, pad_token_id=1).__getitems__(request), seed=3
+    )
+    # What the figures by noise level are made of.
+    assert len(loss.right_M) == len(loss.cross_entropy_M) == len(loss.rate_M) == masks
+    assert loss.accuracy.item() == pytest.approx(accuracy)
+
+
+def test_the_two_canvas_losses_differ() -> None:
+    process = ForwardProcess(num_timesteps=10)
+    losses = {canvas_loss_by_hand("tokens", process, c) for c in ("trained", "first_end_only")}
+    assert len(losses) == 2
