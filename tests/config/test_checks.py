@@ -33,6 +33,22 @@ EVALUATION = "stages.scores.evaluation"
             "stages.pretrain.objective={mask_rate: 0.1, times: coupled}",
             "pretrain.objective.times = 'coupled': ignored setting: with mask_rate = 0.1",
         ),
+        ("stages.pretrain.data={canvas_length: 32}", "data.canvas_length = 32: ignored setting"),
+        ("stages.length.data={canvas_length: 32}", "data.canvas_length = 32: ignored setting"),
+        ("stages.twin.data={canvas_length: 32}", "data.canvas_length = 32: ignored setting"),
+        ("stages.pretrain.objective={canvas_padding: first_end_only}", "adapt, instruct do"),
+        ("stages.adapt.data={canvas_length: 32, task: text}", "plain text has no response to pad"),
+        (
+            "stages.adapt.objective={canvas_padding: first_end_only}",
+            "stages.adapt.objective.canvas_padding = 'first_end_only': needs data.canvas_length",
+        ),
+        ("objective={canvas_padding: first_end_only}", "canvas_padding = 'first_end_only': needs"),
+        ("stages.adapt.generation={length: canvas}", "generation.length = 'canvas': needs data."),
+        (
+            "stages.adapt.generation={canvas_length: 8}",
+            "canvas_length = 8: ignored setting: with generation.length = predicted there is no",
+        ),
+        ("stages.adapt.generation={end_last: true}", "generation.end_last = True: ignored setting"),
         # References.
         ("stages.adapt.init_from=pretrian", "did you mean 'pretrain'?"),
         ("stages.adapt.init_from=length", "this stage comes later; name an earlier one"),
@@ -87,6 +103,13 @@ EVALUATION = "stages.scores.evaluation"
         (f"{EVALUATION}.compare=[[diffusion]]", "must be a pair of systems"),
         (f"{EVALUATION}.only={{difusion: [words]}}", "did you mean 'diffusion'?"),
         (f"{EVALUATION}.only={{diffusion: [word]}}", "did you mean 'words'?"),
+        ("stages.adapt.data={canvas_length: 510}", "no room for a prompt in data.max_length = 512"),
+        ("stages.adapt.data={canvas_length: 0}", "canvas_length = 0: must be at least 1"),
+        (f"{EVALUATION}.systems.diffusion.generation.canvas_length=0", "must be at least 1"),
+        (
+            f"{EVALUATION}.systems.diffusion.generation.length=canvas",
+            "systems.diffusion.model = 'length': was not trained with a canvas: give that stage",
+        ),
         ("name=a/b", "name = 'a/b': it names the run directory"),
     ],
 )
@@ -109,6 +132,41 @@ def test_a_system_with_lengths_from_the_references_needs_no_predictor(chain: Pat
     system = f"{EVALUATION}.systems.diffusion"
     load_recipe(chain, [f"{system}.model=adapt", f"{system}.generation.length=oracle"])
     load_recipe(chain, [f"{system}.model=adapt", "generation.length=oracle"])
+
+
+def test_a_system_that_was_trained_with_a_canvas_needs_no_predictor(chain: Path) -> None:
+    system, canvas = f"{EVALUATION}.systems.diffusion", "stages.adapt.data={canvas_length: 32}"
+    load_recipe(chain, [canvas, f"{system}.model=adapt"])
+    load_recipe(
+        chain, [canvas, f"{system}.generation.length=canvas"]
+    )  # of the length stage's model
+    with pytest.raises(UserError, match="has no length predictor"):
+        load_recipe(chain, [canvas, f"{system}.model=adapt", "generation.length=predicted"])
+
+
+def test_a_canvas_is_a_whole_number_of_blocks_where_it_is_decoded(chain: Path) -> None:
+    canvas, blocks = (
+        "stages.adapt.data={canvas_length: 32}",
+        "stages.adapt.generation.block_length=5",
+    )
+    with pytest.raises(UserError, match="block_length = 5: must divide the canvas of 32 tokens"):
+        load_recipe(chain, [canvas, blocks])
+    load_recipe(chain, [canvas, blocks, "stages.adapt.generation.canvas_length=30"])
+    load_recipe(chain, [canvas, blocks, "stages.adapt.generation.length=oracle"])
+    with pytest.raises(UserError, match="= oracle there is no canvas to decode"):
+        generation = "stages.adapt.generation={length: oracle, canvas_length: 30}"
+        load_recipe(chain, [canvas, generation])
+
+
+def test_a_resolved_recipe_with_canvases_is_read_back(chain: Path, write: Write) -> None:
+    """What stages inherit is written under each of them, and ignored by some of them."""
+    recipe = load_recipe(chain, [
+        "data.canvas_length=32", "objective.canvas_padding=first_end_only",
+        "generation.canvas_length=16", "generation.end_last=true",
+        "stages.adapt.generation.length=oracle",
+    ])  # fmt: skip
+    assert recipe.stages["adapt"].data.canvas_length == 32
+    assert load_recipe(write(resolved_yaml(recipe), "resolved.yaml")) == recipe
 
 
 def test_heads_of_a_length_predictor_are_free_where_the_backbone_is_unknown(chain: Path) -> None:
