@@ -7,6 +7,7 @@ from dlm.config.references import Finding, holds
 from dlm.config.schema import RecipeConfig, StageConfig
 
 _NEEDED = "needs data.canvas_length, without which nothing is trained on a canvas; or remove it"
+_OF_CANVAS = ("canvas_length", "end_last")
 _HEAD = 3
 """begin, end and at least one token between them, before a canvas."""
 
@@ -20,6 +21,11 @@ def canvas_of(stages: Mapping[str, StageConfig], name: str | None) -> int | None
     if stage.kind == "length" and stage.init_from != name:
         return canvas_of(stages, stage.init_from)
     return stage.data.canvas_length if stage.kind in ("adapt", "instruct") else None
+
+
+def ends_itself(stage: StageConfig) -> bool:
+    """Whether a stage's model decodes a canvas where no setting says where lengths come from."""
+    return stage.kind in ("adapt", "instruct") and stage.data.canvas_length is not None
 
 
 def canvas_findings(
@@ -51,7 +57,7 @@ def _without_canvas(
     if stage.generation.length == "canvas":
         yield Finding(("generation.length", "data.canvas_length"), _NEEDED, "canvas")
     else:
-        yield from _ignored(stage, recipe, own, stage.generation.length or "predicted")
+        yield from _ignored(stage, recipe, own, stage.generation.length)
     padding, elsewhere = stage.objective.canvas_padding, recipe.objective.canvas_padding
     unread = not any(canvas_of(recipe.stages, name) for name in recipe.stages)
     if padding != "trained" and (unread or padding != elsewhere):
@@ -59,25 +65,33 @@ def _without_canvas(
 
 
 def _ignored(
-    stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any], length: str
+    stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any], length: str | None
 ) -> Iterator[Finding]:
-    for name in ("canvas_length", "end_last"):
+    for name in _OF_CANVAS:
         value = getattr(stage.generation, name)
         inherited = value == getattr(recipe.generation, name)
         if value and holds(own, f"generation.{name}") and not inherited:
-            reason = f"ignored setting: with generation.length = {length} there is no canvas to "
-            keys = (f"generation.{name}", "generation.length")
-            yield Finding(keys, f"{reason}decode; remove it", value)
+            yield Finding((f"generation.{name}", "generation.length"), _ignored_with(length), value)
+
+
+def _ignored_with(length: str | None) -> str:
+    lengths = f"generation.length = {length or 'predicted'}"
+    return f"ignored setting: with {lengths} there is no canvas to decode; remove it"
 
 
 def systems_without_canvas(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
-    """Systems that are to decode a canvas with a model of this recipe that was trained without."""
+    """Systems that are to decode a canvas with a model of this recipe that was trained without, or
+    that say how and decode none."""
     for name, system in stage.evaluation.systems.items():
         wanted = system.generation.get("length", stage.generation.length)
         model = recipe.stages.get(system.model)
-        if model is None or model.kind == "autoregressive" or wanted != "canvas":
+        if model is None or model.kind == "autoregressive":
             continue
-        if canvas_of(recipe.stages, system.model) is None:
+        if wanted in ("predicted", "oracle") or (wanted is None and not ends_itself(model)):
+            for key in (key for key in _OF_CANVAS if system.generation.get(key)):
+                place = f"evaluation.systems.{name}.generation.{key}"
+                yield Finding((place,), _ignored_with(wanted), system.generation[key])
+        elif canvas_of(recipe.stages, system.model) is None:
             reason = (
                 "was not trained with a canvas: give that stage data.canvas_length, or set "
                 "generation.length: predicted or oracle"

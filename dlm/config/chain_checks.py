@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from dlm.config.canvas_checks import canvas_of
+from dlm.config.canvas_checks import ends_itself
 from dlm.config.references import Finding, holds
 from dlm.config.schema import ModelConfig, ObjectiveConfig, RecipeConfig, StageConfig
 
@@ -63,8 +63,7 @@ def systems_without_lengths(stage: StageConfig, recipe: RecipeConfig) -> Iterato
         model = recipe.stages.get(system.model)
         if model is None or model.kind not in _WITHOUT_LENGTHS:
             continue
-        on_canvas = wanted is None and canvas_of(recipe.stages, system.model)
-        if on_canvas or wanted in ("oracle", "canvas"):
+        if wanted in ("oracle", "canvas") or (wanted is None and ends_itself(model)):
             continue
         made = [
             other

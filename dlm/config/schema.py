@@ -163,8 +163,8 @@ class ObjectiveConfig:
     """With ``data.canvas_length``: every end token of the canvas counts in the loss and its
     normaliser (LLaDA, Dream), or of the end tokens the first alone; noise hits all of them either
     way. Where most of the canvas is padding, a model that is trained on all of it is sure of end
-    tokens first, and samplers that set the surest positions (llada) may end answers too early:
-    more iterations, ``generation.block_length`` and ``generation.end_last`` work against it."""
+    tokens first, and samplers that set the surest positions first (llada) end answers too early:
+    ``generation.block_length`` and ``generation.end_last`` are there against it."""
     min_time: float = 1e-3
     """eps of the continuous process: it truncates the likelihood bound."""
     mask_rate: float | None = None

@@ -23,23 +23,18 @@ class LengthChoice(NamedTuple):
 
 def settled(model: GenerativeModel, settings: GenerationSettings) -> GenerationSettings:
     """The settings with what they leave open decided by the model: where lengths come from, and
-    how long a canvas is.
+    how long a canvas is. Where there is none, what is said about it goes.
 
     Raises:
         UserError: A canvas is asked of a model that was not trained with one, or is not a whole
-            number of blocks; end tokens are to be set last where none is generated.
+            number of blocks.
     """
     if model.kind == "autoregressive":
         return settings
     ends_itself = model.canvas_length is not None and model.length_predictor is None
     length = settings.length or ("canvas" if ends_itself else "predicted")
     if length != "canvas":
-        if settings.end_last:
-            raise UserError(
-                f"end_last would be ignored: with length={length} answers do not end themselves; "
-                "remove it"
-            )
-        return replace(settings, length=length)
+        return replace(settings, length=length, canvas_length=None, end_last=None)
     if model.canvas_length is None:
         raise UserError(
             "this model was not trained with a canvas, so its answers do not end themselves: train "

@@ -107,6 +107,15 @@ EVALUATION = "stages.scores.evaluation"
         ("stages.adapt.data={canvas_length: 0}", "canvas_length = 0: must be at least 1"),
         (f"{EVALUATION}.systems.diffusion.generation.canvas_length=0", "must be at least 1"),
         (
+            f"{EVALUATION}.systems.diffusion.generation={{end_last: true}}",
+            "systems.diffusion.generation.end_last = True: ignored setting: with generation.length"
+            " = predicted there is no canvas",
+        ),
+        (
+            f"{EVALUATION}.systems.diffusion.generation={{length: oracle, canvas_length: 8}}",
+            "diffusion.generation.canvas_length = 8: ignored setting: with generation.length = ora",
+        ),
+        (
             f"{EVALUATION}.systems.diffusion.generation.length=canvas",
             "systems.diffusion.model = 'length': was not trained with a canvas: give that stage",
         ),
@@ -137,6 +146,7 @@ def test_a_system_with_lengths_from_the_references_needs_no_predictor(chain: Pat
 def test_a_system_that_was_trained_with_a_canvas_needs_no_predictor(chain: Path) -> None:
     system, canvas = f"{EVALUATION}.systems.diffusion", "stages.adapt.data={canvas_length: 32}"
     load_recipe(chain, [canvas, f"{system}.model=adapt"])
+    load_recipe(chain, [canvas, f"{system}.model=adapt", f"{system}.generation.end_last=true"])
     load_recipe(
         chain, [canvas, f"{system}.generation.length=canvas"]
     )  # of the length stage's model

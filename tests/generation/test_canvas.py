@@ -188,11 +188,13 @@ def test_a_canvas_that_is_not_a_whole_number_of_blocks_is_refused() -> None:
 
 
 def test_ends_are_set_last_only_where_they_are_set() -> None:
-    asked = replace(SETTINGS, end_last=True)
-    with pytest.raises(UserError, match="end_last would be ignored: with length=oracle"):
-        settled(canvas_model(), replace(asked, length="oracle"))
+    """A recipe's default for all its systems must not stop those that have no canvas."""
+    model, asked = canvas_model(), replace(SETTINGS, end_last=True, canvas_length=8)
+    oracle = settled(model, replace(asked, length="oracle"))
+    assert oracle == replace(SETTINGS, length="oracle")
+    same = generate(model, PROMPTS, oracle, references=PROMPTS)
+    assert generate(model, PROMPTS, replace(asked, length="oracle"), references=PROMPTS) == same
     template = parse_infill("the [MASK:2] ran")
-    model = canvas_model()
     assert infill(model, [template], asked) == infill(model, [template], SETTINGS)
 
 
