@@ -155,7 +155,7 @@ def test_a_row_that_leaves_no_room_for_an_answer_is_named(
     output = tmp_path / "scores"
     outcome = call("evaluate", trained.directory, "--tasks", task_file, "--output", output)
     assert outcome.code == 2
-    assert "task captions, row 4: a prompt of" in outcome.err
+    assert "task captions: row 4: a prompt of" in outcome.err
     assert "shorten or remove the row" in outcome.err
 
 

@@ -1,6 +1,7 @@
 """What a well-typed recipe must mean."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,9 @@ EVALUATION = "stages.scores.evaluation"
         # Parts that must fit.
         ("model.num_heads=5", "model.num_heads = 5: must divide model.hidden_size = 64"),
         ("length.num_heads=3", "length.num_heads = 3: must divide 64, the hidden_size of"),
-        (
-            f"{EVALUATION}.systems.diffusion.model=adapt",
-            "has no length predictor: evaluate the `length` stage made from it (length), or set",
-        ),
+        ("validation.metric=perplexity", "is no likelihood bound"),
+        ("validation.metric=nll", "evaluate a task of kind perplexity instead"),
+        ("evaluation.likelihood.samples=0", "must be at least 1"),
         ("train.micro_batch_size=3", "must be a multiple of micro_batch_size 3"),
         ("hardware.devices=3", "must be a multiple of devices 3 x num_nodes 1 = 3"),
         ("optim.warmup_steps=101", "more than train.steps = 100"),
@@ -103,12 +103,6 @@ def test_export_best_needs_validation_data(chain: Path) -> None:
     with pytest.raises(UserError, match=r"needs data\.validation to choose by"):
         load_recipe(chain, overrides)
     load_recipe(chain, overrides[1:])
-
-
-def test_a_system_with_lengths_from_the_references_needs_no_predictor(chain: Path) -> None:
-    system = f"{EVALUATION}.systems.diffusion"
-    load_recipe(chain, [f"{system}.model=adapt", f"{system}.generation.length=oracle"])
-    load_recipe(chain, [f"{system}.model=adapt", "generation.length=oracle"])
 
 
 def test_heads_of_a_length_predictor_are_free_where_the_backbone_is_unknown(chain: Path) -> None:
@@ -145,5 +139,5 @@ def test_checkpoint_hardware_and_logging_are_read_by_every_kind() -> None:
 def test_every_range_and_kind_table_names_real_settings(chain: Path) -> None:
     recipe = load_recipe(chain)
     for key in (*checks._RANGE_OF, *checks._KINDS_OF_SETTING):
-        section, setting = key.split(".")
-        assert hasattr(getattr(recipe, section), setting)
+        section, _, setting = key.rpartition(".")
+        assert hasattr(attrgetter(section)(recipe), setting)
