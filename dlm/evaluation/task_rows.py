@@ -82,12 +82,13 @@ def _choices(row: dict[str, Any], name: str, where: str) -> list[str]:
             f"{where}: field '{name}' must be a list of texts, none empty: correct the row, or set "
             "`choices` of the task"
         )
-    if len(value) < 2 or len(set(value)) < len(value):
+    choices = [choice.strip() for choice in value]
+    if len(choices) < 2 or len(set(choices)) < len(choices):
         raise UserError(
             f"{where}: field '{name}' must have at least two choices, all different: correct the "
             "row"
         )
-    return [choice.strip() for choice in value]
+    return choices
 
 
 def _right_one(row: dict[str, Any], name: str, choices: list[str], where: str) -> int:

@@ -80,7 +80,10 @@ class Task:
         if self.kind == "generation" or not given:
             return self
         changed = {**self.likelihood, **given}
-        if problems := likelihood_problems(changed):
+        problems = likelihood_problems(changed)
+        if changed["estimator"] == "chain_rule" and "samples" in given:
+            problems.append("samples would be ignored: chain_rule draws nothing; leave it out")
+        if problems:
             raise UserError(f"task {self.name}: {'; '.join(problems)}")
         return replace(self, likelihood=changed)
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_tools import RECIPE, Caller, TrainedRun
-from test_evaluate_cli import read
+from cli_tools import RECIPE, Caller, TrainedRun, read_scores
 
 from dlm.cli import main
 from dlm.evaluation.task_rows import read_task
@@ -40,7 +39,7 @@ def scores(trained: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_a_perplexity_is_that_of_the_bounds_with_all_that_made_it(
     scores: Path, trained: TrainedRun
 ) -> None:
-    metrics, samples = read(scores / "perplexity_counting")
+    metrics, samples = read_scores(scores / "perplexity_counting")
     model = open_model(trained.stage("adapt") / "export")
     bounds = rolling_bounds(model, rows_of("perplexity_counting", 6).references, SETTINGS)
     expected = perplexity(bounds)
@@ -62,7 +61,7 @@ def test_a_perplexity_is_that_of_the_bounds_with_all_that_made_it(
 
 
 def test_responses_are_bounded_behind_their_prompts(scores: Path, trained: TrainedRun) -> None:
-    _, samples = read(scores / "perplexity_numbers_en_de")
+    _, samples = read_scores(scores / "perplexity_numbers_en_de")
     rows = rows_of("perplexity_numbers_en_de", 6)
     model = open_model(trained.stage("adapt") / "export")
     bounds = conditional_bounds(model, rows.prompts, rows.references, SETTINGS)
@@ -75,7 +74,7 @@ def test_responses_are_bounded_behind_their_prompts(scores: Path, trained: Train
 def test_the_choice_of_the_lowest_bound_per_token_is_marked(
     scores: Path, trained: TrainedRun
 ) -> None:
-    metrics, samples = read(scores / "choose_number_de")
+    metrics, samples = read_scores(scores / "choose_number_de")
     rows = rows_of("choose_number_de", 6)
     model = open_model(trained.stage("adapt") / "export")
     expected = multiple_choice(model, rows.prompts, rows.choices, SETTINGS)
@@ -94,7 +93,7 @@ def test_the_estimator_of_the_command_line_wins(
 ) -> None:
     words = ("--tasks", "perplexity_counting", "--limit", "2", "--output", tmp_path / "scores")
     assert call("evaluate", trained.directory, *words, "--estimator", "chain_rule").code == 0
-    metrics, samples = read(tmp_path / "scores" / "perplexity_counting")
+    metrics, samples = read_scores(tmp_path / "scores" / "perplexity_counting")
     assert metrics["likelihood"] == {"estimator": "chain_rule"}
     assert metrics["scores"]["perplexity"]["standard_error"] == 0
     assert all(sample["standard_error"] == 0 for sample in samples)
@@ -186,7 +185,8 @@ def test_an_evaluate_stage_has_all_kinds_of_tasks(call: Caller, tmp_path: Path) 
     assert "exactly_l bound, 3 samples, seed 5" in " ".join(outcome.out.split())
     export = next(run.glob("*_evaluate")) / "export"
     one, other = (
-        read(export / system / "perplexity_counting")[1] for system in ("predicted", "adapted")
+        read_scores(export / system / "perplexity_counting")[1]
+        for system in ("predicted", "adapted")
     )
     assert one == other, "a length predictor changes no likelihood"
     differences = json.loads((export / "comparisons.json").read_text())

@@ -60,7 +60,12 @@ def test_the_shipped_tasks_read_their_rows(task: str, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("task", "count"),
-    [("perplexity_novels_en", 100), ("perplexity_wikitext2", 200), ("wikisplit", 5000)],
+    [
+        ("perplexity_novels_en", 100),
+        ("perplexity_wikitext2", 200),
+        ("wikisplit", 5000),
+        ("perplexity_wikisplit", 5000),
+    ],
 )
 def test_the_other_tasks_of_local_files_read_their_rows(task: str, count: int) -> None:
     rows = read_task(load_task(task), root=os.environ["DLM_REAL_DATA"], limit=None)

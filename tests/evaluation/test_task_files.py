@@ -160,7 +160,7 @@ WRONG_ROWS: dict[str, tuple[dict[str, object], str]] = {
     "choices as text": ({"options": "ab", "key": 0}, "field 'options' must be a list of texts"),
     "an empty choice": ({"options": ["a", " "], "key": 0}, "must be a list of texts, none empty"),
     "one choice": ({"options": ["a"], "key": 0}, "at least two choices, all different"),
-    "one choice twice": ({"options": ["a", "a"], "key": 0}, "at least two choices, all different"),
+    "one choice twice": ({"options": ["a", "a "], "key": 0}, "at least two choices, all different"),
 }
 
 
@@ -193,6 +193,8 @@ def test_settings_of_a_likelihood_are_changed_where_they_are_given() -> None:
     assert changed.likelihood == {"estimator": "exactly_l", "samples": 7, "seed": 0}
     with pytest.raises(UserError, match=r"task perplexity_counting: likelihood\.samples = 1"):
         task.with_likelihood({"samples": 1})
+    with pytest.raises(UserError, match="samples would be ignored: chain_rule draws nothing"):
+        task.with_likelihood({"samples": 4, "estimator": "chain_rule"})
     generating = load_task("numbers_en_de")
     assert generating.with_likelihood({"samples": 7}) == generating
     identities = [str(each.identity()) for each in (task, changed)]
