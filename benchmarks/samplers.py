@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from dlm.diffusion.sampling.samplers import SAMPLERS
-from dlm.evaluation.evaluate import evaluate_system, read_task
+from dlm.evaluation.evaluate import evaluate_system
+from dlm.evaluation.task_rows import read_task
 from dlm.evaluation.tasks import load_task
 from dlm.generation.model import open_model
 from dlm.generation.settings import GenerationSettings

@@ -94,7 +94,7 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
                           help="how the text came about, iteration by iteration: a page that "
                                "replays it, or JSON lines")  # fmt: skip
     _generation_arguments(generate, lengths=("predicted", "canvas"))
-    evaluate = _verb(verbs, "evaluate", "models:evaluate", "score a trained model on tasks")
+    evaluate = _verb(verbs, "evaluate", "evaluate:evaluate", "score a trained model on tasks")
     evaluate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
     evaluate.add_argument(
         "--tasks", required=True, metavar="A,B", help="names (dlm ls tasks) or files"
@@ -103,6 +103,11 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
     evaluate.add_argument("--data-root", metavar="DIR", help="local files in place of the hub")
     _generation_arguments(evaluate, lengths=("predicted", "oracle", "canvas"))
+    evaluate.add_argument("--likelihood-samples", type=int, metavar="N",
+                          help="tasks of kind perplexity and multiple_choice: draws for each text"
+                          )  # fmt: skip
+    evaluate.add_argument("--estimator", choices=("exactly_l", "bernoulli", "chain_rule"),
+                          help="the same tasks: how the likelihood is estimated")  # fmt: skip
     export = _verb(
         verbs, "export", "models:export", "copy a trained model to a directory of its own"
     )

@@ -47,10 +47,12 @@ def run(command: str, folder: Path) -> str:
 def test_every_command_of_the_readme_runs_and_the_quickstart_keeps_its_word(clone: Path) -> None:
     for command in commands():
         if "=DIR" in command:
-            data = os.environ.get("DLM_REAL_DATA")
-            if not data:
+            data, models = (os.environ.get(f"DLM_REAL_{what}") for what in ("DATA", "MODELS"))
+            if not data or (not models and "=BERT" in command):
                 continue
-            command = command.replace("=DIR", f"={data}/multi30k") + " --dry-run"
+            root = f"{data}/multi30k" if "multi30k" in command else data
+            command = command.replace("=DIR", f"={root}") + " --dry-run"
+            command = command.replace("=BERT", f"={models}/bert-tiny-mlm")
         output = run(command, clone)
         if "Translate to German" in command:
             assert output.strip() == "zweihundertsieben"

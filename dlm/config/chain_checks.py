@@ -4,14 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from dlm.config.canvas_checks import ends_itself
 from dlm.config.references import Finding, holds
 from dlm.config.schema import ModelConfig, ObjectiveConfig, RecipeConfig, StageConfig
 
 SIZES = ("architecture", "hidden_size", "num_layers", "num_heads", "intermediate_size",
          "max_positions", "initializer_range")  # fmt: skip
 """Settings of a model from scratch."""
-_WITHOUT_LENGTHS = ("pretrain", "adapt", "instruct")
 
 
 def sizes_of_a_finished_model(
@@ -54,28 +52,6 @@ def length_heads(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
     if width is not None and heads >= 1 and width % heads:
         reason = f"must divide {width}, the hidden_size of the backbone {stage.init_from}"
         yield Finding(("length.num_heads",), reason, heads)
-
-
-def systems_without_lengths(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
-    """Systems that are to predict lengths with a model that has no predictor."""
-    for name, system in stage.evaluation.systems.items():
-        wanted = system.generation.get("length", stage.generation.length)
-        model = recipe.stages.get(system.model)
-        if model is None or model.kind not in _WITHOUT_LENGTHS:
-            continue
-        if wanted in ("oracle", "canvas") or (wanted is None and ends_itself(model)):
-            continue
-        made = [
-            other
-            for other, config in recipe.stages.items()
-            if config.kind == "length" and config.init_from == system.model
-        ]
-        named = ", ".join(made) or f"{{kind: length, init_from: {system.model}}}"
-        reason = (
-            f"has no length predictor: evaluate the `length` stage made from it ({named}), or set "
-            "generation.length: oracle"
-        )
-        yield Finding((f"evaluation.systems.{name}.model",), reason, system.model)
 
 
 def _width(stage: StageConfig, recipe: RecipeConfig) -> int | None:

@@ -12,7 +12,6 @@ from dlm.config.chain_checks import (
     length_heads,
     noise_levels,
     sizes_of_a_finished_model,
-    systems_without_lengths,
 )
 from dlm.config.references import (
     Finding,
@@ -77,7 +76,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "validation.batch_size validation.max_rows generation.num_iterations "
         "generation.length_beam generation.top_k generation.block_length generation.batch_tokens "
         "generation.beam_size generation.max_new_tokens length.max_response_length "
-        "length.num_heads evaluation.limit "
+        "length.num_heads evaluation.limit evaluation.likelihood.samples "
         "evaluation.bootstrap_samples checkpoint.every_n_steps checkpoint.keep hardware.devices "
         "hardware.num_nodes hardware.num_threads logging.every_n_steps",
     ),
@@ -171,7 +170,6 @@ def stage_findings(
     if stage.kind == "length":
         yield from length_heads(stage, recipe)
     if stage.kind == "evaluate":
-        yield from systems_without_lengths(stage, recipe)
         yield from systems_without_canvas(stage, recipe)
 
 

@@ -1,6 +1,7 @@
 """From a recipe file and ``key=value`` overrides to frozen dataclasses, every error at once."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache, reduce
 from pathlib import Path
@@ -13,7 +14,14 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from dlm.config import shipped
 from dlm.config.checks import SECTIONS, reads, recipe_problems, stage_problems
 from dlm.config.references import NOTHING, Problem
-from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig, StageKind, SystemConfig
+from dlm.config.schema import (
+    GenerationConfig,
+    RecipeConfig,
+    StageConfig,
+    StageKind,
+    SystemConfig,
+    ValidationConfig,
+)
 from dlm.config.shipped import RawRecipe
 from dlm.errors import UserError, did_you_mean, nearest
 
@@ -185,9 +193,22 @@ def _leaf(cls: type, name: str, hint: Any, value: Any, at: str, problems: list[P
         typed = schema[name]
     except OmegaConfBaseException:
         reason = f"must be {_expected(hint)}{did_you_mean(str(value), _choices(hint))}"
+        if cls is ValidationConfig and name == "metric":
+            reason += _no_likelihood(str(value))
         problems.append(Problem(at, reason, value))
         return NOTHING
     return OmegaConf.to_container(typed, resolve=True) if OmegaConf.is_config(typed) else typed
+
+
+def _no_likelihood(metric: str) -> str:
+    """Why a training or validation loss is not reported as one; nothing for other metrics."""
+    if not re.search("perplexity|ppl|likelihood|nats|bits|bound|nll", metric.lower()):
+        return ""
+    return (
+        ". A loss of training or validation is no likelihood bound (its weight, normaliser and "
+        "label smoothing are others'), so none is made of it: evaluate a task of kind perplexity "
+        "instead (`dlm ls tasks`, evaluation.tasks)"
+    )
 
 
 def _altered(hint: Any, value: Any) -> bool:

@@ -11,7 +11,7 @@ StageKind = Literal[
     "tokenizer", "pretrain", "adapt", "length", "instruct", "autoregressive", "evaluate"
 ]
 DataTask = Literal["text", "translation", "instruction"]
-MetricName = Literal["exact_match", "bleu", "chrf"]
+MetricName = Literal["exact_match", "bleu", "chrf", "bleu_lowercase", "chrf_lowercase"]
 
 
 def _where(default: Any) -> Any:
@@ -314,6 +314,20 @@ class SystemConfig:
 
 
 @dataclass(frozen=True)
+class LikelihoodConfig:
+    """How tasks of kind perplexity and multiple_choice estimate a likelihood; None: as the task
+    says."""
+
+    estimator: Literal["exactly_l", "bernoulli", "chain_rule"] | None = None
+    """exactly_l masks l tokens, l uniform (LLaDA); bernoulli each with probability t (MDLM), of
+    greater variance; chain_rule goes from left to right, exactly, in as many rows as tokens."""
+    samples: int | None = None
+    """Draws for each text (not for chain_rule), at least 2."""
+    seed: int | None = None
+    """Seed of the draws."""
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """Stage kind ``evaluate``: systems x tasks, with intervals and paired comparisons."""
 
@@ -327,6 +341,8 @@ class EvaluationConfig:
     """Pairs of systems: the first minus the second, with a paired bootstrap interval."""
     limit: int | None = None
     """Only the first so many rows of each task."""
+    likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
+    """For the tasks that estimate one."""
     bootstrap_samples: int = 1000
     """Resamples of the bootstrap."""
 

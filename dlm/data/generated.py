@@ -32,7 +32,7 @@ LARGEST_NUMBER = 20_999
 """From 21,000 on num2words writes Spanish "veintiuno mil", where Spanish has "veintiún mil"."""
 
 Split: TypeAlias = Literal["train", "validation", "test"]
-Row: TypeAlias = dict[str, str]
+Row: TypeAlias = dict[str, Any]
 
 TRANSLATIONS = tuple(f"translate:{a}-{b}" for a, b in permutations(LANGUAGES, 2))
 TASKS = (*TRANSLATIONS, "digits", "larger")
@@ -202,6 +202,26 @@ def _number_pairs(request: _Request) -> list[_Space]:
     return [_Space(len(items), row, rng)]
 
 
+def _number_choices(request: _Request) -> list[_Space]:
+    source, target = request.options["source"], request.options["target"]
+    numbers, others = request.numbers(), request.options["choices"] - 1
+
+    def row(index: int) -> Row:
+        # Near numbers of the same split share words with the right one, and are as unseen.
+        first = max(0, min(index - others, len(numbers) - 2 * others - 1))
+        near = [n for n in numbers[first : first + 2 * others + 1] if n != numbers[index]]
+        rng = request.rng(f"choices/{index}")
+        listed = [numbers[index], *rng.sample(near, others)]
+        rng.shuffle(listed)
+        return {
+            "src": words(numbers[index], source),
+            "choices": [words(number, target) for number in listed],
+            "answer": listed.index(numbers[index]),
+        }
+
+    return [_Space(len(numbers) if len(numbers) > others else 0, row, request.rng("questions"))]
+
+
 def _number_instructions(request: _Request) -> list[_Space]:
     return [_task_space(request, task) for task in request.options["tasks"]]
 
@@ -277,6 +297,12 @@ GENERATORS: Mapping[str, Generator] = {
         "The same number or date in words in two languages (src, tgt).",
         {"source": "en", "target": "de", **_ITEM_OPTIONS},
         _number_pairs,
+    ),
+    "number_choices": Generator(
+        "A number in words, and which of several near ones it is in another language (src, "
+        "choices, answer: the index of the right one).",
+        {"source": "en", "target": "de", "choices": 4, "max_number": 9999},
+        _number_choices,
     ),
     "number_instructions": Generator(
         "Translate, write in digits, or name the larger number (inputs, targets, task).",
@@ -357,6 +383,12 @@ def _check_max_number(value: object) -> int:
     return value
 
 
+def _check_choices(value: object) -> int:
+    if type(value) is not int or not 2 <= value <= 10:
+        raise ValueError(f"choices must be an integer 2 to 10, not {value!r}")
+    return value
+
+
 def _check_date_share(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ValueError(f"date_share must be a number from 0 to 1, not {value!r}")
@@ -369,5 +401,6 @@ _OPTION_CHECKS: Mapping[str, Callable[[object], Any]] = {
     "target": lambda value: _check_choice("target language", value, LANGUAGES),
     "tasks": lambda value: _check_list("tasks", "task", value, TASKS),
     "max_number": _check_max_number,
+    "choices": _check_choices,
     "date_share": _check_date_share,
 }

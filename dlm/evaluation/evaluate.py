@@ -1,46 +1,40 @@
 """Run systems on tasks; every score is written with the settings that made it."""
 
-import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlm.data.encoding import encode_prompts
 from dlm.errors import UserError
-from dlm.evaluation.scores import SCORES, paired_difference, score
-from dlm.evaluation.tasks import Task
-from dlm.generation.generate import generate
-from dlm.generation.lengths import longest_prompt, settled
+from dlm.evaluation.generated_texts import check_generation, score_generation
+from dlm.evaluation.metrics import METRICS, RowMetric, difference, interval, not_comparable
+from dlm.evaluation.multiple_choice import check_multiple_choice, score_multiple_choice
+from dlm.evaluation.perplexity import check_perplexity, score_perplexity
+from dlm.evaluation.results import Result, is_finished, read_result, write_result
+from dlm.evaluation.scored import Scored
+from dlm.evaluation.task_rows import TaskRows
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
 
 
-@dataclass(frozen=True)
-class TaskRows:
-    """A task with its rows read."""
+def check_system(
+    name: str, model: GenerativeModel, settings: GenerationSettings, tasks: Sequence[TaskRows]
+) -> None:
+    """Refuse a system that a task cannot be run with, before any of them is run.
 
-    task: Task
-    prompts: list[str]
-    references: list[str]
-
-
-@dataclass(frozen=True)
-class Result:
-    """One system on one task."""
-
-    system: str
-    task: str
-    metrics: dict[str, Any]
-    """What metrics.json holds."""
-    sources: list[str]
-    hypotheses: list[str]
-
-
-def read_task(task: Task, *, root: str | None, limit: int | None) -> TaskRows:
-    """Read a task's rows, at most ``limit``."""
-    prompts, references = task.read(root, limit)
-    return TaskRows(task, prompts, references)
+    Raises:
+        UserError: It names the system, the task and, where a row is to blame, the row.
+    """
+    for rows in tasks:
+        try:
+            if rows.task.kind == "multiple_choice":
+                check_multiple_choice(model, rows)
+            elif rows.task.kind == "perplexity":
+                check_perplexity(model, rows)
+            else:
+                check_generation(model, rows, settings)
+        except UserError as error:
+            raise UserError(f"system '{name}', task {rows.task.name}: {error}") from error
 
 
 def evaluate_system(
@@ -53,59 +47,31 @@ def evaluate_system(
     *,
     bootstrap_samples: int,
 ) -> Result:
-    """Generate, score and write metrics.json and samples.jsonl; a finished result is read back."""
-    done = directory / "metrics.json"
-    if done.exists():
-        return read_result(name, rows.task.name, directory)
-    settings = settled(model, settings)
-    check_prompts(rows, model, settings)
+    """Run, score and write metrics.json and samples.jsonl; a finished result is read back."""
+    task = rows.task
+    if is_finished(directory):
+        return read_result(name, task.name, directory)
     started = time.perf_counter()
-    generation = generate(model, rows.prompts, settings, references=rows.references)
+    scored = _scored(model, rows, settings)
     seconds = time.perf_counter() - started
-    hypotheses = [answer.text for answer in generation.answers]
     metrics = {
         "system": name,
         "model": model_name,
-        "task": rows.task.name,
-        "task_version": rows.task.version,
+        "task": task.name,
+        "task_version": task.version,
+        "task_kind": task.kind,
         "rows": len(rows.prompts),
-        "generation": {"kind": model.kind, **settings.shown(model.kind)},
+        **scored.settings,
         "scores": {
-            metric: {
-                **score(metric, hypotheses, rows.references, samples=bootstrap_samples).as_dict(),
-                "signature": SCORES[metric].signature(),
-            }
-            for metric in rows.task.metrics
+            metric: _score(metric, rows, scored, bootstrap_samples) for metric in task.metrics
         },
-        "network_calls": generation.network_calls,
-        **({"answers_without_end": generation.without_end} if settings.length == "canvas" else {}),
+        **scored.figures,
         "seconds": round(seconds, 3),
         "rows_per_second": round(len(rows.prompts) / max(1e-9, seconds), 2),
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "samples.jsonl").open("w", encoding="utf-8") as file:
-        for prompt, reference, answer in zip(
-            rows.prompts, rows.references, generation.answers, strict=True
-        ):
-            sample = {
-                "source": prompt, "reference": reference, "hypothesis": answer.text,
-                "length": answer.length, "score": round(answer.score, 6),
-            }  # fmt: skip
-            file.write(json.dumps(sample, ensure_ascii=False) + "\n")
-    partial = directory / ".metrics.json"
-    partial.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.rename(done)
-    return Result(name, rows.task.name, metrics, rows.prompts, hypotheses)
-
-
-def read_result(system: str, task: str, directory: Path) -> Result:
-    """A result that was written before."""
-    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    with (directory / "samples.jsonl").open(encoding="utf-8") as file:
-        samples = [json.loads(line) for line in file]
-    return Result(
-        system, task, metrics, [s["source"] for s in samples], [s["hypothesis"] for s in samples]
-    )
+    result = Result(name, task.name, metrics, scored.samples)
+    write_result(result, directory)
+    return result
 
 
 def compare(
@@ -115,49 +81,40 @@ def compare(
     by_key = {(result.system, result.task): result for result in results}
     rows: list[dict[str, Any]] = []
     for first, second in pairs:
-        for task in tasks:
-            a, b = by_key.get((first, task.task.name)), by_key.get((second, task.task.name))
+        for task in (rows_of_task.task for rows_of_task in tasks):
+            a, b = by_key.get((first, task.name)), by_key.get((second, task.name))
             if a is None or b is None:
                 continue
-            for metric in task.task.metrics:
-                difference = paired_difference(
-                    metric, a.hypotheses, b.hypotheses, task.references, samples=samples
-                )
-                rows.append(
-                    {"first": first, "second": second, "task": task.task.name, "metric": metric,
-                     "difference": difference.value, "ci95_low": difference.low,
-                     "ci95_high": difference.high,
-                     "significant": difference.low > 0 or difference.high < 0}
-                )  # fmt: skip
+            for metric in task.metrics:
+                pair = {"first": first, "second": second, "task": task.name, "metric": metric}
+                rows.append(pair | _difference(METRICS[task.kind][metric], a, b, samples))
     return rows
 
 
-def check_system(name: str, model: GenerativeModel, settings: GenerationSettings) -> None:
-    """Refuse a system that could not answer, before any of them is run."""
-    if model.kind != "diffusion":
-        return
-    try:
-        settings.parts()
-        settings = settled(model, settings)
-    except (ValueError, UserError) as error:
-        raise UserError(f"system '{name}': {error}") from error
-    if settings.length == "predicted" and model.length_predictor is None:
-        raise UserError(
-            f"system '{name}' has no length predictor: evaluate a `length` stage's model, or take "
-            "lengths from the references (generation.length=oracle; --length oracle)"
-        )
+def _scored(model: GenerativeModel, rows: TaskRows, settings: GenerationSettings) -> Scored:
+    if rows.task.kind == "multiple_choice":
+        return score_multiple_choice(model, rows)
+    if rows.task.kind == "perplexity":
+        return score_perplexity(model, rows)
+    return score_generation(model, rows, settings)
 
 
-def check_prompts(rows: TaskRows, model: GenerativeModel, settings: GenerationSettings) -> None:
-    """Refuse a row whose prompt leaves no room for an answer, by its number."""
-    settings = settled(model, settings)
-    longest = longest_prompt(model, settings)
-    canvas = f" and a canvas of {settings.canvas_length}" if settings.length == "canvas" else ""
-    lower = ", or lower generation.canvas_length" if canvas else ""
-    for number, ids in enumerate(encode_prompts(model.tokenizer, rows.prompts), start=1):
-        if len(ids) > longest:
-            raise UserError(
-                f"task {rows.task.name}, row {number}: a prompt of {len(ids)} tokens{canvas} "
-                f"leaves no room for an answer in the model's {model.backbone.max_length} "
-                f"positions: shorten or remove the row{lower}"
-            )
+def _score(name: str, rows: TaskRows, scored: Scored, resamples: int) -> dict[str, Any]:
+    metric = METRICS[rows.task.kind][name]
+    value: dict[str, Any] = interval(metric, scored.samples, resamples=resamples).as_dict()
+    if name in scored.standard_errors:
+        value["standard_error"] = scored.standard_errors[name]
+    return {**value, "signature": metric.signature()}
+
+
+def _difference(metric: RowMetric, a: Result, b: Result, resamples: int) -> dict[str, Any]:
+    if reason := not_comparable(metric, a.samples, b.samples):
+        return {"not_compared": reason}
+    found = difference(metric, a.samples, b.samples, resamples=resamples)
+    return {
+        "difference": found.value,
+        "ci95_low": found.low,
+        "ci95_high": found.high,
+        "significant": found.low > 0 or found.high < 0,
+        "lower_is_better": metric.lower_is_better,
+    }

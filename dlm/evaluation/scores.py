@@ -5,6 +5,7 @@ A score is a function of per-row statistics that add up over rows, so a resample
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,9 @@ SCORES: dict[str, Score] = {
     "exact_match": Score(_exact_match, lambda s: 100.0 * s[0] / s[1], lambda: "exact string match"),
     "bleu": _sacrebleu(BLEU),
     "chrf": _sacrebleu(CHRF),
+    # For models whose vocabulary has no capitals: both sides are lower-cased.
+    "bleu_lowercase": _sacrebleu(partial(BLEU, lowercase=True)),
+    "chrf_lowercase": _sacrebleu(partial(CHRF, lowercase=True)),
 }
 """Metric name -> how it is computed."""
 
@@ -73,8 +77,8 @@ class Interval:
 
 def score(name: str, hypotheses: list[str], references: list[str], *, samples: int) -> Interval:
     """A corpus score with the percentile interval of ``samples`` resamples of the rows."""
-    statistics = SCORES[name].statistics(hypotheses, references)
-    return _interval(name, statistics, None, samples)
+    metric = SCORES[name]
+    return bootstrap(metric.aggregate, metric.statistics(hypotheses, references), samples=samples)
 
 
 def paired_difference(
@@ -82,13 +86,21 @@ def paired_difference(
 ) -> Interval:
     """Score of the first system minus the second's, with a paired bootstrap interval."""
     metric = SCORES[name]
-    return _interval(
-        name, metric.statistics(first, references), metric.statistics(second, references), samples
-    )
+    return bootstrap(
+        metric.aggregate, metric.statistics(first, references),
+        metric.statistics(second, references), samples=samples,
+    )  # fmt: skip
 
 
-def _interval(name: str, first: Statistics, second: Statistics | None, samples: int) -> Interval:
-    aggregate = SCORES[name].aggregate
+def bootstrap(
+    aggregate: Callable[[Statistics], float],
+    first: Statistics,
+    second: Statistics | None = None,
+    *,
+    samples: int,
+) -> Interval:
+    """A score of rows, or the difference of two on the same rows, with the percentile interval of
+    ``samples`` resamples of the rows."""
 
     def value(weights: Statistics) -> float:
         result = aggregate(weights @ first)

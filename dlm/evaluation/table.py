@@ -5,12 +5,16 @@ from typing import Any
 
 from rich.table import Table
 
-from dlm.evaluation.evaluate import Result
+from dlm.evaluation.metrics import Sample
+from dlm.evaluation.results import Result
 
-HEADER = ["task", "system", "score [95 % interval]", "generation"]
+HEADER = ["task", "system", "score [95 % interval]", "settings"]
+_SHOWN = 100
 
 
 def _settings(metrics: dict[str, Any]) -> str:
+    if "likelihood" in metrics:
+        return _likelihood(metrics)
     generation = metrics["generation"]
     if generation["kind"] == "autoregressive":
         return f"beam {generation['beam_size']}, penalty {generation['length_penalty']:g}"
@@ -23,14 +27,43 @@ def _settings(metrics: dict[str, Any]) -> str:
     return f"{generation['num_iterations']} iterations, {length} length{beam}"
 
 
+def _likelihood(metrics: dict[str, Any]) -> str:
+    likelihood = metrics["likelihood"]
+    text = f"{likelihood['estimator']} bound"
+    if "samples" in likelihood:
+        text += f", {likelihood['samples']} samples, seed {likelihood['seed']}"
+    if "min_time" in likelihood:
+        text += f", min_time {likelihood['min_time']:g}"
+    if metrics.get("unknown_tokens"):
+        text += f"; {metrics['unknown_tokens']} of {metrics['tokens']} tokens unknown"
+    return text
+
+
+def _score(name: str, value: dict[str, Any], *, with_interval: bool) -> str:
+    digits = _digits(name)
+    text = f"{name} {value['score']:.{digits}f}"
+    if "standard_error" in value:
+        text += f" ± {value['standard_error']:.{digits}f}"
+    if with_interval:
+        text += f" [{value['ci95_low']:.{digits}f}, {value['ci95_high']:.{digits}f}]"
+    return text
+
+
+def _digits(metric: str) -> int:
+    return {"perplexity": 2, "nats_per_token": 3}.get(metric, 1)
+
+
 def score_rows(results: Sequence[Result]) -> list[list[str]]:
-    """Task, system, main score with interval and the others, settings."""
+    """Task, system, main score with interval and the others, settings.
+
+    ± is the standard error of an estimate on the very rows; the interval is over rows.
+    """
     rows = []
     for result in sorted(results, key=lambda r: r.task):
-        (main, value), *others = result.metrics["scores"].items()
-        interval = f"[{value['ci95_low']:.1f}, {value['ci95_high']:.1f}]"
-        shown = [f"{main} {value['score']:.1f} {interval}"]
-        shown += [f"{name} {other['score']:.1f}" for name, other in others]
+        scores = result.metrics["scores"].items()
+        shown = [_score(name, value, with_interval=not n) for n, (name, value) in enumerate(scores)]
+        if "chance" in result.metrics:
+            shown.append(f"chance {result.metrics['chance']:.1f}")
         rows.append([result.task, result.system, ", ".join(shown), _settings(result.metrics)])
     return rows
 
@@ -47,6 +80,8 @@ def markdown_table(results: Sequence[Result], comparisons: Sequence[dict[str, An
     """The same as Markdown, and the paired differences below."""
     lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
     lines += ["| " + " | ".join(row) + " |" for row in score_rows(results)]
+    if any("likelihood" in result.metrics for result in results):
+        lines += ["", "± is the standard error of the estimate; the interval is over rows."]
     if comparisons:
         lines += ["", *(f"- {comparison_text(row)}" for row in comparisons)]
     return "\n".join(lines) + "\n"
@@ -54,9 +89,30 @@ def markdown_table(results: Sequence[Result], comparisons: Sequence[dict[str, An
 
 def comparison_text(row: dict[str, Any]) -> str:
     """One paired difference in words."""
+    if "not_compared" in row:
+        return (
+            f"{row['task']}: {row['first']} and {row['second']} are not compared by "
+            f"{row['metric']}: {row['not_compared']}"
+        )
+    digits = _digits(row["metric"])
     verdict = "significant" if row["significant"] else "not significant"
+    lower = "lower is better, " if row["lower_is_better"] else ""
     return (
         f"{row['task']}: {row['first']} - {row['second']} = "
-        f"{row['difference']:+.1f} {row['metric']} "
-        f"[{row['ci95_low']:+.1f}, {row['ci95_high']:+.1f}], {verdict} at 95 % (paired bootstrap)"
+        f"{row['difference']:+.{digits}f} {row['metric']} "
+        f"[{row['ci95_low']:+.{digits}f}, {row['ci95_high']:+.{digits}f}], {lower}{verdict} at "
+        "95 % (paired bootstrap)"
     )
+
+
+def sample_text(sample: Sample) -> str:
+    """One row of samples.jsonl in a line."""
+    if "choices" in sample:
+        chosen, right = (sample["choices"][sample[name]] for name in ("chosen", "right"))
+        wrong = "" if chosen == right else f"  (right: {right})"
+        return f"{sample['source']}  ->  {chosen}{wrong}"
+    if "bound" in sample:
+        text = " | ".join(part for part in (sample["source"], sample["text"]) if part)
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        return f"{shown}  ->  {sample['bound'] / sample['tokens']:.3f} nats a token"
+    return f"{sample['source']}  ->  {sample['hypothesis']}"

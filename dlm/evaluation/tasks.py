@@ -1,20 +1,24 @@
-"""Evaluation tasks: short versioned YAML files that say rows, prompt and metrics."""
+"""Evaluation tasks: short versioned YAML files that say rows, prompt and metrics.
 
-from collections.abc import Sequence
+Three kinds:  ``generation`` scores generated texts,  ``multiple_choice`` takes the choice of the
+lowest likelihood bound per token,  ``perplexity`` bounds the likelihood of given texts.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dlm.data.prompts import Template, stream_examples
-from dlm.data.sources import Source, json_kind
+from dlm.data.prompts import Template
+from dlm.data.sources import Source
 from dlm.errors import UserError, did_you_mean
+from dlm.evaluation.task_checks import TaskKind, likelihood_problems, task_problems
 
 SHIPPED = Path(__file__).parent / "task_files"
-_KEYS = {"version", "description", "source", "prompt", "response", "metrics"}
-_SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "options", "count",
-                "fields", "hub_fields", "limit"}  # fmt: skip
+DEFAULT_LIKELIHOOD: Mapping[str, Any] = {"estimator": "exactly_l", "samples": 32, "seed": 0}
+"""How a likelihood is estimated where neither the task nor the user says it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,14 @@ class Task:
     metrics: list[str]
     """Names of the scores; the first one is the main one."""
     template: Template = field(default_factory=lambda: Template.of("translation"))
+    """Prompt and response. A perplexity task without a prompt is of texts alone."""
+    kind: TaskKind = "generation"
+    choices: str = ""
+    """multiple_choice: the field that holds the list of choices."""
+    answer: str = ""
+    """multiple_choice: the field of the right one, its index from 0 or its text."""
+    likelihood: Mapping[str, Any] = field(default_factory=lambda: DEFAULT_LIKELIHOOD)
+    """Estimator, samples, seed, and what else of ``LikelihoodSettings`` the task says."""
 
     def locate(self, root: str | None) -> Source:
         """The source, local under ``root`` or as the task says."""
@@ -47,17 +59,33 @@ class Task:
             **given,
         )
 
-    def read(self, root: str | None, limit: int | None = None) -> tuple[list[str], list[str]]:
-        """Prompts and references, at most ``limit`` of them.
+    def identity(self) -> dict[str, Any]:
+        """What decides the scores, but for the rows."""
+        said = {
+            "task": self.name, "version": self.version, "metrics": self.metrics,
+            "prompt": self.template.prompt, "response": self.template.response,
+        }  # fmt: skip
+        if self.kind == "generation":
+            return said
+        own = {"kind": self.kind, "choices": self.choices, "answer": self.answer}
+        return said | own | {"likelihood": dict(self.likelihood)}
+
+    def with_likelihood(self, changes: Mapping[str, Any]) -> "Task":
+        """The task with other settings of the likelihood; those that are None stay.
 
         Raises:
-            UserError: The rows cannot be read or do not fit the template.
+            UserError: Estimator and samples do not fit together.
         """
-        source = self.locate(root)
-        limits = [number for number in (source.limit, limit) if number is not None]
-        limited = replace(source, limit=min(limits, default=None))
-        rows = list(stream_examples(limited, self.template))
-        return [row.prompt for row in rows], [row.response for row in rows]
+        given = {name: value for name, value in changes.items() if value is not None}
+        if self.kind == "generation" or not given:
+            return self
+        changed = {**self.likelihood, **given}
+        problems = likelihood_problems(changed)
+        if changed["estimator"] == "chain_rule" and "samples" in given:
+            problems.append("samples would be ignored: chain_rule draws nothing; leave it out")
+        if problems:
+            raise UserError(f"task {self.name}: {'; '.join(problems)}")
+        return replace(self, likelihood=changed)
 
 
 def shipped_tasks() -> dict[str, Path]:
@@ -110,68 +138,27 @@ def load_task(name: str) -> Task:
         raise UserError(f"{path}: cannot be read as YAML in UTF-8: {error}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    _check(raw, path)
-    default = Template.of("translation")
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} is not a task: it needs version, source and metrics")
+    if problems := task_problems(raw):
+        raise UserError(f"{path}: {'; '.join(problems)}")
     return Task(
         name=path.stem,
         version=raw["version"],
         description=raw.get("description", ""),
         source=raw["source"],
         metrics=raw["metrics"],
-        template=Template(raw.get("prompt", default.prompt), raw.get("response", default.response)),
+        template=_template(raw),
+        kind=raw.get("kind", "generation"),
+        choices=raw.get("choices", ""),
+        answer=raw.get("answer", ""),
+        likelihood={**DEFAULT_LIKELIHOOD, **raw.get("likelihood", {})},
     )
 
 
-def _check(raw: Any, path: Path) -> None:
-    if not isinstance(raw, dict):
-        raise UserError(f"{path} is not a task: it needs version, source and metrics")
-    problems = [
-        f"unknown key '{key}'{did_you_mean(str(key), _KEYS)}" for key in raw if key not in _KEYS
-    ]
-    for key in ("version", "source", "metrics"):
-        if not raw.get(key):
-            problems.append(f"'{key}' is missing")
-    for key, kind in _KINDS_OF_KEYS.items():
-        if raw.get(key) and not isinstance(raw[key], kind):
-            problems.append(f"{key} is {json_kind(raw[key])}, where it must be {_WORDS[kind]}")
-    if not problems:
-        problems = [*_source_problems(raw["source"]), *_metric_problems(raw["metrics"])]
-    if problems:
-        raise UserError(f"{path}: {'; '.join(problems)}")
-
-
-_KINDS_OF_KEYS: dict[str, type] = {
-    "version": int, "source": dict, "metrics": list, "prompt": str, "response": str,
-    "description": str,
-}  # fmt: skip
-_WORDS = {int: "a whole number", dict: "a mapping", list: "a list", str: "text"}
-
-
-def _source_problems(source: dict[str, Any]) -> list[str]:
-    problems = [
-        f"unknown key 'source.{key}'{did_you_mean(str(key), _SOURCE_KEYS)}"
-        for key in source
-        if key not in _SOURCE_KEYS
-    ]
-    if not any(source.get(origin) for origin in ("path", "hub", "generator")):
-        problems.append("source needs one of path, hub and generator")
-    if source.get("generator") and not source.get("count"):
-        problems.append("source.count is missing: how many rows the generator makes")
-    for key in ("count", "limit"):
-        number = source.get(key)
-        if number is not None and (type(number) is not int or number < 1):
-            problems.append(f"source.{key} = {number!r} must be a whole number, at least 1")
-    for key in ("fields", "hub_fields", "options"):
-        if not isinstance(source.get(key, {}), dict):
-            problems.append(f"source.{key} is {json_kind(source[key])}, where it must be a mapping")
-    return problems
-
-
-def _metric_problems(metrics: list[Any]) -> list[str]:
-    from dlm.evaluation.scores import SCORES
-
-    return [
-        f"unknown metric '{name}'{did_you_mean(str(name), SCORES)} (there are {', '.join(SCORES)})"
-        for name in metrics
-        if name not in SCORES
-    ]
+def _template(raw: dict[str, Any]) -> Template:
+    pair = "prompt" in raw or "response" in raw
+    if raw.get("kind") == "perplexity" and not pair:
+        return Template("", raw.get("text", "{text}"))
+    default = Template.of("translation")
+    return Template(raw.get("prompt", default.prompt), raw.get("response", default.response))

@@ -80,7 +80,7 @@ def conditional_bounds(
         ValueError: The lists differ in length.
     """
     names = [f"pair {number} of {len(responses)}" for number in range(1, len(responses) + 1)]
-    rows = _pair_rows(model, list(prompts), list(responses), names, with_end)
+    rows = pair_rows(model, list(prompts), list(responses), names, with_end)
     return row_bounds(model, rows, _ids(row_ids, len(rows)), settings, with_end)
 
 
@@ -109,7 +109,7 @@ def multiple_choice(
         pairs += [(prompt, text) for text in texts]
         names += [f"{question}, choice {place}" for place in range(1, len(texts) + 1)]
         ids += [row_id] * len(texts)
-    rows = _pair_rows(model, [p for p, _ in pairs], [text for _, text in pairs], names, with_end)
+    rows = pair_rows(model, [p for p, _ in pairs], [text for _, text in pairs], names, with_end)
     bounds = iter(row_bounds(model, rows, ids, settings, with_end))
     return [_choice(list(itertools.islice(bounds, len(texts)))) for texts in choices]
 
@@ -195,14 +195,20 @@ def perplexity(bounds: Sequence[Bound]) -> Perplexity:
     return Perplexity(value, value * per_token.standard_error, bound)
 
 
-def _pair_rows(
+def pair_rows(
     model: GenerativeModel,
     prompts: list[str],
     responses: list[str],
     names: list[str],
-    with_end: bool,
+    with_end: bool = False,
 ) -> list[ScoredRow]:
-    """Rows  begin prompt end response end."""
+    """Rows  begin prompt end response end.
+
+    Raises:
+        UserError: A prompt or response is empty, or a pair is longer than the model's positions;
+            the message begins with its one of ``names``.
+        ValueError: The lists differ in length.
+    """
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses: give as many")
     if not prompts:

@@ -101,16 +101,7 @@ def row_bounds(
     with_end: bool,
 ) -> list[Bound]:
     """The bound of every row, in their order."""
-    if model.kind != "diffusion":
-        raise UserError(
-            f"a likelihood bound needs a diffusion model, and this one is {model.kind}: open the "
-            "export of a diffusion stage"
-        )
-    if settings.estimator != "chain_rule" and settings.samples < 2:
-        raise UserError(
-            f"samples={settings.samples} gives no standard error: use at least 2, or "
-            "estimator=chain_rule, which draws nothing"
-        )
+    check_estimable(model, settings)
     forbidden_ids = _forbidden_ids(model, with_end)
     bounds: dict[int, Bound] = {}
     # Longest first, like the batches: what does not fit in memory fails at the start.
@@ -127,6 +118,20 @@ def row_bounds(
             nats = Estimate(float(value_S.sum()), 0.0, 1) if exact else Estimate.of(value_S)
             bounds[index] = Bound(nats, rows[index].count)
     return [bounds[index] for index in range(len(rows))]
+
+
+def check_estimable(model: GenerativeModel, settings: LikelihoodSettings) -> None:
+    """Refuse a model without a likelihood bound, and settings that give no standard error."""
+    if model.kind != "diffusion":
+        raise UserError(
+            f"a likelihood bound needs a diffusion model, and this one is {model.kind}: open the "
+            "export of a diffusion stage"
+        )
+    if settings.estimator != "chain_rule" and settings.samples < 2:
+        raise UserError(
+            f"samples={settings.samples} gives no standard error: use at least 2, or "
+            "estimator=chain_rule, which draws nothing"
+        )
 
 
 def _forbidden_ids(model: GenerativeModel, with_end: bool) -> Tensor:

@@ -57,6 +57,8 @@ METRICS: dict[str, Any] = {
     "exact_match": ExactMatch,
     "bleu": lambda: CorpusScore(BLEU()),
     "chrf": lambda: CorpusScore(CHRF()),
+    "bleu_lowercase": lambda: CorpusScore(BLEU(lowercase=True)),
+    "chrf_lowercase": lambda: CorpusScore(CHRF(lowercase=True)),
 }
 """Metric name -> a new torchmetrics metric, in percent, greater is better."""
 

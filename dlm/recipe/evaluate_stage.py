@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,10 @@ import torch
 
 from dlm.config.job import StageJob
 from dlm.config.schema import SystemConfig
-from dlm.evaluation.evaluate import (
-    Result,
-    TaskRows,
-    check_prompts,
-    check_system,
-    compare,
-    evaluate_system,
-    read_task,
-)
-from dlm.evaluation.table import comparison_text, markdown_table, score_table
+from dlm.evaluation.evaluate import check_system, compare, evaluate_system
+from dlm.evaluation.results import Result
+from dlm.evaluation.table import comparison_text, markdown_table, sample_text, score_table
+from dlm.evaluation.task_rows import TaskRows, read_task
 from dlm.evaluation.tasks import load_task
 from dlm.generation.model import GenerativeModel, open_model
 from dlm.recipe.console import make_console, say
@@ -37,9 +32,12 @@ def evaluate_stage(job: StageJob) -> dict[str, Any]:
     prepare_torch(hardware.num_threads)
     config = job.config.evaluation
     tasks = [
-        read_task(load_task(name), root=job.config.data.root, limit=config.limit)
+        read_task(
+            load_task(name).with_likelihood(asdict(config.likelihood)),
+            root=job.config.data.root, limit=config.limit,
+        )
         for name in config.tasks
-    ]
+    ]  # fmt: skip
     partial = job.directory / ".partial-export"
     device = "cpu" if hardware.accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
     results: list[Result] = []
@@ -79,9 +77,7 @@ def _check_all(job: StageJob, chosen: Mapping[str, list[TaskRows]]) -> None:
         for name, system in systems.items():
             if system.model == place:
                 settings = generation_settings(job.config.generation, **system.generation)
-                check_system(name, model, settings)
-                for rows in chosen[name]:
-                    check_prompts(rows, model, settings)
+                check_system(name, model, settings, chosen[name])
 
 
 def _evaluate_system(
@@ -125,6 +121,5 @@ def show(results: list[Result], comparisons: list[dict[str, Any]]) -> None:
     first_systems = {result.task: result for result in reversed(results)}
     for result in reversed(first_systems.values()):
         say(f"{result.task}, {result.system}:")
-        answers = zip(result.sources, result.hypotheses, strict=True)
-        for source, answer in list(answers)[:_SHOWN_SAMPLES]:
-            say(f"  {source}  ->  {answer}")
+        for sample in result.samples[:_SHOWN_SAMPLES]:
+            say(f"  {sample_text(sample)}")

@@ -20,11 +20,9 @@ def data_identity(stage: StageConfig) -> Any:
         from dlm.data.sources import source_identity
 
         return [
-            {"task": task.name, "version": task.version, "metrics": task.metrics,
-             "prompt": task.template.prompt, "response": task.template.response,
-             "source": source_identity(task.locate(stage.data.root))}
+            task.identity() | {"source": source_identity(task.locate(stage.data.root))}
             for task in tasks
-        ]  # fmt: skip
+        ]
     from dlm.data.sources import source_identity
     from dlm.training.sources import build_sources
 

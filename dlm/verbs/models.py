@@ -1,4 +1,4 @@
-"""dlm generate, dlm evaluate, dlm export."""
+"""dlm generate, dlm export; the model and the settings that a command line asks for."""
 
 import argparse
 import shutil
@@ -14,14 +14,14 @@ from dlm.verbs.trace import trace_place
 if TYPE_CHECKING:
     from dlm.generation.infill import InfillTemplate
 
-_OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam": "--length-beam",
-              "rerank": "--rerank", "length": "--length", "canvas_length": "--canvas-length",
-              "temperature": "--temperature",
+OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam": "--length-beam",
+             "rerank": "--rerank", "length": "--length", "canvas_length": "--canvas-length",
+             "temperature": "--temperature",
               "threshold": "--threshold", "guidance": "--guidance",
               "block_length": "--block-length", "seed": "--seed",
               "beam_size": "--beam-size"}  # fmt: skip
 _AUTOREGRESSIVE_ONLY = ("beam_size",)
-_DIFFUSION_ONLY = tuple(name for name in _OPTION_OF if name not in _AUTOREGRESSIVE_ONLY)
+_DIFFUSION_ONLY = tuple(name for name in OPTION_OF if name not in _AUTOREGRESSIVE_ONLY)
 _COUNTS = ("num_iterations", "length_beam", "block_length", "canvas_length", "beam_size")
 _OF_PREDICTED_LENGTHS = ("length_beam", "rerank")
 
@@ -42,12 +42,12 @@ def generate(options: argparse.Namespace) -> int:
     from dlm.verbs.answers import answer_prompts, fill_in
 
     quiet_libraries()
-    model = _open(located)
+    model = open_located(located)
     _refuse_what_needs_a_canvas(options, model.kind)
     if templates:
         _refuse_lengths_of_infilling(options)
     # Without references there are no oracle lengths, whatever the stage says.
-    settings = _settings(options, located, model, references=False)
+    settings = chosen_settings(options, located, model, references=False)
     if templates:
         answers = fill_in(model, templates, prompts or None, settings, record=trace is not None)
     else:
@@ -68,46 +68,6 @@ def generate(options: argparse.Namespace) -> int:
     return 0
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """Score a model on tasks."""
-    from dlm.evaluation.tasks import load_tasks
-
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit must be at least 1, not {options.limit}")
-    tasks = load_tasks([name.strip() for name in options.tasks.split(",") if name.strip()])
-    if not tasks:
-        raise UserError("--tasks names no task: `dlm ls tasks` lists them")
-    output = Path(options.output)
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file: give --output a new directory")
-    if output.exists() and any(output.iterdir()):
-        raise UserError(f"{output} is not empty: give --output a new directory")
-    located = locate_model(options.model)
-
-    from rich.console import Console
-
-    from dlm.evaluation.evaluate import check_system, evaluate_system, read_task
-    from dlm.evaluation.table import markdown_table, score_table
-    from dlm.training.quiet import quiet_libraries
-
-    quiet_libraries()
-    rows = [read_task(task, root=options.data_root, limit=options.limit) for task in tasks]
-    model = _open(located)
-    settings = _settings(options, located, model)
-    check_system(located.name, model, settings)
-    results = [
-        evaluate_system(
-            located.name, located.place, model, task_rows, settings,
-            output / task_rows.task.name, bootstrap_samples=1000,
-        )
-        for task_rows in rows
-    ]  # fmt: skip
-    (output / "table.md").write_text(markdown_table(results, []), encoding="utf-8")
-    Console(highlight=False).print(score_table(results))
-    print(f"results: {output}")
-    return 0
-
-
 def export(options: argparse.Namespace) -> int:
     """Copy a finished model out of its run."""
     located = locate_model(options.model)
@@ -123,7 +83,8 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _open(located: LocatedModel) -> Any:
+def open_located(located: LocatedModel) -> Any:
+    """The model of a place, on the GPU if there is one."""
     import torch
 
     from dlm.generation.model import open_model
@@ -139,7 +100,7 @@ def _open(located: LocatedModel) -> Any:
         ) from error
 
 
-def _settings(
+def chosen_settings(
     options: argparse.Namespace, located: LocatedModel, model: Any, *, references: bool = True
 ) -> Any:
     """The stage's own generation settings, with what the command line says on top, and what they
@@ -149,7 +110,7 @@ def _settings(
     from dlm.generation.lengths import settled
     from dlm.training.builders import generation_settings
 
-    given = {name: getattr(options, name, None) for name in _OPTION_OF}
+    given = {name: getattr(options, name, None) for name in OPTION_OF}
     config = located.stage.generation if located.stage else GenerationConfig()
     chosen = {name: value for name, value in given.items() if value is not None}
     if config.length == "oracle" and not references:
@@ -158,7 +119,7 @@ def _settings(
     for name in _COUNTS:
         value = getattr(settings, name)
         if value is not None and value < 1:
-            raise UserError(f"{_OPTION_OF[name]} must be at least 1, not {value}")
+            raise UserError(f"{OPTION_OF[name]} must be at least 1, not {value}")
     try:
         settings.parts()
     except ValueError as error:
@@ -175,7 +136,7 @@ def _refuse_options_of_other_lengths(options: argparse.Namespace, length: str | 
     for name in unread:
         if getattr(options, name) is not None:
             raise UserError(
-                f"{_OPTION_OF[name]} would be ignored: lengths are from --length {length}; "
+                f"{OPTION_OF[name]} would be ignored: lengths are from --length {length}; "
                 "remove it, or choose another --length"
             )
 
@@ -185,7 +146,7 @@ def _refuse_lengths_of_infilling(options: argparse.Namespace) -> None:
     for name in ("length", "canvas_length"):
         if getattr(options, name) is not None:
             raise UserError(
-                f"{_OPTION_OF[name]} would be ignored: the masks of a text to fill in say how many "
+                f"{OPTION_OF[name]} would be ignored: the masks of a text to fill in say how many "
                 "tokens are missing; remove it"
             )
 
@@ -194,9 +155,9 @@ def _refuse_options_of_the_other_kind(options: argparse.Namespace, kind: str) ->
     """An option that the model's way of generating never reads."""
     own = _DIFFUSION_ONLY if kind == "diffusion" else _AUTOREGRESSIVE_ONLY
     model = "a diffusion model" if kind == "diffusion" else "an autoregressive model"
-    for name, option in _OPTION_OF.items():
+    for name, option in OPTION_OF.items():
         if getattr(options, name, None) is not None and name not in own:
-            choices = ", ".join(_OPTION_OF[other] for other in own)
+            choices = ", ".join(OPTION_OF[other] for other in own)
             raise UserError(
                 f"{option} would be ignored: {options.model} is {model}, which reads {choices}; "
                 "remove it"

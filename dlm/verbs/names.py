@@ -1,4 +1,4 @@
-"""What in a recipe only the layers below know: generators, templates, samplers and tasks."""
+"""What in a recipe only the layers below know: generators, templates, samplers, tasks."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,23 +15,39 @@ def unknown_names(recipe: RecipeConfig) -> list[str]:
     """One line per generator, template, sampler and task that does not exist or is none."""
     lines: list[str] = []
     for name, stage in recipe.stages.items():
-        lines += [f"stages.{name}.{line}" for line in _of_stage(stage)]
+        lines += [f"stages.{name}.{line}" for line in _of_stage(stage, recipe)]
     return list(dict.fromkeys(lines))
 
 
-def _of_stage(stage: StageConfig) -> Iterator[str]:
+def _of_stage(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
     if reads(stage.kind, "data"):
         yield from _generators(stage)
         yield from _templates(stage)
     if reads(stage.kind, "generation.sampler"):
         yield from _samplers(stage)
     if stage.kind == "evaluate":
-        from dlm.evaluation.tasks import load_tasks
+        yield from _tasks(stage, recipe)
 
-        try:
-            load_tasks(stage.evaluation.tasks)
-        except UserError as error:
-            yield f"evaluation.tasks: {error}"
+
+def _tasks(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
+    from dlm.evaluation.tasks import load_tasks
+    from dlm.verbs.systems import unfit_systems
+
+    try:
+        tasks = load_tasks(stage.evaluation.tasks)
+    except UserError as error:
+        yield f"evaluation.tasks: {error}"
+        return
+    changes = asdict(stage.evaluation.likelihood)
+    asked = any(value is not None for value in changes.values())
+    if asked and all(task.kind == "generation" for task in tasks):
+        yield "evaluation.likelihood: ignored setting: no task estimates a likelihood; remove it"
+    try:
+        for task in tasks:
+            task.with_likelihood(changes)
+    except UserError as error:
+        yield f"evaluation.likelihood: {error}"
+    yield from unfit_systems(stage, recipe, tasks)
 
 
 def _generators(stage: StageConfig) -> Iterator[str]:

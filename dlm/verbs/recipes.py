@@ -74,7 +74,8 @@ def _listing(what: str) -> dict[str, str]:
     if what == "tasks":
         from dlm.evaluation.tasks import load_task, shipped_tasks
 
-        return {name: load_task(name).description for name in shipped_tasks()}
+        tasks = {name: load_task(name) for name in shipped_tasks()}
+        return {name: f"{task.kind:<15}  {task.description}" for name, task in tasks.items()}
     if what == "generators":
         from dlm.data.generated import GENERATORS
 

@@ -1,10 +1,12 @@
 """Call the command line, in this process or in one of its own."""
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,3 +130,10 @@ def files_of(directory: Path) -> dict[str, tuple[int, bytes]]:
         str(path.relative_to(directory)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in paths
     }
+
+
+def read_scores(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """metrics.json and samples.jsonl of a result."""
+    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    lines = (directory / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    return metrics, [json.loads(line) for line in lines]

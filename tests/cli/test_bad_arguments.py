@@ -23,6 +23,12 @@ OVERRIDES = {
     "stages.evaluate.generation.sampler=frozen-cosin": "did you mean 'frozen-cosine'?",
     "stages.evaluate.evaluation.systems.oracle.generation.sampler=frozen": "unknown sampler",
     "stages.evaluate.evaluation.systems.oracle.model=lenght": "did you mean 'length'?",
+    "stages.evaluate.evaluation.systems.predicted.model=adapt": (
+        "evaluation.systems.predicted.model = 'adapt': has no length predictor: evaluate the "
+        "`length` stage made from it (length), or set generation.length: oracle"
+    ),
+    "stages.adapt.validation.metric=perplexity": "evaluate a task of kind perplexity instead",
+    "stages.evaluate.evaluation.likelihood.samples=8": "no task estimates a likelihood",
 }
 
 

@@ -4,11 +4,10 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sacrebleu
-from cli_tools import Caller, TrainedRun, files_of
+from cli_tools import Caller, TrainedRun, files_of, read_scores
 
 CAPTIONS = [
     ("a dog runs on the beach", "ein hund rennt am strand"),
@@ -21,12 +20,6 @@ description: copies, so that a score is not 0
 source: {{path: {path}}}
 metrics: [bleu, chrf, exact_match]
 """
-
-
-def read(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    lines = (directory / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    return metrics, [json.loads(line) for line in lines]
 
 
 @pytest.fixture
@@ -46,7 +39,7 @@ def test_a_score_is_written_with_everything_that_made_it(
         "--output", tmp_path / "scores", "--steps", "4",
     )  # fmt: skip
     assert outcome.code == 0
-    metrics, samples = read(tmp_path / "scores" / "numbers_en_de")
+    metrics, samples = read_scores(tmp_path / "scores" / "numbers_en_de")
     assert metrics["rows"] == len(samples) == 7
     assert (metrics["task"], metrics["task_version"], metrics["system"]) == (
         "numbers_en_de", 1, "length",
@@ -78,7 +71,7 @@ def test_the_scores_are_sacrebleus_own_of_the_samples_file(
     monkeypatch.setattr(diffusion, "Generated", lambda text, n, score: made(next(texts), n, score))
     output = tmp_path / "scores"
     assert call("evaluate", trained.directory, "--tasks", task_file, "--output", output).code == 0
-    metrics, samples = read(output / "captions")
+    metrics, samples = read_scores(output / "captions")
     hypotheses = [sample["hypothesis"] for sample in samples]
     references = [sample["reference"] for sample in samples]
     assert references == [reference for _, reference in CAPTIONS]
@@ -113,7 +106,7 @@ def test_lengths_of_the_references_serve_a_model_without_a_predictor(
     assert "has no length predictor" in refused.err and "--length oracle" in refused.err
     assert not (tmp_path / "scores").exists()
     assert call("evaluate", trained.stage("adapt"), *words, "--length", "oracle").code == 0
-    metrics, _ = read(tmp_path / "scores" / "numbers_en_de")
+    metrics, _ = read_scores(tmp_path / "scores" / "numbers_en_de")
     assert metrics["generation"]["length"] == "oracle"
     assert "length_beam" not in metrics["generation"]
 
@@ -155,7 +148,7 @@ def test_a_row_that_leaves_no_room_for_an_answer_is_named(
     output = tmp_path / "scores"
     outcome = call("evaluate", trained.directory, "--tasks", task_file, "--output", output)
     assert outcome.code == 2
-    assert "task captions, row 4: a prompt of" in outcome.err
+    assert "task captions: row 4: a prompt of" in outcome.err
     assert "shorten or remove the row" in outcome.err
 
 
@@ -203,9 +196,9 @@ def test_the_evaluate_stage_and_the_verb_agree(
 ) -> None:
     words = ("--tasks", "numbers_en_de", "--limit", "20", "--output", tmp_path / "scores")
     assert call("evaluate", trained.directory, *words).code == 0
-    _, samples = read(tmp_path / "scores" / "numbers_en_de")
+    _, samples = read_scores(tmp_path / "scores" / "numbers_en_de")
     export = trained.stage("evaluate") / "export"
-    metrics, of_stage = read(export / "predicted" / "numbers_en_de")
+    metrics, of_stage = read_scores(export / "predicted" / "numbers_en_de")
     assert metrics["rows"] == 20
     assert samples == of_stage
 
@@ -222,7 +215,7 @@ def test_a_plain_hugging_face_directory_is_evaluated_with_oracle_lengths(
     assert refused.code == 2 and "--length oracle" in refused.err
     outcome = call("evaluate", model, *words, "--length", "oracle", "--steps", "2")
     assert outcome.code == 0
-    metrics, samples = read(tmp_path / "scores" / "numbers_en_de")
+    metrics, samples = read_scores(tmp_path / "scores" / "numbers_en_de")
     assert (metrics["system"], metrics["network_calls"]) == ("bert-tiny-mlm", 2)
     assert len(samples) == 4
     refused = call("generate", model, "--prompt", "seven")

@@ -1,6 +1,7 @@
 """What a well-typed recipe must mean."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -90,10 +91,9 @@ EVALUATION = "stages.scores.evaluation"
         # Parts that must fit.
         ("model.num_heads=5", "model.num_heads = 5: must divide model.hidden_size = 64"),
         ("length.num_heads=3", "length.num_heads = 3: must divide 64, the hidden_size of"),
-        (
-            f"{EVALUATION}.systems.diffusion.model=adapt",
-            "has no length predictor: evaluate the `length` stage made from it (length), or set",
-        ),
+        ("validation.metric=perplexity", "is no likelihood bound"),
+        ("validation.metric=nll", "evaluate a task of kind perplexity instead"),
+        ("evaluation.likelihood.samples=0", "must be at least 1"),
         ("train.micro_batch_size=3", "must be a multiple of micro_batch_size 3"),
         ("hardware.devices=3", "must be a multiple of devices 3 x num_nodes 1 = 3"),
         ("optim.warmup_steps=101", "more than train.steps = 100"),
@@ -137,21 +137,15 @@ def test_export_best_needs_validation_data(chain: Path) -> None:
     load_recipe(chain, overrides[1:])
 
 
-def test_a_system_with_lengths_from_the_references_needs_no_predictor(chain: Path) -> None:
-    system = f"{EVALUATION}.systems.diffusion"
-    load_recipe(chain, [f"{system}.model=adapt", f"{system}.generation.length=oracle"])
-    load_recipe(chain, [f"{system}.model=adapt", "generation.length=oracle"])
-
-
-def test_a_system_that_was_trained_with_a_canvas_needs_no_predictor(chain: Path) -> None:
-    system, canvas = f"{EVALUATION}.systems.diffusion", "stages.adapt.data={canvas_length: 32}"
-    load_recipe(chain, [canvas, f"{system}.model=adapt"])
-    load_recipe(chain, [canvas, f"{system}.model=adapt", f"{system}.generation.end_last=true"])
-    load_recipe(
-        chain, [canvas, f"{system}.generation.length=canvas"]
-    )  # of the length stage's model
-    with pytest.raises(UserError, match="has no length predictor"):
-        load_recipe(chain, [canvas, f"{system}.model=adapt", "generation.length=predicted"])
+def test_a_resolved_recipe_with_canvases_is_read_back(chain: Path, write: Write) -> None:
+    """What stages inherit is written under each of them, and ignored by some of them."""
+    recipe = load_recipe(chain, [
+        "data.canvas_length=32", "objective.canvas_padding=first_end_only",
+        "generation.canvas_length=16", "generation.end_last=true",
+        "stages.adapt.generation.length=oracle",
+    ])  # fmt: skip
+    assert recipe.stages["adapt"].data.canvas_length == 32
+    assert load_recipe(write(resolved_yaml(recipe), "resolved.yaml")) == recipe
 
 
 def test_a_canvas_is_a_whole_number_of_blocks_where_it_is_decoded(chain: Path) -> None:
@@ -166,17 +160,6 @@ def test_a_canvas_is_a_whole_number_of_blocks_where_it_is_decoded(chain: Path) -
     with pytest.raises(UserError, match="= oracle there is no canvas to decode"):
         generation = "stages.adapt.generation={length: oracle, canvas_length: 30}"
         load_recipe(chain, [canvas, generation])
-
-
-def test_a_resolved_recipe_with_canvases_is_read_back(chain: Path, write: Write) -> None:
-    """What stages inherit is written under each of them, and ignored by some of them."""
-    recipe = load_recipe(chain, [
-        "data.canvas_length=32", "objective.canvas_padding=first_end_only",
-        "generation.canvas_length=16", "generation.end_last=true",
-        "stages.adapt.generation.length=oracle",
-    ])  # fmt: skip
-    assert recipe.stages["adapt"].data.canvas_length == 32
-    assert load_recipe(write(resolved_yaml(recipe), "resolved.yaml")) == recipe
 
 
 def test_heads_of_a_length_predictor_are_free_where_the_backbone_is_unknown(chain: Path) -> None:
@@ -213,5 +196,5 @@ def test_checkpoint_hardware_and_logging_are_read_by_every_kind() -> None:
 def test_every_range_and_kind_table_names_real_settings(chain: Path) -> None:
     recipe = load_recipe(chain)
     for key in (*checks._RANGE_OF, *checks._KINDS_OF_SETTING):
-        section, setting = key.split(".")
-        assert hasattr(getattr(recipe, section), setting)
+        section, _, setting = key.rpartition(".")
+        assert hasattr(attrgetter(section)(recipe), setting)

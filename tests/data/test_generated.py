@@ -271,7 +271,7 @@ def test_the_rows_of_a_task_do_not_depend_on_the_other_tasks() -> None:
         (
             {"name": "poems"},
             "unknown generator 'poems'; valid: number_text, number_counting, number_pairs, "
-            "number_instructions",
+            "number_choices, number_instructions",
         ),
         ({"split": "dev"}, "unknown split 'dev'; valid: train, validation, test"),
         (
@@ -292,6 +292,7 @@ def test_the_rows_of_a_task_do_not_depend_on_the_other_tasks() -> None:
             {"name": "number_instructions", "tasks": ["translate:en-en"]},
             f"unknown task 'translate:en-en'; valid: {', '.join(TASKS)}",
         ),
+        ({"name": "number_choices", "choices": 1}, "choices must be an integer 2 to 10, not 1"),
         ({"max_number": 21_000}, "max_number must be an integer 1 to 20999, not 21000"),
         ({"max_number": True}, "max_number must be an integer 1 to 20999, not True"),
         ({"date_share": 1.5}, "date_share must be a number from 0 to 1, not 1.5"),
@@ -376,3 +377,21 @@ def test_the_day_after_the_last_of_a_month_is_the_first_of_the_next() -> None:
     assert successor(Date(6, 31, 12)) == Date(0, 1, 1)
     assert successor(Date(1, 28, 2)) == Date(2, 29, 2)
     assert successor(7) == 8
+
+
+def test_the_answer_is_the_number_among_near_ones_of_the_same_split() -> None:
+    rows = drawn("number_choices", split="test", choices=4)
+    places = Counter(row["answer"] for row in rows)
+    for row in rows:
+        number = NUMBER_OF[row["src"], "en"]
+        listed = [NUMBER_OF[text, "de"] for text in row["choices"]]
+        assert listed[row["answer"]] == number
+        assert len(set(listed)) == 4 and all(split_of(n) == "test" for n in listed)
+        assert max(abs(n - number) for n in listed) < 200
+    assert min(places[place] for place in range(4)) > 40  # no place is the safe guess
+
+
+def test_a_split_with_fewer_numbers_than_choices_has_no_questions() -> None:
+    assert generate("number_choices", split="test", count=0, seed=0, max_number=9) == []
+    with pytest.raises(ValueError, match="the test split has 0 to 0 distinct rows"):
+        generate("number_choices", split="test", count=1, seed=0, max_number=9, choices=10)

@@ -8,6 +8,7 @@ import pytest
 
 from dlm.data.prompts import Template, stream_examples
 from dlm.data.sources import Source
+from dlm.evaluation.task_rows import read_task
 from dlm.evaluation.tasks import load_task
 
 pytestmark = [
@@ -51,7 +52,21 @@ def test_the_first_sentence_of_the_test_set_is_the_published_one(pair: str) -> N
     ("task", "count"), [("multi30k_de_en", 1000), ("multi30k_de_en_val", 1014)]
 )
 def test_the_shipped_tasks_read_their_rows(task: str, count: int) -> None:
-    prompts, references = load_task(task).read(str(root()))
-    assert len(prompts) == len(references) == count
-    assert all(prompts) and all(references)
-    assert len(load_task(task).read(str(root()), limit=10)[0]) == 10
+    rows = read_task(load_task(task), root=str(root()), limit=None)
+    assert len(rows.prompts) == len(rows.references) == count
+    assert all(rows.prompts) and all(rows.references)
+    assert len(read_task(load_task(task), root=str(root()), limit=10).prompts) == 10
+
+
+@pytest.mark.parametrize(
+    ("task", "count"),
+    [
+        ("perplexity_novels_en", 100),
+        ("perplexity_wikitext2", 200),
+        ("wikisplit", 5000),
+        ("perplexity_wikisplit", 5000),
+    ],
+)
+def test_the_other_tasks_of_local_files_read_their_rows(task: str, count: int) -> None:
+    rows = read_task(load_task(task), root=os.environ["DLM_REAL_DATA"], limit=None)
+    assert len(rows.references) == count and all(rows.references)

@@ -50,8 +50,10 @@ GOOD, BAD = worsened(REFERENCES, 0.1, 1), worsened(REFERENCES, 0.5, 2)
 def plain_score(name: str, hypotheses: list[str], references: list[str]) -> float:
     if name == "exact_match":
         return 100 * float(np.mean([h == r for h, r in zip(hypotheses, references, strict=True)]))
-    corpus = sacrebleu.corpus_bleu if name == "bleu" else sacrebleu.corpus_chrf
-    return corpus(hypotheses, [references]).score
+    if name.startswith("bleu"):
+        return sacrebleu.corpus_bleu(hypotheses, [references], lowercase=name != "bleu").score
+    scorer = sacrebleu.CHRF(lowercase=name != "chrf")
+    return scorer.corpus_score(hypotheses, [references]).score
 
 
 def resamples(rows: int, samples: int) -> list[list[int]]:
@@ -137,6 +139,15 @@ def test_pairing_is_sharper_than_two_intervals() -> None:
 def test_no_answer_at_all_scores_0() -> None:
     for name in SCORES:
         assert score(name, [""] * 3, ["one", "two", "three"], samples=5).value == 0
+
+
+def test_scores_without_case_lower_both_sides_and_say_so() -> None:
+    for name in ("bleu", "chrf"):
+        lower = f"{name}_lowercase"
+        upper = [text.title() for text in REFERENCES]
+        assert score(name, REFERENCES, upper, samples=1).value < 50
+        assert score(lower, REFERENCES, upper, samples=1).value == pytest.approx(100)
+        assert "|case:lc|" in SCORES[lower].signature()
 
 
 def test_the_signatures_say_what_a_score_depends_on() -> None:

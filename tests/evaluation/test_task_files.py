@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 
 from dlm.errors import UserError
+from dlm.evaluation.task_rows import TaskRows, read_task
 from dlm.evaluation.tasks import load_task, load_tasks, shipped_tasks
 
 GOOD = {"version": 1, "source": {"path": "rows.jsonl"}, "metrics": ["bleu"]}
+
+TEXTS = GOOD | {"kind": "perplexity", "metrics": ["perplexity"]}
+QUESTIONS = GOOD | {
+    "kind": "multiple_choice", "metrics": ["accuracy"], "prompt": "{question}",
+    "choices": "options", "answer": "key",
+}  # fmt: skip
 
 
 def write(path: Path, values: object) -> str:
@@ -22,11 +29,15 @@ def test_every_shipped_task_has_a_description_and_a_version(name: str) -> None:
     assert task.name == name and task.description and task.version >= 1 and task.metrics
 
 
-@pytest.mark.parametrize("name", [n for n in shipped_tasks() if "multi30k" not in n])
+def read(name: str, root: Path | None = None, limit: int | None = None) -> TaskRows:
+    return read_task(load_task(name), root=None if root is None else str(root), limit=limit)
+
+
+@pytest.mark.parametrize("name", [n for n in shipped_tasks() if "generator" in load_task(n).source])
 def test_every_generated_task_reads_the_same_rows_each_time(name: str) -> None:
-    prompts, references = load_task(name).read(None, limit=5)
-    assert len(prompts) == len(references) == 5
-    assert load_task(name).read(None, limit=5) == (prompts, references)
+    rows = read(name, limit=5)
+    assert len(rows.prompts) == len(rows.references) == 5
+    assert read(name, limit=5) == rows
 
 
 def test_a_task_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
@@ -34,15 +45,16 @@ def test_a_task_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
     task = load_task(write(tmp_path / "words.yaml", values))
     (tmp_path / "rows.jsonl").write_text('{"word": "one"}\n\n{"word": "two"}\n')
     assert (task.name, task.version) == ("words", 2)
-    assert task.read(str(tmp_path)) == (["Say one", "Say two"], ["one", "two"])
-    assert task.read(str(tmp_path), limit=1) == (["Say one"], ["one"])
+    rows = read(str(tmp_path / "words.yaml"), tmp_path)
+    assert (rows.prompts, rows.references) == (["Say one", "Say two"], ["one", "two"])
+    assert read(str(tmp_path / "words.yaml"), tmp_path, limit=1).prompts == ["Say one"]
 
 
 def test_the_smaller_of_both_limits_counts(tmp_path: Path) -> None:
     values = GOOD | {"source": {"path": "rows.jsonl", "limit": 2}}
     (tmp_path / "rows.jsonl").write_text('{"src": "a", "tgt": "b"}\n' * 5)
-    task = load_task(write(tmp_path / "words.yaml", values))
-    assert [len(task.read(str(tmp_path), limit)[0]) for limit in (None, 1, 4)] == [2, 1, 2]
+    name = write(tmp_path / "words.yaml", values)
+    assert [len(read(name, tmp_path, limit).prompts) for limit in (None, 1, 4)] == [2, 1, 2]
 
 
 WRONG: dict[str, tuple[object, str]] = {
@@ -64,6 +76,34 @@ WRONG: dict[str, tuple[object, str]] = {
         "source.count is missing",
     ),
     "a limit of 0": (GOOD | {"source": {"path": "a", "limit": 0}}, "source.limit = 0 must be"),
+    "an unknown kind": (GOOD | {"kind": "perplexty"}, "did you mean 'perplexity'?"),
+    "perplexity of generated texts": (
+        GOOD | {"metrics": ["perplexity"]},
+        "metric 'perplexity' is of tasks of kind perplexity, not of generation",
+    ),
+    "BLEU of a likelihood": (TEXTS | {"metrics": ["bleu"]}, "is of tasks of kind generation, not"),
+    "samples of generated texts": (
+        GOOD | {"likelihood": {"samples": 4}},
+        "'likelihood' is read by kind multiple_choice and perplexity, not by generation",
+    ),
+    "one sample": (TEXTS | {"likelihood": {"samples": 1}}, "samples = 1 gives no standard error"),
+    "an unknown estimator": (
+        TEXTS | {"likelihood": {"estimator": "elbo"}},
+        "likelihood.estimator = 'elbo' must be one of exactly_l, bernoulli, chain_rule",
+    ),
+    "a mistyped likelihood": (
+        TEXTS | {"likelihood": {"sample": 4}},
+        "unknown key 'likelihood.sample'; did you mean 'samples'?",
+    ),
+    "a prompt without a response": (TEXTS | {"prompt": "{a}"}, "give both, or neither for texts"),
+    "a text and a prompt": (
+        TEXTS | {"prompt": "{a}", "response": "{b}", "text": "{c}"},
+        "'text' and 'prompt' exclude each other",
+    ),
+    "questions without answers": (
+        {k: v for k, v in QUESTIONS.items() if k != "answer"},
+        "'answer' is missing",
+    ),
     "a prompt of numbers": (GOOD | {"prompt": 5}, "prompt is a number, where it must be text"),
 }
 
@@ -80,9 +120,9 @@ def test_a_wrong_task_file_is_named_with_what_is_wrong(name: str, tmp_path: Path
 
 def test_a_row_that_does_not_fit_is_named_by_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"src": "a", "tgt": "b"}\n\n{"src": "a"}\n')
-    task = load_task(write(tmp_path / "words.yaml", GOOD))
+    name = write(tmp_path / "words.yaml", GOOD)
     with pytest.raises(UserError, match=r"rows\.jsonl, line 3: field 'tgt' is missing"):
-        task.read(str(tmp_path))
+        read(name, tmp_path)
 
 
 def test_an_unknown_task_brings_the_nearest_and_the_list() -> None:
@@ -96,3 +136,66 @@ def test_two_tasks_of_one_name_are_refused_as_their_results_would_be_one(tmp_pat
     mine = write(tmp_path / "numbers_en_de.yaml", GOOD)
     with pytest.raises(UserError, match="share the name numbers_en_de"):
         load_tasks(["numbers_en_de", mine])
+
+
+def rows_of(folder: Path, task: object, *rows: object) -> TaskRows:
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    return read(write(folder / "mine.yaml", task), folder)
+
+
+def test_the_right_answer_is_an_index_or_the_text_of_a_choice(tmp_path: Path) -> None:
+    question = {"question": "2 + 2", "options": ["3", "4", "5"]}
+    rows = rows_of(tmp_path, QUESTIONS, question | {"key": 1}, question | {"key": "5"})
+    assert rows.prompts == ["2 + 2", "2 + 2"]
+    assert rows.choices == [["3", "4", "5"]] * 2
+    assert (rows.right, rows.references) == ([1, 2], ["4", "5"])
+
+
+WRONG_ROWS: dict[str, tuple[dict[str, object], str]] = {
+    "no answer": ({"options": ["a", "b"]}, "line 1: field 'key' is missing"),
+    "an index too many": ({"options": ["a", "b"], "key": 2}, "from 0 to 1, or the text of one"),
+    "a truth value": ({"options": ["a", "b"], "key": True}, "'key' = True is no answer"),
+    "another text": ({"options": ["a", "b"], "key": "c"}, "field 'key' = 'c' is no answer"),
+    "choices as text": ({"options": "ab", "key": 0}, "field 'options' must be a list of texts"),
+    "an empty choice": ({"options": ["a", " "], "key": 0}, "must be a list of texts, none empty"),
+    "one choice": ({"options": ["a"], "key": 0}, "at least two choices, all different"),
+    "one choice twice": ({"options": ["a", "a "], "key": 0}, "at least two choices, all different"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ROWS)
+def test_a_question_that_cannot_be_marked_is_named(name: str, tmp_path: Path) -> None:
+    row, words = WRONG_ROWS[name]
+    with pytest.raises(UserError) as refused:
+        rows_of(tmp_path, QUESTIONS, {"question": "?", **row})
+    assert "rows.jsonl, line 1" in str(refused.value)
+    assert words in str(refused.value)
+
+
+def test_blank_texts_are_left_out_as_blank_lines_are_and_do_not_count(tmp_path: Path) -> None:
+    task = TEXTS | {"source": {"path": "rows.jsonl", "limit": 2}}
+    rows = rows_of(tmp_path, task, {"text": ""}, {"text": "one"}, {"text": " "}, {"text": "two"})
+    assert (rows.prompts, rows.references) == (["", ""], ["one", "two"])
+    with pytest.raises(UserError, match="has only blank rows"):
+        rows_of(tmp_path, task, {"text": ""})
+
+
+def test_a_perplexity_task_may_have_prompts(tmp_path: Path) -> None:
+    task = TEXTS | {"prompt": "Say {src}", "response": "{tgt}"}
+    rows = rows_of(tmp_path, task, {"src": "one", "tgt": "eins"})
+    assert (rows.prompts, rows.references) == (["Say one"], ["eins"])
+
+
+def test_settings_of_a_likelihood_are_changed_where_they_are_given() -> None:
+    task = load_task("perplexity_counting")
+    changed = task.with_likelihood({"samples": 7, "estimator": None})
+    assert changed.likelihood == {"estimator": "exactly_l", "samples": 7, "seed": 0}
+    with pytest.raises(UserError, match=r"task perplexity_counting: likelihood\.samples = 1"):
+        task.with_likelihood({"samples": 1})
+    with pytest.raises(UserError, match="samples would be ignored: chain_rule draws nothing"):
+        task.with_likelihood({"samples": 4, "estimator": "chain_rule"})
+    generating = load_task("numbers_en_de")
+    assert generating.with_likelihood({"samples": 7}) == generating
+    identities = [str(each.identity()) for each in (task, changed)]
+    assert identities[0] != identities[1]

@@ -11,7 +11,9 @@ from tiny_generation import PROMPTS, FixedLengths, count_calls, tiny_model
 from dlm.data.encoding import encode_prompts
 from dlm.diffusion.sampling.samplers import SAMPLERS
 from dlm.errors import UserError
-from dlm.evaluation.evaluate import TaskRows, check_prompts, check_system
+from dlm.evaluation.evaluate import check_system
+from dlm.evaluation.generated_texts import check_generation
+from dlm.evaluation.task_rows import TaskRows
 from dlm.evaluation.tasks import load_task
 from dlm.generation.generate import generate
 from dlm.generation.infill import infill, parse_infill
@@ -21,6 +23,8 @@ from dlm.generation.settings import Generated, Generation, GenerationSettings
 
 CANVAS = 12
 SETTINGS = GenerationSettings(num_iterations=4)
+
+ROWS = TaskRows(load_task("numbers_en_de"), ["a"], ["b"])
 
 
 def canvas_model(end_bias: float = 2.0, **options: Any) -> GenerativeModel:
@@ -174,7 +178,7 @@ def test_a_model_that_was_not_trained_with_a_canvas_is_refused_with_the_remedy()
     with pytest.raises(UserError, match=r"not trained with a canvas.* train it with data\.canvas"):
         generate(tiny_model(), PROMPTS, asked)
     with pytest.raises(UserError, match="system 'mine': this model was not trained with a canvas"):
-        check_system("mine", tiny_model(), asked)
+        check_system("mine", tiny_model(), asked, [ROWS])
 
 
 def test_predicted_lengths_of_a_canvas_model_without_a_predictor_name_the_canvas() -> None:
@@ -184,7 +188,7 @@ def test_predicted_lengths_of_a_canvas_model_without_a_predictor_name_the_canvas
 
 def test_a_canvas_that_is_not_a_whole_number_of_blocks_is_refused() -> None:
     with pytest.raises(UserError, match="a canvas of 12 tokens is not a whole number of blocks of"):
-        check_system("mine", canvas_model(), replace(SETTINGS, block_length=5))
+        check_system("mine", canvas_model(), replace(SETTINGS, block_length=5), [ROWS])
 
 
 def test_ends_are_set_last_only_where_they_are_set() -> None:
@@ -211,9 +215,9 @@ def test_a_prompt_behind_which_the_canvas_does_not_fit_is_refused_by_its_row() -
         generate(model, prompts, SETTINGS)
     rows = TaskRows(load_task("numbers_en_de"), prompts, prompts)
     with pytest.raises(UserError) as refused:
-        check_prompts(rows, model, SETTINGS)
+        check_generation(model, rows, SETTINGS)
     said = f"row 2: a prompt of {max(lengths)} tokens and a canvas of 12 leaves no room"
     assert said in str(refused.value)
     assert "lower generation.canvas_length" in str(refused.value)
-    check_prompts(rows, model, replace(SETTINGS, canvas_length=11))
-    check_prompts(rows, model, replace(SETTINGS, length="oracle"))
+    check_generation(model, rows, replace(SETTINGS, canvas_length=11))
+    check_generation(model, rows, replace(SETTINGS, length="oracle"))

@@ -20,9 +20,12 @@ def test_the_last_system_is_refused_before_the_first_one_is_run(
         evaluation=EvaluationConfig({"first": first, "last": last}, ["numbers_en_de"], limit=2),
         hardware=HardwareConfig(accelerator="cpu"),
     )
-    model = SimpleNamespace(kind="diffusion", length_predictor=None, canvas_length=None)
+    model = SimpleNamespace(
+        kind="diffusion", length_predictor=None, tokenizer=None, canvas_length=None,
+        backbone=SimpleNamespace(max_length=512),
+    )  # fmt: skip
+    monkeypatch.setattr("dlm.evaluation.generated_texts.encode_prompts", lambda *_: [])
     monkeypatch.setattr(module, "open_model", lambda place, device="cpu": model)
-    monkeypatch.setattr(module, "check_prompts", lambda rows, model, settings: None)
     monkeypatch.setattr(module, "evaluate_system", lambda *_, **__: pytest.fail("it was run"))
-    with pytest.raises(UserError, match="system 'last' has no length predictor"):
+    with pytest.raises(UserError, match="system 'last', task numbers_en_de: it has no length pred"):
         module.evaluate_stage(StageJob("r", "scores", config, 0, "", tmp_path, {}))

@@ -1,0 +1,93 @@
+"""The metrics of every kind of task, as functions of the rows of samples.jsonl.
+
+They are computed from what is written, so that a finished result is compared without its model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlm.evaluation.scores import SCORES, Interval, Score, Statistics, bootstrap
+
+Sample = dict[str, Any]
+"""One row of samples.jsonl."""
+
+
+@dataclass(frozen=True)
+class RowMetric:
+    """A score of rows whose statistics add up over rows."""
+
+    statistics: Callable[[Sequence[Sample]], Statistics]
+    """Samples -> per-row statistics."""
+    aggregate: Callable[[Statistics], float]
+    """Summed statistics [k] -> the score."""
+    signature: Callable[[], str]
+    lower_is_better: bool = False
+    per_token: bool = False
+    """Comparable only between models that cut the texts into the same tokens."""
+
+
+def _of_texts(score: Score) -> RowMetric:
+    def statistics(samples: Sequence[Sample]) -> Statistics:
+        return score.statistics(
+            [sample["hypothesis"] for sample in samples],
+            [sample["reference"] for sample in samples],
+        )
+
+    return RowMetric(statistics, score.aggregate, score.signature)
+
+
+def _right(samples: Sequence[Sample]) -> Statistics:
+    return np.array([[float(s["chosen"] == s["right"]), 1.0] for s in samples])
+
+
+def _bounds(samples: Sequence[Sample]) -> Statistics:
+    return np.array([[s["bound"], float(s["tokens"])] for s in samples])
+
+
+METRICS: dict[str, dict[str, RowMetric]] = {
+    "generation": {name: _of_texts(score) for name, score in SCORES.items()},
+    "multiple_choice": {
+        "accuracy": RowMetric(
+            _right, lambda s: 100.0 * s[0] / s[1], lambda: "lowest likelihood bound per token"
+        )
+    },
+    "perplexity": {
+        "perplexity": RowMetric(
+            _bounds, lambda s: float(np.exp(s[0] / s[1])),
+            lambda: "exp(sum of likelihood bounds / sum of tokens)", True, True,
+        ),
+        "nats_per_token": RowMetric(
+            _bounds, lambda s: float(s[0] / s[1]),
+            lambda: "sum of likelihood bounds / sum of tokens", True, True,
+        ),
+    },
+}  # fmt: skip
+"""Task kind -> metric name -> how it is computed."""
+
+
+def interval(metric: RowMetric, samples: Sequence[Sample], *, resamples: int) -> Interval:
+    """The score of all rows with its bootstrap interval over rows."""
+    return bootstrap(metric.aggregate, metric.statistics(samples), samples=resamples)
+
+
+def difference(
+    metric: RowMetric, first: Sequence[Sample], second: Sequence[Sample], *, resamples: int
+) -> Interval:
+    """The first system's score minus the second's, with a paired bootstrap interval."""
+    return bootstrap(
+        metric.aggregate, metric.statistics(first), metric.statistics(second), samples=resamples
+    )
+
+
+def not_comparable(
+    metric: RowMetric, first: Sequence[Sample], second: Sequence[Sample]
+) -> str | None:
+    """Why two systems' scores on the same rows cannot be compared; None where they can."""
+    if not metric.per_token:
+        return None
+    if [sample["tokens"] for sample in first] == [sample["tokens"] for sample in second]:
+        return None
+    return "their tokenizers cut the texts differently, and this is a score per token"

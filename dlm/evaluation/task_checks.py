@@ -1,0 +1,124 @@
+"""What is wrong with the contents of a task file, in words."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+from dlm.data.sources import json_kind
+from dlm.errors import did_you_mean
+
+TaskKind = Literal["generation", "multiple_choice", "perplexity"]
+
+KEYS_OF_KIND: dict[str, set[str]] = {
+    "generation": {"prompt", "response"},
+    "multiple_choice": {"prompt", "choices", "answer", "likelihood"},
+    "perplexity": {"prompt", "response", "text", "likelihood"},
+}
+"""Keys that only some kinds have."""
+_KEYS = {"version", "description", "kind", "source", "metrics"}
+_SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "options", "count",
+                "fields", "hub_fields", "limit"}  # fmt: skip
+_TYPES: dict[str, type] = {
+    "version": int, "description": str, "source": dict, "metrics": list, "prompt": str,
+    "response": str, "text": str, "choices": str, "answer": str, "likelihood": dict,
+}  # fmt: skip
+_WORDS = {int: "a whole number", dict: "a mapping", list: "a list", str: "text"}
+ESTIMATORS = ("exactly_l", "bernoulli", "chain_rule")
+_LIKELIHOOD: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "estimator": (f"one of {', '.join(ESTIMATORS)}", lambda value: value in ESTIMATORS),
+    "samples": ("a whole number, at least 1", lambda value: type(value) is int and value >= 1),
+    "seed": ("a whole number", lambda value: type(value) is int),
+    "min_time": (
+        "a number between 0 and 1",
+        lambda value: isinstance(value, float) and 0 < value < 1,
+    ),
+}
+
+
+def task_problems(raw: dict[str, Any]) -> list[str]:
+    """Everything that is wrong, or nothing."""
+    kind = raw.get("kind", "generation")
+    if kind not in get_args(TaskKind):
+        known = get_args(TaskKind)
+        return [
+            f"kind = {kind!r} must be one of {', '.join(known)}{did_you_mean(str(kind), known)}"
+        ]
+    keys = _KEYS | KEYS_OF_KIND[kind]
+    problems = [_unknown(str(key), kind, keys) for key in raw if key not in keys]
+    needed = ["version", "source", "metrics"]
+    if kind == "multiple_choice":
+        needed += ["prompt", "choices", "answer"]
+    problems += [f"'{key}' is missing" for key in needed if not raw.get(key)]
+    for key, wanted in _TYPES.items():
+        if key in keys and raw.get(key) and not isinstance(raw[key], wanted):
+            problems.append(f"{key} is {json_kind(raw[key])}, where it must be {_WORDS[wanted]}")
+    if kind == "perplexity":
+        problems += _text_or_pair(raw)
+    if not problems:
+        problems = [*_source(raw["source"]), *_metrics(raw["metrics"], kind)]
+        problems += likelihood_problems(raw.get("likelihood") or {})
+    return problems
+
+
+def likelihood_problems(settings: dict[str, Any]) -> list[str]:
+    """What is wrong with settings of the likelihood."""
+    problems = [
+        f"unknown key 'likelihood.{key}'{did_you_mean(str(key), _LIKELIHOOD)}"
+        for key in settings
+        if key not in _LIKELIHOOD
+    ]
+    for key, (words, fits) in _LIKELIHOOD.items():
+        if key in settings and not fits(settings[key]):
+            problems.append(f"likelihood.{key} = {settings[key]!r} must be {words}")
+    if settings.get("samples") == 1 and settings.get("estimator") != "chain_rule":
+        problems.append(
+            "likelihood.samples = 1 gives no standard error: use at least 2, or estimator "
+            "chain_rule, which draws nothing"
+        )
+    return problems
+
+
+def _unknown(key: str, kind: str, keys: set[str]) -> str:
+    owners = [other for other, own in KEYS_OF_KIND.items() if key in own]
+    if owners:
+        return f"'{key}' is read by kind {' and '.join(owners)}, not by {kind}: remove it"
+    return f"unknown key '{key}'{did_you_mean(key, keys)}"
+
+
+def _text_or_pair(raw: dict[str, Any]) -> Iterator[str]:
+    if "text" in raw and ("prompt" in raw or "response" in raw):
+        yield "'text' and 'prompt' exclude each other: give text, or prompt and response"
+    elif ("prompt" in raw) != ("response" in raw):
+        yield "'prompt' and 'response' belong together: give both, or neither for texts alone"
+
+
+def _source(source: dict[str, Any]) -> list[str]:
+    problems = [
+        f"unknown key 'source.{key}'{did_you_mean(str(key), _SOURCE_KEYS)}"
+        for key in source
+        if key not in _SOURCE_KEYS
+    ]
+    if not any(source.get(origin) for origin in ("path", "hub", "generator")):
+        problems.append("source needs one of path, hub and generator")
+    if source.get("generator") and not source.get("count"):
+        problems.append("source.count is missing: how many rows the generator makes")
+    for key in ("count", "limit"):
+        number = source.get(key)
+        if number is not None and (type(number) is not int or number < 1):
+            problems.append(f"source.{key} = {number!r} must be a whole number, at least 1")
+    for key in ("fields", "hub_fields", "options"):
+        if not isinstance(source.get(key, {}), dict):
+            problems.append(f"source.{key} is {json_kind(source[key])}, where it must be a mapping")
+    return problems
+
+
+def _metrics(metrics: list[Any], kind: str) -> Iterator[str]:
+    from dlm.evaluation.metrics import METRICS
+
+    own = METRICS[kind]
+    for name in (name for name in metrics if name not in own):
+        owner = next((other for other in METRICS if name in METRICS[other]), None)
+        there_are = f"(there are {', '.join(own)})"
+        if owner is not None:
+            yield f"metric '{name}' is of tasks of kind {owner}, not of {kind} {there_are}"
+        else:
+            yield f"unknown metric '{name}'{did_you_mean(str(name), own)} {there_are}"

@@ -1,0 +1,110 @@
+"""The rows of a task: prompts, references, and the choices of a question."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from dlm.data.prompts import Template, stream_examples
+from dlm.data.sources import Place, Source, stream_rows
+from dlm.errors import UserError, did_you_mean
+from dlm.evaluation.tasks import Task
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """A task with its rows read."""
+
+    task: Task
+    prompts: list[str]
+    """Empty texts where a perplexity task has no prompts."""
+    references: list[str]
+    """The text to be generated, the right choice, or the text whose likelihood is bounded."""
+    choices: list[list[str]] = field(default_factory=list)
+    """multiple_choice: the choices of every row."""
+    right: list[int] = field(default_factory=list)
+    """multiple_choice: the index of the right one."""
+
+
+def read_task(task: Task, *, root: str | None, limit: int | None) -> TaskRows:
+    """Read a task's rows, at most ``limit``.
+
+    Of a task of texts alone blank rows are left out: a text set of the hub has them where a file
+    has blank lines.
+
+    Raises:
+        UserError: The rows cannot be read or do not fit the task.
+    """
+    source = task.locate(root)
+    limits = [number for number in (source.limit, limit) if number is not None]
+    most = min(limits, default=None)
+    if task.kind == "multiple_choice":
+        return _questions(task, replace(source, limit=most))
+    if task.kind == "perplexity" and not task.template.prompt:
+        texts = list(islice(_texts(replace(source, limit=None), task.template), most))
+        if not texts:
+            raise UserError(f"{source.place} has only blank rows: give a source with texts")
+        return TaskRows(task, [""] * len(texts), texts)
+    rows = list(stream_examples(replace(source, limit=most), task.template))
+    return TaskRows(task, [row.prompt for row in rows], [row.response for row in rows])
+
+
+def _texts(source: Source, template: Template) -> Iterator[str]:
+    names = template.fields
+    for place, row in stream_rows(source):
+        values = [row.get(name) for name in names]
+        if values and all(isinstance(value, str) and not value.strip() for value in values):
+            continue
+        yield template.fill(row, place)[1]
+
+
+def _questions(task: Task, source: Source) -> TaskRows:
+    # The response is not filled in: it stands for the choices, which are no template.
+    prompt_alone = Template(task.template.prompt, "choice")
+    read = TaskRows(task, [], [])
+    for place, row in stream_rows(source):
+        prompt, _ = prompt_alone.fill(row, place)
+        choices = _choices(row, task.choices, place)
+        right = _right_one(row, task.answer, choices, place)
+        read.prompts.append(prompt)
+        read.references.append(choices[right])
+        read.choices.append(choices)
+        read.right.append(right)
+    return read
+
+
+def _choices(row: dict[str, Any], name: str, place: Place) -> list[str]:
+    value = _field(row, name, place)
+    if not isinstance(value, list) or not all(isinstance(c, str) and c.strip() for c in value):
+        raise UserError(
+            f"{place}: field '{name}' must be a list of texts, none empty: correct the row, or set "
+            "`choices` of the task"
+        )
+    choices = [choice.strip() for choice in value]
+    if len(choices) < 2 or len(set(choices)) < len(choices):
+        raise UserError(
+            f"{place}: field '{name}' must have at least two choices, all different: correct the "
+            "row"
+        )
+    return choices
+
+
+def _right_one(row: dict[str, Any], name: str, choices: list[str], place: Place) -> int:
+    value = _field(row, name, place)
+    if type(value) is int and 0 <= value < len(choices):
+        return value
+    if isinstance(value, str) and value.strip() in choices:
+        return choices.index(value.strip())
+    raise UserError(
+        f"{place}: field '{name}' = {value!r} is no answer: it must be the index of a choice, from "
+        f"0 to {len(choices) - 1}, or the text of one: correct the row, or set `answer` of the task"
+    )
+
+
+def _field(row: dict[str, Any], name: str, place: Place) -> Any:
+    if name not in row:
+        raise UserError(
+            f"{place}: field '{name}' is missing (the row has {', '.join(map(str, row))}"
+            f"{did_you_mean(name, row)}): correct the row, or set `fields` of the source"
+        )
+    return row[name]

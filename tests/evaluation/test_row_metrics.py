@@ -1,0 +1,93 @@
+"""Scores from the rows that are written, and how tables show them."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlm.evaluation.evaluate import compare
+from dlm.evaluation.metrics import METRICS, interval
+from dlm.evaluation.results import Result
+from dlm.evaluation.table import comparison_text, markdown_table, sample_text
+from dlm.evaluation.task_rows import TaskRows
+from dlm.evaluation.tasks import load_task
+
+LIKELIHOOD = {"estimator": "exactly_l", "samples": 8, "seed": 3}
+
+
+def bound(nats: float, tokens: int) -> dict[str, Any]:
+    return {"source": "", "text": "x", "bound": nats, "standard_error": 0.1, "tokens": tokens}
+
+
+def result(system: str, task: str, samples: list[dict[str, Any]], **metrics: Any) -> Result:
+    return Result(system, task, {"likelihood": LIKELIHOOD, "scores": {}, **metrics}, samples)
+
+
+def differences(task: str, first: list[dict[str, Any]], second: list[dict[str, Any]]) -> Any:
+    results = [result("a", task, first), result("b", task, second)]
+    return compare([("a", "b")], results, [TaskRows(load_task(task), [], [])], 200)
+
+
+def test_a_perplexity_weighs_texts_by_their_tokens() -> None:
+    metric = METRICS["perplexity"]["perplexity"]
+    found = interval(metric, [bound(10.0, 2), bound(2.0, 10)], resamples=200)
+    assert found.value == pytest.approx(math.e)  # not the mean of exp(5) and exp(0.2)
+    # Resamples are (10, 10), (10, 2) or (2, 2).
+    assert (found.low, found.high) == pytest.approx((math.exp(0.2), math.exp(5)))
+
+
+def test_an_accuracy_counts_the_right_choices() -> None:
+    marks = [{"chosen": n % 2, "right": 0} for n in range(8)]
+    assert interval(METRICS["multiple_choice"]["accuracy"], marks, resamples=10).value == 50
+
+
+def test_perplexities_are_compared_row_by_row_and_lower_is_better() -> None:
+    texts = np.random.default_rng(0).uniform(2, 6, size=30)
+    worse, better = ([bound(t * 5 + add, 5) for t in texts] for add in (1.0, 0.0))
+    perplexity, nats = differences("perplexity_counting", worse, better)
+    assert nats["difference"] == pytest.approx(0.2)
+    assert nats["ci95_low"] == pytest.approx(nats["ci95_high"]), "the texts' own spread is paired"
+    assert perplexity["significant"] and perplexity["difference"] > 0
+    assert "+0.200 nats_per_token" in comparison_text(nats)
+    assert "lower is better, significant" in comparison_text(nats)
+
+
+def test_perplexities_over_other_tokens_are_not_compared_and_it_is_said() -> None:
+    rows = differences("perplexity_counting", [bound(9.0, 3)], [bound(9.0, 4)])
+    assert [sorted(row) for row in rows] == [
+        ["first", "metric", "not_compared", "second", "task"]
+    ] * 2
+    assert "a and b are not compared by perplexity: their tokenizers cut" in comparison_text(
+        rows[0]
+    )
+
+
+def test_a_table_shows_estimator_samples_and_both_kinds_of_doubt() -> None:
+    scores = {
+        "perplexity": {
+            "score": 12.5, "ci95_low": 10.0, "ci95_high": 15.0, "standard_error": 0.25,
+            "signature": "",
+        },
+        "nats_per_token": {
+            "score": 2.5257, "ci95_low": 2.3, "ci95_high": 2.7, "standard_error": 0.02,
+            "signature": "",
+        },
+    }  # fmt: skip
+    shown = markdown_table(
+        [result("a", "texts", [], scores=scores, tokens=40, unknown_tokens=2)], []
+    )
+    assert (
+        "| texts | a | perplexity 12.50 ± 0.25 [10.00, 15.00], nats_per_token 2.526 ± 0.020 "
+        "| exactly_l bound, 8 samples, seed 3; 2 of 40 tokens unknown |" in shown
+    )
+    assert "± is the standard error of the estimate" in shown
+    exact = result("a", "t", [], scores=scores, likelihood={"estimator": "chain_rule"})
+    assert "| chain_rule bound |" in markdown_table([exact], [])
+
+
+def test_a_sample_shows_what_was_chosen_and_what_was_right() -> None:
+    question = {"source": "2", "choices": ["eins", "zwei"], "right": 1}
+    assert sample_text(question | {"chosen": 0}) == "2  ->  eins  (right: zwei)"
+    assert sample_text(question | {"chosen": 1}) == "2  ->  zwei"
+    assert sample_text(bound(9.0, 3)) == "x  ->  3.000 nats a token"
