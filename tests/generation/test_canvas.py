@@ -177,7 +177,7 @@ def test_a_model_that_was_not_trained_with_a_canvas_is_refused_with_the_remedy()
     asked = replace(SETTINGS, length="canvas")
     with pytest.raises(UserError, match=r"not trained with a canvas.* train it with data\.canvas"):
         generate(tiny_model(), PROMPTS, asked)
-    with pytest.raises(UserError, match="system 'mine': this model was not trained with a canvas"):
+    with pytest.raises(UserError, match="task numbers_en_de: this model was not trained with"):
         check_system("mine", tiny_model(), asked, [ROWS])
 
 
