@@ -172,7 +172,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(
     call: Caller, trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write(tmp_path / "in.jsonl", '{"prompt": "seven"}')
-    monkeypatch.setattr("dlm.verbs.models._open", None)  # not to be reached
+    monkeypatch.setattr("dlm.verbs.models.open_located", None)  # not to be reached
     for output, text in (
         (tmp_path / "nowhere" / "out.jsonl", f"there is no directory {tmp_path / 'nowhere'}"),
         (tmp_path, "is a directory: give it a file"),
