@@ -56,7 +56,7 @@ def test_a_trace_as_a_page_names_the_model_and_its_settings(
 def test_a_trace_that_cannot_be_written_is_refused_before_any_work(
     call: Caller, trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dlm.verbs.models._open", None)  # not to be reached
+    monkeypatch.setattr("dlm.verbs.models.open_located", None)  # not to be reached
     (tmp_path / "folder.html").mkdir()
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "seven"}\n')
