@@ -156,7 +156,8 @@ def _holdout_leaks(stage: StageConfig) -> Iterator[Finding]:
     for index, validation in enumerate(stage.data.validation):
         for other, train in enumerate(stage.data.train):
             split = (train.holdout, validation.holdout)
-            if _rows_of(train) != _rows_of(validation) or all(h.share is None for h in split):
+            same = _rows_of(train, "train") == _rows_of(validation, "validation")
+            if not same or all(holdout.share is None for holdout in split):
                 continue
             parts = (split[0].part or "train", split[1].part or "validation")
             alike = (split[0].share, split[0].by) == (split[1].share, split[1].by)
@@ -168,11 +169,12 @@ def _holdout_leaks(stage: StageConfig) -> Iterator[Finding]:
                 )
 
 
-def _rows_of(source: SourceConfig) -> tuple[Any, ...]:
-    """What tells one set of rows from another; None stands for the train split of a holdout."""
-    split = source.split or ("train" if source.holdout.share is not None else None)
-    hub = (source.hub, source.hub_config, source.revision, split if source.hub else None)
-    return (source.path, hub, source.generator, source.count, source.options)
+def _rows_of(source: SourceConfig, place: str) -> tuple[Any, ...]:
+    """What tells one set of rows from another."""
+    split = source.split or ("train" if source.holdout.share is not None else place)
+    of_hub = (source.hub, source.hub_config, source.revision, split) if source.hub else ()
+    generated = (source.generator, source.count, source.options, split) if source.generator else ()
+    return (source.path, of_hub, generated)
 
 
 def _source_reasons(source: SourceConfig) -> Iterator[str]:
