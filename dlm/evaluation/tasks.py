@@ -14,7 +14,7 @@ from dlm.errors import UserError, did_you_mean
 SHIPPED = Path(__file__).parent / "task_files"
 _KEYS = {"version", "description", "source", "prompt", "response", "metrics"}
 _SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "options", "count",
-                "fields", "hub_fields", "limit"}  # fmt: skip
+                "fields", "hub_fields", "columns", "unquoted", "limit"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Task:
             fields=fields if local or not hub_fields else hub_fields,
             seed=options.pop("seed", 0),
             options=options,
+            columns=tuple(given.pop("columns", ())) if local else (),
+            unquoted=given.pop("unquoted", False) and local,
             **given,
         )
 
@@ -161,6 +163,10 @@ def _source_problems(source: dict[str, Any]) -> list[str]:
         number = source.get(key)
         if number is not None and (type(number) is not int or number < 1):
             problems.append(f"source.{key} = {number!r} must be a whole number, at least 1")
+    if not isinstance(source.get("columns", []), list):
+        problems.append(
+            f"source.columns is {json_kind(source['columns'])}, where it must be a list"
+        )
     for key in ("fields", "hub_fields", "options"):
         if not isinstance(source.get(key, {}), dict):
             problems.append(f"source.{key} is {json_kind(source[key])}, where it must be a mapping")

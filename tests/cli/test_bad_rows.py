@@ -185,17 +185,20 @@ def test_a_source_that_gives_no_rows_is_named_with_the_remedy(
     assert outcome.last_line.startswith("continue with: dlm run ")
 
 
-def test_validate_names_files_of_no_kind_that_is_read(
+def test_files_of_no_kind_that_is_read_are_named_before_any_stage_begins(
     call: Caller, recipe_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "part.xlsx").touch()
     for source in ("rows", "rows/part.xlsx", "rows/*.xlsx"):
-        outcome = call("validate", recipe_file, f"data.root={tmp_path}",
-                       f"stages.adapt.data.train=[{{path: {source}}}]")  # fmt: skip
+        outcome = call(
+            "run", recipe_file, "--run-dir", tmp_path / "run", f"data.root={tmp_path}",
+            f"stages.adapt.data.train=[{{path: {source}}}]",
+        )  # fmt: skip
         assert outcome.code == 2
         assert f"stages.adapt.data.train[0]: {tmp_path / 'rows'}" in outcome.err
         assert "files are .txt, .jsonl, .json, .csv, .tsv" in outcome.err
+        assert not (tmp_path / "run").exists()
 
 
 def test_an_unreachable_hub_says_how_to_go_on_without_a_network(

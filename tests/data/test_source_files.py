@@ -52,8 +52,11 @@ def test_what_is_not_read_in_a_folder_is_refused_and_not_passed_over(
 ) -> None:
     (folder / "d.jsonl.part").touch()
     (folder / "sub").mkdir()
-    with pytest.raises(UserError, match=r"data also holds d\.jsonl\.part, sub, which is not read"):
+    with pytest.raises(
+        UserError, match=r"data also holds d\.jsonl\.part, sub, which is"
+    ) as refused:
         read(folder)
+    assert f"name what is with a pattern, such as {folder / '*.txt'} (" in str(refused.value)
     with pytest.raises(UserError, match=r"d\.jsonl\.part: no kind of file that is read: rename"):
         read(folder / "*")
     with pytest.raises(UserError, match=r"no file matches .*\*\.xml: correct the pattern"):

@@ -64,6 +64,10 @@ WRONG: dict[str, tuple[object, str]] = {
         "source.count is missing",
     ),
     "a limit of 0": (GOOD | {"source": {"path": "a", "limit": 0}}, "source.limit = 0 must be"),
+    "columns as text": (
+        GOOD | {"source": {"path": "a.tsv", "columns": "question"}},
+        "source.columns is text, where it must be a list",
+    ),
     "a prompt of numbers": (GOOD | {"prompt": 5}, "prompt is a number, where it must be text"),
 }
 
@@ -96,3 +100,13 @@ def test_two_tasks_of_one_name_are_refused_as_their_results_would_be_one(tmp_pat
     mine = write(tmp_path / "numbers_en_de.yaml", GOOD)
     with pytest.raises(UserError, match="share the name numbers_en_de"):
         load_tasks(["numbers_en_de", mine])
+
+
+def test_a_table_without_a_header_and_a_folder_are_tasks_too(tmp_path: Path) -> None:
+    source = {"path": "tables", "columns": ["question", "answer"], "unquoted": True}
+    values = GOOD | {"source": source, "prompt": "{question}", "response": "{answer}"}
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "a.tsv").write_text('"One" more?\t1\n')
+    (tmp_path / "tables" / "b.tsv").write_text("Why?\t2\n")
+    task = load_task(write(tmp_path / "words.yaml", values))
+    assert task.read(str(tmp_path)) == (['"One" more?', "Why?"], ["1", "2"])

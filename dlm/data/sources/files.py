@@ -83,9 +83,10 @@ def _folder_files(folder: Path) -> list[Path]:
         held = f"holds only {_names(others)}" if others else "is an empty folder"
         raise UserError(f"{folder} {held}: give a folder with files to read ({KINDS_TEXT})")
     if others:
+        suffixes = "".join(next(file for file in inside if _is_read(file)).suffixes)
         raise UserError(
             f"{folder} also holds {_names(others)}, which is not read: name what is with a "
-            f"pattern, such as {folder / '*.jsonl'} or {folder / '**' / '*.jsonl'} ({KINDS_TEXT})"
+            f"pattern, such as {folder / f'*{suffixes}'} ({KINDS_TEXT})"
         )
     return inside
 

@@ -59,8 +59,9 @@ class _ArrayText:
         self.number = 1
         """Of the element that is read next."""
         self._file, self._origin = file, origin
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._text, self._position, self._ended = "", 0, False
+        self._utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+        self._json = json.JSONDecoder()
+        self._text, self._position = "", 0
 
     def next_character(self) -> str:
         """The first character that is no white space; empty at the end."""
@@ -85,7 +86,7 @@ class _ArrayText:
         while True:
             start = self._position
             try:
-                value, end = json.JSONDecoder().raw_decode(self._text, start)
+                value, end = self._json.raw_decode(self._text, start)
             except (ValueError, RecursionError) as error:
                 # An element that goes on in the next block looks just like a broken one.
                 if len(self._text) - start > MAX_LINE_BYTES or not self._fill():
@@ -103,7 +104,7 @@ class _ArrayText:
     def _fill(self) -> bool:
         block = self._file.read(_BLOCK_BYTES)
         try:
-            more = self._decoder.decode(block, final=not block)
+            more = self._utf8.decode(block, final=not block)
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{self._origin}, row {self.number} or later: not UTF-8 ({error.reason}): convert "
