@@ -74,8 +74,9 @@ def resolved_yaml(recipe: RecipeConfig) -> str:
 
 def _without_defaults(fields: list[tuple[str, Any]]) -> RawRecipe:
     """A source shows only what it says; every other section is complete."""
-    is_source = "hub_fields" in dict(fields)
-    return {key: value for key, value in fields if not is_source or value not in (None, {})}
+    sparse = {"hub_fields", "share"} & dict(fields).keys()
+    nothing: tuple[Any, ...] = (None, {}, [], False)
+    return {key: value for key, value in fields if not sparse or value not in nothing}
 
 
 def _overridden(raw: RawRecipe, overrides: Sequence[str], problems: list[Problem]) -> RawRecipe:

@@ -1,5 +1,6 @@
 """What a recipe refers to: its own stages and systems, sources, and files on this machine."""
 
+import glob
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from dlm.errors import did_you_mean
 NOTHING = object()
 _SHOWN = 60
 _SETTINGS_OF_ORIGIN = {
-    "hub": ("hub_config", "revision", "hub_fields"),
+    "path": ("columns", "unquoted"),
+    "hub": ("hub_config", "revision", "streaming", "hub_fields"),
     "generator": ("options", "count"),
 }
 
@@ -146,6 +148,33 @@ def source_findings(stage: StageConfig) -> Iterator[Finding]:
         for index, source in enumerate(sources):
             for reason in _source_reasons(source):
                 yield Finding((f"data.{place}[{index}]",), reason)
+    yield from _holdout_leaks(stage)
+
+
+def _holdout_leaks(stage: StageConfig) -> Iterator[Finding]:
+    """Validation rows that are trained on: one set in both places, but not its two parts."""
+    for index, validation in enumerate(stage.data.validation):
+        for other, train in enumerate(stage.data.train):
+            split = (train.holdout, validation.holdout)
+            same = _rows_of(train, "train") == _rows_of(validation, "validation")
+            if not same or all(holdout.share is None for holdout in split):
+                continue
+            parts = (split[0].part or "train", split[1].part or "validation")
+            alike = (split[0].share, split[0].by) == (split[1].share, split[1].by)
+            if parts[0] == parts[1] or not alike:
+                yield Finding(
+                    (f"data.validation[{index}]", f"data.train[{other}]"),
+                    f"data.train[{other}] reads the same set, and not the other part of it: give "
+                    "both the same holdout (share, by), and no part",
+                )
+
+
+def _rows_of(source: SourceConfig, place: str) -> tuple[Any, ...]:
+    """What tells one set of rows from another."""
+    split = source.split or ("train" if source.holdout.share is not None else place)
+    of_hub = (source.hub, source.hub_config, source.revision, split) if source.hub else ()
+    generated = (source.generator, source.count, source.options, split) if source.generator else ()
+    return (source.path, of_hub, generated)
 
 
 def _source_reasons(source: SourceConfig) -> Iterator[str]:
@@ -160,6 +189,11 @@ def _source_reasons(source: SourceConfig) -> Iterator[str]:
         number = getattr(source, name)
         if number is not None and number < 1:
             yield f"{name} = {number} must be at least 1"
+    share = source.holdout.share
+    if share is not None and not 0 < share < 1:
+        yield f"holdout.share = {share} must be above 0 and below 1"
+    if share is None and (source.holdout.part is not None or source.holdout.by):
+        yield "holdout needs share, the part of the rows that is held out"
     for origin, settings in _SETTINGS_OF_ORIGIN.items():
         for name in settings if getattr(source, origin) is None else ():
             if getattr(source, name):
@@ -177,6 +211,11 @@ def local_path(source: SourceConfig, root: str | None) -> Path | None:
     if root is not None:
         return Path(root).expanduser() / source.path
     return Path(source.path) if source.hub is None and source.generator is None else None
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder, or a file that the glob pattern matches."""
+    return path.exists() or bool(glob.glob(str(path), recursive=True))
 
 
 def missing_files(recipe: RecipeConfig) -> list[str]:
@@ -208,6 +247,17 @@ def _missing_sources(stage: StageConfig) -> Iterator[str]:
     for place, sources in (("train", data.train), ("validation", data.validation)):
         for source in sources:
             path = local_path(source, data.root)
-            if path is not None and not path.is_file():
-                hint = "" if data.root or path.is_absolute() else "; set data.root=DIR"
-                yield f"data.{place}: path = {source.path!r}: no such file: {path}{hint}"
+            if path is not None and (reason := _absent(path, source, data.root)):
+                yield f"data.{place}: path = {source.path!r}: {reason}"
+
+
+def _absent(path: Path, source: SourceConfig, root: str | None) -> str:
+    """Why there are no files, and how to get them; empty where there are."""
+    if is_there(path):
+        return ""
+    found = f"no {'file matches' if glob.has_magic(str(path)) else 'such file:'} {path}"
+    if root is None:
+        return found if path.is_absolute() else f"{found}; set data.root=DIR"
+    if source.hub is None:
+        return f"{found}; put it there, or set data.root=DIR to the folder that has it"
+    return f"{found}; put it there, or leave data.root out to read {source.hub} from the hub"

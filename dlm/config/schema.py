@@ -20,22 +20,43 @@ def _where(default: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class HoldoutConfig:
+    """A validation set from a set that has none: give it to both of a recipe's sources."""
+
+    share: float | None = None
+    """Share of the distinct rows that is held out for validation, e.g. 0.01. A hash of a row's
+    content decides, not its number: order, file and format do not matter, and exact duplicates
+    are on one side. None: all rows are read."""
+    part: Literal["train", "validation"] | None = None
+    """The part that is read. Default: by the source's place, data.train or data.validation."""
+    by: list[str] = field(default_factory=list)
+    """Fields (as the file calls them) that are hashed: rows alike in these are on one side.
+    Default: all of the row but ``id_field``."""
+
+
+@dataclass(frozen=True)
 class SourceConfig:
     """Where rows come from: exactly one of ``path``, ``hub`` and ``generator`` is read."""
 
     name: str | None = None
     """Name of the source in logs and tables. Default: its path, hub name or generator."""
     path: str | None = None
-    """A .jsonl or .txt file, relative to ``data.root``. Used when ``data.root`` is set or when
-    nothing else is given."""
+    """A file, a folder of files or a glob pattern (``**``: at any depth), relative to
+    ``data.root``. Used when ``data.root`` is set or when nothing else is given. Files are text (a
+    row a line), JSON lines, JSON (one array), CSV and TSV with a header, each plain or .gz, .bz2,
+    .xz or .zst, and Parquet; the order is that of their names."""
     hub: str | None = None
     """A Hugging Face data set, used when ``data.root`` is not set."""
     hub_config: str | None = None
     """Configuration name of the hub data set."""
     revision: str | None = None
     """Revision (branch, tag or commit) of the hub data set."""
+    streaming: bool = _where(False)
+    """Read the hub data set over the network as it is used; off, it is kept in the hub's cache,
+    which needs no network afterwards."""
     split: str | None = None
-    """Split of the hub data set or of the generator. Default: train or validation, by its place."""
+    """Split of the hub data set or of the generator. Default: train or validation, by its place;
+    train where ``holdout`` splits it."""
     generator: str | None = None
     """A generated source; ``dlm ls generators`` lists them."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -46,8 +67,18 @@ class SourceConfig:
     """Renames: our field name -> the field name in the file, e.g. ``{src: de, tgt: en}``."""
     hub_fields: dict[str, str] = field(default_factory=dict)
     """The same renames for rows of the hub data set, where its names differ from the file's."""
+    columns: list[str] = field(default_factory=list)
+    """CSV and TSV files without a header: the names of their columns."""
+    unquoted: bool = False
+    """CSV and TSV files: quote marks are plain text. Off, a cell in quotes may hold delimiters and
+    line ends."""
+    id_field: str | None = None
+    """A field that no two rows may share: a repeated id is a bad row. About 100 bytes of memory a
+    row."""
+    holdout: HoldoutConfig = field(default_factory=HoldoutConfig)
+    """Split a set that has no validation set of its own."""
     limit: int | None = None
-    """Only the first so many rows."""
+    """Only the first so many rows that can be read."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +106,13 @@ class DataConfig:
     too_long: Literal["error", "drop"] = "error"
     """A row longer than ``max_length``, or a response longer than the canvas: stop and name it, or
     drop and count it."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """A row that cannot be used (broken, not UTF-8, with a NUL, a line over 10 MB, without a field
+    or with an empty one, a repeated id): read to the end and name the first ten, or skip them,
+    count them, and list them in the stage's logs/bad_rows.jsonl."""
+    normalise: Literal["none", "nfc"] = "none"
+    """Every text of a row as it is, or in Unicode's composed form (NFC). Prompts given to
+    ``generate`` and the rows of evaluation tasks are always taken as they are."""
     canvas_length: int | None = None
     """adapt and instruct only: a canvas of so many tokens behind every prompt, filled up with end
     tokens (LLaDA, Dream); a response has at most one token fewer. The model then says itself how

@@ -11,7 +11,7 @@ from dlm.data.batching import StepSampler, TokenBatch, TokenDataset, validation_
 from dlm.data.encoding import EncodedRows, encode_rows, limit_length
 from dlm.data.order import BatchOrder
 from dlm.data.prompts import Template, stream_examples
-from dlm.data.sources import Source
+from dlm.data.sources import BadRows, Source
 from dlm.models.special_tokens import SpecialTokens
 
 
@@ -56,8 +56,11 @@ class RowsDataModule(LightningDataModule):
         drop_too_long: bool,
         batches: BatchSettings,
         canvas: CanvasSettings | None = None,
+        bad_rows: BadRows | None = None,
     ) -> None:
         """Read and tokenize everything, so that bad data stops a run before it trains.
+
+        ``bad_rows`` decides what becomes of rows that cannot be used; None refuses them.
 
         Raises:
             UserError: A source cannot be read, a row does not fit the template or the model.
@@ -68,6 +71,7 @@ class RowsDataModule(LightningDataModule):
         self.batches = batches
         self.canvas = canvas
         self.pad_token_id = SpecialTokens.of(tokenizer).pad
+        self.bad_rows = bad_rows or BadRows("error")
         self.dropped = 0
         self.unknown_tokens = 0
         self._limit = (max_length, drop_too_long)
@@ -82,7 +86,12 @@ class RowsDataModule(LightningDataModule):
             )
 
     def _encode(self, sources: list[Source]) -> EncodedRows:
-        examples = [e for source in sources for e in stream_examples(source, self.template)]
+        examples = [
+            example
+            for source in sources
+            for example in stream_examples(source, self.template, bad_rows=self.bad_rows)
+        ]
+        self.bad_rows.finish()
         canvas = self.canvas
         rows = encode_rows(
             self.tokenizer, [e.prompt for e in examples], [e.response for e in examples],

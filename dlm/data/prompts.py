@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from dlm.data.sources import Place, Source, json_kind, stream_rows
+from dlm.data.sources import BadRow, BadRows, Place, Source, json_kind, stream_rows
+from dlm.data.sources.stream import refuse_no_rows
 from dlm.errors import UserError, did_you_mean
 
 DEFAULT_TEMPLATES: dict[str, tuple[str, str]] = {
@@ -49,27 +50,26 @@ class Template:
         """The prompt and response of a row; ``place`` is for messages.
 
         Raises:
-            UserError: The template is none, a field is missing or not a string, or the prompt
-                or the response is empty.
+            BadRow: A field is missing or not a string, or the prompt or the response is empty.
+            UserError: The template is none.
         """
         for name in self.fields:
             if not isinstance(row.get(name), str):
                 kind = f"is {json_kind(row[name])}, not text" if name in row else "is missing"
-                raise UserError(
-                    f"{place}: field '{name}' {kind} (the row has {', '.join(map(str, row))}"
+                raise BadRow(
+                    place,
+                    f"field '{name}' {kind} (the row has {', '.join(map(str, row))}"
                     f"{'' if name in row else did_you_mean(name, row)}): correct the row, or set "
-                    "`fields` of the source or the template"
+                    "`fields` of the source or the template",
                 )
         prompt, response = (
             "".join(text + ("" if name is None else row[name]) for text, name in parts).strip()
             for parts in self._parts
         )
         if self.prompt and not prompt:
-            raise UserError(f"{place}: the prompt is empty: give it some text, or remove the row")
+            raise BadRow(place, "the prompt is empty: give it some text, or remove the row")
         if not response:
-            raise UserError(
-                f"{place}: the text to learn is empty: give it some text, or remove the row"
-            )
+            raise BadRow(place, "the text to learn is empty: give it some text, or remove the row")
         return prompt, response
 
 
@@ -81,14 +81,29 @@ class Example(NamedTuple):
     response: str
 
 
-def stream_examples(source: Source, template: Template) -> Iterator[Example]:
+def stream_examples(
+    source: Source, template: Template, *, bad_rows: BadRows | None = None
+) -> Iterator[Example]:
     """The examples of a source one by one.
 
+    ``bad_rows`` is told of every row that cannot be read or does not fit the template; without it
+    the first one is refused. Its ``finish`` is the caller's to call.
+
     Raises:
-        UserError: The source cannot be read, or a row does not fit the template.
+        UserError: The source cannot be read or has no row that fits, or (BadRow) a row is bad.
     """
-    for place, row in stream_rows(source):
-        yield Example(place, *template.fill(row, place))
+    bad_rows = bad_rows or BadRows()
+    before, count = bad_rows.count, 0
+    for place, row in stream_rows(source, bad_rows=bad_rows):
+        try:
+            prompt, response = template.fill(row, place)
+        except BadRow as error:
+            bad_rows.bad(place, error.reason)
+        else:
+            count += 1
+            yield Example(place, prompt, response)
+    if not count:
+        refuse_no_rows(source, bad_rows, before)
 
 
 def _parse(template: str) -> list[tuple[str, str | None]]:

@@ -16,7 +16,7 @@ KEYS_OF_KIND: dict[str, set[str]] = {
 """Keys that only some kinds have."""
 _KEYS = {"version", "description", "kind", "source", "metrics"}
 _SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "options", "count",
-                "fields", "hub_fields", "limit"}  # fmt: skip
+                "fields", "hub_fields", "columns", "unquoted", "limit"}  # fmt: skip
 _TYPES: dict[str, type] = {
     "version": int, "description": str, "source": dict, "metrics": list, "prompt": str,
     "response": str, "text": str, "choices": str, "answer": str, "likelihood": dict,
@@ -105,6 +105,10 @@ def _source(source: dict[str, Any]) -> list[str]:
         number = source.get(key)
         if number is not None and (type(number) is not int or number < 1):
             problems.append(f"source.{key} = {number!r} must be a whole number, at least 1")
+    if not isinstance(source.get("columns", []), list):
+        problems.append(
+            f"source.columns is {json_kind(source['columns'])}, where it must be a list"
+        )
     for key in ("fields", "hub_fields", "options"):
         if not isinstance(source.get(key, {}), dict):
             problems.append(f"source.{key} is {json_kind(source[key])}, where it must be a mapping")

@@ -56,6 +56,8 @@ class Task:
             fields=fields if local or not hub_fields else hub_fields,
             seed=options.pop("seed", 0),
             options=options,
+            columns=tuple(given.pop("columns", ())) if local else (),
+            unquoted=given.pop("unquoted", False) and local,
             **given,
         )
 

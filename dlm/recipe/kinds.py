@@ -46,14 +46,18 @@ def train_tokenizer_stage(job: StageJob) -> dict[str, Any]:
     """Train the run's tokenizer and export it."""
     from dlm.data.prompts import Template, stream_examples
     from dlm.data.tokenizer import train_tokenizer
-    from dlm.training.sources import build_sources
+    from dlm.training.sources import build_bad_rows, build_sources
 
+    bad_rows = build_bad_rows(job)
     template = Template.of("text", response=job.config.data.text)
     texts = [
         example.response
         for source in build_sources(job.config)[0]
-        for example in stream_examples(source, template)
+        for example in stream_examples(source, template, bad_rows=bad_rows)
     ]
+    bad_rows.finish()
+    if bad_rows.count:
+        print(f"{job.name}: {bad_rows.note()}", flush=True)
     settings = job.config.tokenizer_training
     tokenizer = train_tokenizer(
         texts, algorithm=settings.algorithm, vocab_size=settings.vocab_size,
@@ -62,4 +66,5 @@ def train_tokenizer_stage(job: StageJob) -> dict[str, Any]:
     directory: Path = job.directory / "export"
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(directory)
-    return {"texts": len(texts), "vocab_size": len(tokenizer)}
+    skipped = {"skipped_rows": bad_rows.count} if bad_rows.count else {}
+    return {"texts": len(texts), "vocab_size": len(tokenizer), **skipped}

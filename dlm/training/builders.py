@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from dlm.config.job import StageJob
 from dlm.config.schema import GenerationConfig, StageConfig
 from dlm.data.modules import DATA_MODULES, BatchSettings, CanvasSettings, RowsDataModule
@@ -19,7 +21,7 @@ from dlm.stages.instruct import InstructionTuning
 from dlm.stages.length import LengthPrediction
 from dlm.stages.optimizer import OptimizerSettings
 from dlm.stages.pretrain import MaskedLanguageModeling
-from dlm.training.sources import build_sources
+from dlm.training.sources import build_bad_rows, build_sources
 from dlm.training.start import StartingPoint
 
 DEFAULT_TASK = {"pretrain": "text", "instruct": "instruction"}
@@ -93,6 +95,7 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
             seed=job.seed,
         ),
         canvas=build_canvas(config),
+        bad_rows=build_bad_rows(job, lists=getattr(rank_zero_only, "rank", 0) == 0),
     )  # fmt: skip
 
 

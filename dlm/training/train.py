@@ -53,6 +53,8 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     resume, notes = newest_checkpoint(job.directory / "checkpoints")
     if resume is not None:
         notes.append(f"resuming from step {resume.step}")
+    if data.bad_rows.count:
+        notes.append(data.bad_rows.note())
     if data.unknown_tokens:
         notes.append(
             f"{data.unknown_tokens} tokens of the rows are unknown to the tokenizer, and cannot be "
@@ -186,6 +188,10 @@ def room_for_canvas(start: StartingPoint, settings: GenerationSettings, longest:
 
 
 def rows_read(data: RowsDataModule) -> dict[str, Any]:
-    """How many rows the stage used and dropped, and how many tokens it could not read."""
-    counts = {"dropped_rows": data.dropped, "unknown_tokens": data.unknown_tokens}
+    """How many rows the stage used, dropped and skipped, and the tokens it could not read."""
+    counts = {
+        "dropped_rows": data.dropped,
+        "skipped_rows": data.bad_rows.count,
+        "unknown_tokens": data.unknown_tokens,
+    }
     return {"train_rows": len(data.train_rows)} | {k: v for k, v in counts.items() if v}

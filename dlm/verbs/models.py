@@ -198,12 +198,12 @@ def _given_prompts(
 
 
 def _read_prompts(path: Path) -> tuple[list[str], list[str]]:
-    from dlm.data.sources import Source, json_kind, stream_rows
+    from dlm.data.sources import Source, file_kind, json_kind, stream_rows
 
     if not path.exists():
         raise UserError(f"there is no file {path}: give --input JSON lines with the field 'prompt'")
     source = Source(split="", path=path)
-    field = "text" if path.suffix == ".txt" else "prompt"
+    field = "text" if file_kind(path).format == "txt" else "prompt"
     rows = list(stream_rows(source))
     for place, row in rows:
         if not isinstance(row.get(field), str):

@@ -1,9 +1,10 @@
-"""What in a recipe only the layers below know: generators, templates, samplers, tasks."""
+"""What in a recipe only the layers below know: sources, templates, samplers and tasks."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
 
 from dlm.config.checks import reads
+from dlm.config.references import is_there
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
 from dlm.errors import UserError
 
@@ -12,7 +13,7 @@ _SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entr
 
 
 def unknown_names(recipe: RecipeConfig) -> list[str]:
-    """One line per generator, template, sampler and task that does not exist or is none."""
+    """One line per source, template, sampler and task that does not exist or is none."""
     lines: list[str] = []
     for name, stage in recipe.stages.items():
         lines += [f"stages.{name}.{line}" for line in _of_stage(stage, recipe)]
@@ -21,7 +22,7 @@ def unknown_names(recipe: RecipeConfig) -> list[str]:
 
 def _of_stage(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
     if reads(stage.kind, "data"):
-        yield from _generators(stage)
+        yield from _sources(stage)
         yield from _templates(stage)
     if reads(stage.kind, "generation.sampler"):
         yield from _samplers(stage)
@@ -50,17 +51,21 @@ def _tasks(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
     yield from unfit_systems(stage, recipe, tasks)
 
 
-def _generators(stage: StageConfig) -> Iterator[str]:
-    from dlm.data.sources import source_identity
+def _sources(stage: StageConfig) -> Iterator[str]:
+    """Generators, and files of no kind that is read; ``missing_files`` names those not there."""
+    from dlm.data.sources import file_kind, source_files, source_identity
     from dlm.training.sources import build_sources
 
     for place, sources in zip(("train", "validation"), build_sources(stage), strict=True):
         for index, source in enumerate(sources):
-            if source.generator is not None:
-                try:
+            try:
+                if source.generator is not None:
                     source_identity(source)
-                except UserError as error:
-                    yield f"data.{place}[{index}]: {error}"
+                elif source.path is not None and is_there(source.path):
+                    for file in source_files(source.path):
+                        file_kind(file)
+            except UserError as error:
+                yield f"data.{place}[{index}]: {error}"
 
 
 def _templates(stage: StageConfig) -> Iterator[str]:

@@ -67,6 +67,69 @@ def test_the_corrected_file_continues_the_run(
     assert (begun.stage("adapt") / "manifest.json").is_file()
 
 
+def test_every_bad_row_of_a_set_is_named_at_once(
+    call: Caller, begun: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    kinds = [
+        name for name in THIRD_LINE if name not in ("JSON cut short", "a row that is too long")
+    ]
+    path.write_bytes(GOOD + b"".join(THIRD_LINE[name][0] for name in kinds))
+    outcome = adapt(call, begun, f"{{path: {path}}}")
+    assert outcome.code == 2
+    assert f"{len(kinds)} bad rows:" in outcome.err
+    for line, name in enumerate(kinds, start=2):
+        assert f"{path}, line {line}: " in outcome.err and THIRD_LINE[name][1] in outcome.err
+    assert "data.on_bad_row=skip counts and lists them" in outcome.err
+
+
+def test_bad_rows_are_skipped_counted_and_listed_where_that_is_asked_for(
+    call: Caller, begun: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(GOOD * 3 + b'{"src": "two"}\nx\n')
+    skip = "stages.adapt.data.on_bad_row=skip"
+    outcome = adapt(call, begun, f"{{path: {path}}}", skip)
+    assert outcome.code == 0
+    stage = begun.stage("adapt")
+    listing = stage / "logs" / "bad_rows.jsonl"
+    assert outcome.out.count(f"adapt: 2 bad rows skipped, listed in {listing}; the first: ") == 1
+    metrics = json.loads((stage / "manifest.json").read_text())["metrics"]
+    assert (metrics["train_rows"], metrics["skipped_rows"]) == (3, 2)
+    places = [json.loads(line)["place"] for line in listing.read_text().splitlines()]
+    assert places == [f"{path}, line 4", f"{path}, line 5"]
+
+
+def test_the_tokenizer_skips_and_lists_them_too(
+    call: Caller, recipe_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "text.jsonl"
+    path.write_bytes(b'{"text": "one two three four"}\n' * 50 + b"x\n")
+    rows = [f"stages.tokenizer.data.train=[{{path: {path}}}]", "--only", "tokenizer"]
+    refused = call("run", recipe_file, "--run-dir", tmp_path / "run", *rows)
+    assert refused.code == 2 and f"1 bad row:\n  {path}, line 51: not JSON" in refused.err
+    skip = ["data.on_bad_row=skip", "tokenizer_training.vocab_size=300"]
+    outcome = call("run", recipe_file, "--run-dir", tmp_path / "run", *rows, *skip)
+    assert outcome.code == 0
+    assert "tokenizer: 1 bad row skipped, listed in" in outcome.out
+    stage = tmp_path / "run" / "01_tokenizer"
+    assert json.loads((stage / "manifest.json").read_text())["metrics"]["skipped_rows"] == 1
+    assert (stage / "logs" / "bad_rows.jsonl").is_file()
+
+
+def test_a_set_without_a_validation_split_is_split_by_content(
+    call: Caller, begun: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"src": f"{n} one", "tgt": f"{n} eins"} for n in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows * 2))
+    source = f"{{path: {path}, holdout: {{share: 0.3}}}}"
+    outcome = adapt(call, begun, source, f"stages.adapt.data.validation=[{source}]")
+    assert outcome.code == 0
+    metrics = json.loads((begun.stage("adapt") / "manifest.json").read_text())["metrics"]
+    assert 60 < metrics["train_rows"] < 110 and metrics["train_rows"] % 2 == 0
+
+
 def test_too_long_rows_are_dropped_and_counted_where_that_is_asked_for(
     call: Caller, begun: TrainedRun, tmp_path: Path
 ) -> None:
@@ -100,6 +163,7 @@ def test_an_empty_file_is_refused(
 
 
 SOURCES = {
+    "{path: nowhere/*.csv}": "no file matches nowhere/*.csv; set data.root=DIR",
     "{path: nowhere.jsonl}": "no such file: nowhere.jsonl; set data.root=DIR",
     "{generator: number_pair, count: 5}": "unknown generator 'number_pair'; valid: number_text",
     "{generator: number_pairs, count: 5, options: {sorce: en}}": "unknown option of number_pairs",
@@ -119,6 +183,22 @@ def test_a_source_that_gives_no_rows_is_named_with_the_remedy(
     assert outcome.code == 2
     assert SOURCES[source] in outcome.err
     assert outcome.last_line.startswith("continue with: dlm run ")
+
+
+def test_files_of_no_kind_that_is_read_are_named_before_any_stage_begins(
+    call: Caller, recipe_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "part.xlsx").touch()
+    for source in ("rows", "rows/part.xlsx", "rows/*.xlsx"):
+        outcome = call(
+            "run", recipe_file, "--run-dir", tmp_path / "run", f"data.root={tmp_path}",
+            f"stages.adapt.data.train=[{{path: {source}}}]",
+        )  # fmt: skip
+        assert outcome.code == 2
+        assert f"stages.adapt.data.train[0]: {tmp_path / 'rows'}" in outcome.err
+        assert "files are .txt, .jsonl, .json, .csv, .tsv" in outcome.err
+        assert not (tmp_path / "run").exists()
 
 
 def test_an_unreachable_hub_says_how_to_go_on_without_a_network(

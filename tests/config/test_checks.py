@@ -72,6 +72,15 @@ EVALUATION = "stages.scores.evaluation"
         ("data.train=[{hub: a/b, limit: 0}]", "limit = 0 must be at least 1"),
         ("data.train=[{path: a, revision: b}]", "revision is read with hub only"),
         ("data.train=[{path: a, count: 3}]", "count is read with generator only"),
+        ("data.train=[{path: a, streaming: true}]", "streaming is read with hub only"),
+        ("data.train=[{hub: a/b, columns: [x]}]", "columns is read with path only"),
+        ("data.train=[{hub: a/b, unquoted: true}]", "unquoted is read with path only"),
+        ("data.train=[{hub: a/b, holdout: {share: 1}}]", "holdout.share = 1.0 must be above 0"),
+        ("data.train=[{hub: a/b, holdout: {by: [x]}}]", "holdout needs share"),
+        ("data.train=[{hub: a/b, holdout: {part: dev}}]", "must be one of train, validation"),
+        ("data.train=[{hub: a/b, holdout: {shere: 0.1}}]", "did you mean 'share'?"),
+        ("data.on_bad_row=ignore", "data.on_bad_row = 'ignore': must be one of error, skip"),
+        ("data.normalise=nfkc", "data.normalise = 'nfkc': must be one of none, nfc"),
         # Ranges.
         ("train.steps=0", "train.steps = 0: must be at least 1"),
         ("train.global_batch_size=0", "must be at least 1"),
@@ -198,3 +207,47 @@ def test_every_range_and_kind_table_names_real_settings(chain: Path) -> None:
     for key in (*checks._RANGE_OF, *checks._KINDS_OF_SETTING):
         section, _, setting = key.rpartition(".")
         assert hasattr(attrgetter(section)(recipe), setting)
+
+
+BOTH = "{path: a, holdout: {share: 0.1}}"
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "leaks"),
+    [
+        (BOTH, BOTH, False),
+        ("{path: a, holdout: {share: 0.2}}", BOTH, True),
+        ("{path: a, holdout: {share: 0.1, by: [src]}}", BOTH, True),
+        ("{path: a, holdout: {share: 0.1, part: validation}}", BOTH, True),
+        ("{path: a}", BOTH, True),
+        (BOTH, "{path: a}", True),
+        ("{path: b}", BOTH, False),
+        ("{path: a}", "{path: a}", False),
+        ("{hub: a/b}", "{hub: a/b, split: train, holdout: {share: 0.1}}", True),
+        ("{hub: a/b, split: test}", "{hub: a/b, holdout: {share: 0.1}}", False),
+    ],
+)
+def test_held_out_rows_must_not_be_trained_on(
+    train: str, validation: str, leaks: bool, chain: Path
+) -> None:
+    overrides = [
+        f"stages.adapt.data.train=[{train}]",
+        f"stages.adapt.data.validation=[{validation}]",
+    ]
+    if not leaks:
+        load_recipe(chain, overrides)
+        return
+    with pytest.raises(UserError) as refused:
+        load_recipe(chain, overrides)
+    assert "adapt.data.validation[0]: data.train[0] reads the same set, and not" in str(
+        refused.value
+    )
+    assert "give both the same holdout (share, by), and no part" in str(refused.value)
+
+
+def test_a_source_shows_only_what_it_says(chain: Path) -> None:
+    both = ["data.train=[{path: a, holdout: {share: 0.1}}]", "data.validation=[{path: b}]"]
+    shown = resolved_yaml(load_recipe(chain, both))
+    assert "holdout:\n" in shown and "share: 0.1" in shown
+    for word in ("streaming", "unquoted", "columns", "by:", "part:", "id_field"):
+        assert word not in shown

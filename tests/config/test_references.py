@@ -53,6 +53,29 @@ def test_a_source_with_only_a_path_asks_for_the_root(chain: Path, tmp_path: Path
     assert missing_files(recipe) == []
 
 
+def test_folders_and_patterns_are_there_when_a_file_is(chain: Path, tmp_path: Path) -> None:
+    sources = ["data.train=[{path: rows}, {path: more/*.csv}]", "data.validation=[]"]
+    recipe = load_recipe(chain, [*sources, f"data.root={tmp_path}"])
+    remedy = "; put it there, or set data.root=DIR to the folder that has it"
+    assert missing_files(recipe) == [
+        f"data.train: path = 'rows': no such file: {tmp_path / 'rows'}{remedy}",
+        f"data.train: path = 'more/*.csv': no file matches {tmp_path / 'more/*.csv'}{remedy}",
+    ]
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "more").mkdir()
+    assert len(missing_files(recipe)) == 1
+    (tmp_path / "more" / "a.csv").touch()
+    assert missing_files(recipe) == []
+
+
+def test_a_missing_file_of_a_set_on_the_hub_says_how_to_read_that(
+    chain: Path, tmp_path: Path
+) -> None:
+    sources = ["data.train=[{path: rows.csv, hub: owner/rows}]", "data.validation=[]"]
+    (line,) = missing_files(load_recipe(chain, [*sources, f"data.root={tmp_path}"]))
+    assert line.endswith("put it there, or leave data.root out to read owner/rows from the hub")
+
+
 def test_a_root_that_is_no_directory_is_named(chain: Path) -> None:
     recipe = load_recipe(chain, ["data.root=/no/such/place"])
     assert missing_files(recipe) == ["data.root = '/no/such/place': no such directory"]

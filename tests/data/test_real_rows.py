@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dlm.data.prompts import Template, stream_examples
-from dlm.data.sources import Source
+from dlm.data.sources import Source, source_identity, stream_rows
 from dlm.evaluation.task_rows import read_task
 from dlm.evaluation.tasks import load_task
 
@@ -70,3 +70,47 @@ def test_the_shipped_tasks_read_their_rows(task: str, count: int) -> None:
 def test_the_other_tasks_of_local_files_read_their_rows(task: str, count: int) -> None:
     rows = read_task(load_task(task), root=os.environ["DLM_REAL_DATA"], limit=None)
     assert len(rows.references) == count and all(rows.references)
+
+
+SETS: dict[str, tuple[int, set[str]]] = {
+    "tatoeba_de_en/train.jsonl": (46_732, {"src", "tgt"}),
+    "tatoeba_de_en/valid.jsonl": (1_000, {"src", "tgt"}),
+    "tatoeba_de_en/test.jsonl": (1_000, {"src", "tgt"}),
+    "wikisplit/train.jsonl": (9_000, {"src", "tgt"}),
+    "wikisplit/valid.jsonl": (1_000, {"src", "tgt"}),
+    "wikisplit/test.jsonl": (5_000, {"src", "tgt"}),
+    "scitldr/train.jsonl": (1_992, {"src", "refs", "title"}),
+    "scitldr/dev.jsonl": (619, {"src", "refs", "title"}),
+    "scitldr/test.jsonl": (618, {"src", "refs", "title"}),
+    "t0/train.jsonl": (35_174, {"uid", "cluster", "dataset", "template", "inputs", "targets"}),
+    "t0/heldout.jsonl": (3_762, {"uid", "cluster", "dataset", "template", "inputs", "targets"}),
+    "flan_cot/train.jsonl": (33_443, {"task", "question", "answer", "rationale"}),
+    "gsm8k/train.jsonl": (7_473, {"question", "answer"}),
+    "gsm8k/test.jsonl": (1_319, {"question", "answer"}),
+    "svamp": (1_000, {"ID", "Body", "Question", "Equation", "Answer", "Type"}),
+    "mgsm/*.tsv": (11 * 250, {"question", "answer"}),
+    "bbh/*.jsonl": (6_511, {"input", "target"}),
+    "mmlu/0-shot": (1_531, {"inputs", "targets"}),
+    "mmlu/2-shot": (1_531, {"inputs", "targets"}),
+    "tydiqa/*/*.jsonl": (0, {"inputs", "targets"}),
+    "novels_en/train.txt": (28_040, {"text"}),
+    "novels_en/valid.txt": (5_313, {"text"}),
+    "novels_de/train.txt": (22_140, {"text"}),
+    "novels_de/valid.txt": (2_113, {"text"}),
+    "wikitext2/train.txt": (1_841, {"text"}),
+    "wikitext2/test.txt": (2_183, {"text"}),
+}
+"""Path -> rows and fields, as the folder's README says (0: it gives no count)."""
+
+
+@pytest.mark.parametrize("path", SETS)
+def test_every_set_is_read_whole_with_its_fields(path: str) -> None:
+    count, fields = SETS[path]
+    columns = ("question", "answer") if path.endswith(".tsv") else ()
+    source = Source(split="", path=Path(os.environ["DLM_REAL_DATA"]) / path, columns=columns)
+    rows = 0
+    for _, row in stream_rows(source):
+        assert fields <= row.keys()
+        rows += 1
+    assert rows == count if count else rows > 100
+    assert source_identity(source)

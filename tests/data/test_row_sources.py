@@ -99,13 +99,21 @@ def test_a_limit_reads_no_further(tmp_path: Path) -> None:
         read_rows(Source(split="", path=path, limit=3))
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".json"])
+@pytest.mark.parametrize("read", [read_rows, source_identity])
+@pytest.mark.parametrize("name", ["a", "a.xlsx", "a.gz", "a.txt.zip"])
 def test_another_kind_of_file_is_named_with_those_that_are_read(
-    tmp_path: Path, suffix: str
+    tmp_path: Path, name: str, read: Any
 ) -> None:
-    path = tmp_path / f"a{suffix}"
+    path = tmp_path / name
     path.write_text("src,tgt\n")
-    with pytest.raises(UserError, match=r"line 1: not JSON .*files are \.jsonl or \.txt"):
+    with pytest.raises(UserError, match=rf"{name}: no kind of file .*files are \.txt, \.jsonl"):
+        read(Source(split="", path=path))
+
+
+def test_a_packed_parquet_file_says_why_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet.gz"
+    path.touch()
+    with pytest.raises(UserError, match=r"Parquet is compressed inside: unpack the \.gz"):
         read_rows(Source(split="", path=path))
 
 
@@ -113,8 +121,10 @@ def test_another_kind_of_file_is_named_with_those_that_are_read(
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, read: Any) -> None:
     with pytest.raises(UserError, match=r"cannot read .*nothere: No such file or directory"):
         read(Source(split="", path=tmp_path / "nothere"))
-    with pytest.raises(UserError, match=r"cannot read .*: Is a directory"):
-        read(Source(split="", path=tmp_path))
+    circle = tmp_path / "circle.jsonl"
+    circle.symlink_to(circle)
+    with pytest.raises(UserError, match=r"cannot read .*circle\.jsonl: Too many levels"):
+        read(Source(split="", path=circle))
 
 
 def test_a_source_reads_its_file_under_the_root_and_else_the_hub(tmp_path: Path) -> None:

@@ -104,6 +104,10 @@ WRONG: dict[str, tuple[object, str]] = {
         {k: v for k, v in QUESTIONS.items() if k != "answer"},
         "'answer' is missing",
     ),
+    "columns as text": (
+        GOOD | {"source": {"path": "a.tsv", "columns": "question"}},
+        "source.columns is text, where it must be a list",
+    ),
     "a prompt of numbers": (GOOD | {"prompt": 5}, "prompt is a number, where it must be text"),
 }
 
@@ -199,3 +203,13 @@ def test_settings_of_a_likelihood_are_changed_where_they_are_given() -> None:
     assert generating.with_likelihood({"samples": 7}) == generating
     identities = [str(each.identity()) for each in (task, changed)]
     assert identities[0] != identities[1]
+
+
+def test_a_table_without_a_header_and_a_folder_are_tasks_too(tmp_path: Path) -> None:
+    source = {"path": "tables", "columns": ["question", "answer"], "unquoted": True}
+    values = GOOD | {"source": source, "prompt": "{question}", "response": "{answer}"}
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "a.tsv").write_text('"One" more?\t1\n')
+    (tmp_path / "tables" / "b.tsv").write_text("Why?\t2\n")
+    rows = read(write(tmp_path / "words.yaml", values), tmp_path)
+    assert (rows.prompts, rows.references) == (['"One" more?', "Why?"], ["1", "2"])

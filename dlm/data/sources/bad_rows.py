@@ -1,0 +1,95 @@
+"""What becomes of rows that cannot be used: refused together, or skipped, counted and listed."""
+
+import json
+from pathlib import Path
+from typing import IO, Literal
+
+from dlm.data.sources.places import Place
+from dlm.errors import UserError
+
+_SHOWN = 10
+
+
+class BadRow(UserError):
+    """A row that cannot be used; the message is its place, then the reason with its remedy."""
+
+    def __init__(self, place: Place, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+        self.reason = reason
+
+
+class BadRows:
+    """Collects the bad rows of a stage; a row that is read twice counts once.
+
+    Policies: ``first`` refuses the first of them on the spot; ``error`` lets reading go on, and
+    :meth:`finish` refuses them together; ``skip`` counts them, and lists them in a file.
+    Memory: about 100 bytes a bad row.
+    """
+
+    def __init__(
+        self, policy: Literal["first", "error", "skip"] = "first", listing: Path | None = None
+    ) -> None:
+        """``listing`` is the file that ``skip`` writes: one ``{"place", "reason"}`` a line."""
+        self.policy = policy
+        self.listing = listing if policy == "skip" else None
+        self.first: list[str] = []
+        """The first ten, as place and reason."""
+        self._seen: set[int] = set()
+        self._file: IO[str] | None = None
+        if self.listing is not None:
+            self.listing.unlink(missing_ok=True)  # of an earlier attempt, over other rows
+
+    @property
+    def count(self) -> int:
+        """How many there are so far."""
+        return len(self._seen)
+
+    def bad(self, place: Place, reason: str) -> None:
+        """Take note of a row that is not used.
+
+        Raises:
+            BadRow: The policy is ``first``.
+        """
+        if self.policy == "first":
+            raise BadRow(place, reason)
+        key = hash((place, reason))
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        if len(self.first) < _SHOWN:
+            self.first.append(f"{place}: {reason}")
+        if self.listing is not None:
+            if self._file is None:
+                self.listing.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.listing.open("a", encoding="utf-8")
+            entry = {"place": str(place), "reason": reason}
+            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def finish(self) -> None:
+        """Call it when a set is read to its end (as often as there are sets).
+
+        Raises:
+            UserError: The policy is ``error``, and there are bad rows: the first ten are named.
+        """
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self.policy == "error" and self.count:
+            more = self.count - len(self.first)
+            raise UserError(
+                "\n  ".join([f"{_counted(self.count)}:", *self.first])
+                + (f"\n  and {more} more" if more else "")
+                + "\nOr leave such rows out: data.on_bad_row=skip counts and lists them"
+            )
+
+    def note(self) -> str:
+        """One line on what was skipped, for the log; empty where nothing was."""
+        if not self.count:
+            return ""
+        listed = f", listed in {self.listing}" if self.listing is not None else ""
+        return f"{_counted(self.count)} skipped{listed}; the first: {self.first[0]}"
+
+
+def _counted(number: int) -> str:
+    return f"{number} bad row{'s' if number > 1 else ''}"

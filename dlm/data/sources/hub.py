@@ -1,0 +1,38 @@
+"""Rows of a Hugging Face data set, from its cache or over the network."""
+
+from collections.abc import Iterator
+
+from dlm.data.sources.bad_rows import BadRows
+from dlm.data.sources.places import NUL_REASON, Place, Row, has_nul
+from dlm.data.sources.source import Source
+from dlm.errors import UserError
+
+
+def hub_rows(source: Source, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
+    """Every row of the split, with its number from 1.
+
+    Raises:
+        UserError: The data set cannot be loaded, or the network ends while it is streamed.
+    """
+    for number, row in enumerate(_loaded(source), start=1):
+        place = Place(source.place, number)
+        if has_nul(row):
+            bad_rows.bad(place, NUL_REASON)
+        else:
+            yield place, row
+
+
+def _loaded(source: Source) -> Iterator[Row]:
+    from datasets import load_dataset
+
+    options = {"streaming": True} if source.streaming else {}
+    try:
+        yield from load_dataset(
+            source.hub, source.hub_config, split=source.split, revision=source.revision, **options
+        )
+    except Exception as error:  # the hub's client raises many kinds
+        raise UserError(
+            f"{source.place} cannot be loaded: {error}. Without a network set data.root=DIR to "
+            "a folder with local files, or fill the hub's cache on a machine that has one"
+            + (" (streaming keeps no cache: set streaming: false)" if source.streaming else "")
+        ) from error

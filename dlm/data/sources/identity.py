@@ -1,0 +1,63 @@
+"""What decides the rows of a source: hashes of files, settings of the others."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from dlm.data.sources.files import file_kind, source_files, unreadable
+from dlm.data.sources.generator import generated_identity
+from dlm.data.sources.source import Source
+
+
+def source_identity(source: Source) -> dict[str, Any]:
+    """What decides the rows of a source, without reading more than its bytes.
+
+    Of files the contents in the order of their names: moving them changes nothing.
+
+    Raises:
+        UserError: A local file is missing, or of no kind that is read.
+    """
+    decided = {**_origin(source), "fields": source.fields, "limit": source.limit}
+    options = {
+        "columns": list(source.columns),
+        "unquoted": source.unquoted,
+        "id_field": source.id_field,
+        "holdout": source.holdout and [
+            source.holdout.part, source.holdout.share, list(source.holdout.by)
+        ],
+        "normalise": source.normalise if source.normalise != "none" else None,
+    }  # fmt: skip
+    return decided | {name: value for name, value in options.items() if value}
+
+
+def _origin(source: Source) -> dict[str, Any]:
+    if source.path is not None:
+        files = [
+            {"sha256": file_sha256(file), "format": file_kind(file).format}
+            for file in source_files(source.path)
+        ]
+        return files[0] if len(files) == 1 else {"files": files}
+    if source.hub is not None:
+        hub = {"hub": source.hub, "config": source.hub_config, "revision": source.revision}
+        return {**hub, "split": source.split}
+    return {"generated": generated_identity(source)}
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes, remembered while its size and time stay the same.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        status = path.stat()
+        return _hash_file(str(path), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+@lru_cache(maxsize=4096)
+def _hash_file(path: str, size: int, modified_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,48 @@
+"""What a source is: where its rows are, and what is done with them on the way."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dlm.data.sources.holdout import Holdout
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that rows come from; exactly one of ``path``, ``hub`` and ``generator``."""
+
+    split: str
+    """Split of a hub data set or a generator."""
+    path: Path | None = None
+    """A file, a folder of files, or a glob pattern."""
+    hub: str | None = None
+    hub_config: str | None = None
+    revision: str | None = None
+    streaming: bool = False
+    """Read the hub data set over the network as it is used, and keep no copy."""
+    generator: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
+    fields: dict[str, str] = field(default_factory=dict)
+    """Our field name -> the row's."""
+    columns: tuple[str, ...] = ()
+    """CSV and TSV without a header: the names of the columns."""
+    unquoted: bool = False
+    """CSV and TSV: a quote mark is a character like any other."""
+    id_field: str | None = None
+    """The row's field that no two rows share; costs about 100 bytes of memory a row."""
+    holdout: Holdout | None = None
+    limit: int | None = None
+    """Only the first so many rows that can be read."""
+    normalise: Literal["none", "nfc"] = "none"
+    """Text as it is, or every text of a row in Unicode's composed form (NFC)."""
+    seed: int = 0
+
+    @property
+    def place(self) -> str:
+        """Where the rows come from, for messages."""
+        if self.path is not None:
+            return str(self.path)
+        if self.hub is not None:
+            return f"hub data set {self.hub} ({self.split})"
+        return f"generator {self.generator} ({self.split})"

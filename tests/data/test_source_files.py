@@ -1,0 +1,141 @@
+"""Folders and patterns: the files that are read, in which order, and what is refused."""
+
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import packed_files
+import pytest
+
+from dlm.data.sources import BadRows, Source, read_rows, source_identity, stream_rows
+from dlm.errors import UserError
+
+
+def texts(path: Path) -> list[str]:
+    return [row["text"] for row in read_rows(Source("", path=path))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """b.jsonl.gz, a.txt and c.csv with the texts a1, a2, b1, ..., beside a hidden file."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for kind, stem in (("jsonl.gz", "b"), ("txt", "a"), ("csv", "c")):
+        packed_files.write(data, kind, [{"text": f"{stem}{n}"} for n in (1, 2)], stem)
+    (data / ".gitattributes").write_text("x")
+    return data
+
+
+def test_a_folder_is_read_by_name_and_every_row_names_its_file(folder: Path) -> None:
+    assert texts(folder) == ["a1", "a2", "b1", "b2", "c1", "c2"]
+    places = [str(place) for place, _ in stream_rows(Source("", path=folder))]
+    assert places[1] == f"{folder / 'a.txt'}, line 2"
+    assert places[-1] == f"{folder / 'c.csv'}, line 3"
+
+
+def test_a_pattern_is_read_by_name_at_any_depth(folder: Path, tmp_path: Path) -> None:
+    (folder / "deep").mkdir()
+    packed_files.write(folder / "deep", "txt", [{"text": "d"}], "d")
+    assert texts(folder / "[ab].*") == ["a1", "a2", "b1", "b2"]
+    assert texts(tmp_path / "**" / "*.txt") == ["a1", "a2", "d"]
+
+
+def test_a_file_that_is_really_called_like_a_pattern_is_that_file(tmp_path: Path) -> None:
+    packed_files.write(tmp_path, "txt", [{"text": "one"}], "a[1]")
+    assert texts(tmp_path / "a[1].txt") == ["one"]
+
+
+@pytest.mark.parametrize("read", [texts, lambda path: source_identity(Source("", path=path))])
+def test_what_is_not_read_in_a_folder_is_refused_and_not_passed_over(
+    read: Any, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "d.jsonl.part").touch()
+    (folder / "sub").mkdir()
+    with pytest.raises(
+        UserError, match=r"data also holds d\.jsonl\.part, sub, which is"
+    ) as refused:
+        read(folder)
+    assert f"name what is with a pattern, such as {folder / '*.txt'} (" in str(refused.value)
+    with pytest.raises(UserError, match=r"d\.jsonl\.part: no kind of file that is read: rename"):
+        read(folder / "*")
+    with pytest.raises(UserError, match=r"no file matches .*\*\.xml: correct the pattern"):
+        read(folder / "*.xml")
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(UserError, match=r"other is an empty folder: give a folder with files"):
+        read(other)
+    (other / "README.md").touch()
+    with pytest.raises(UserError, match=r"other holds only README\.md: give a folder with files"):
+        read(other)
+
+
+def test_an_empty_file_among_others_is_named(folder: Path) -> None:
+    (folder / "b2.txt").touch()
+    with pytest.raises(UserError, match=r"b2\.txt has no rows: give a source with at least one"):
+        texts(folder)
+
+
+def test_bad_rows_of_a_folder_are_named_with_their_files(folder: Path) -> None:
+    (folder / "d.jsonl").write_text("x\n")
+    bad_rows = BadRows("skip")
+    assert len(list(stream_rows(Source("", path=folder), bad_rows=bad_rows))) == 6
+    assert bad_rows.first[0].startswith(f"{folder / 'd.jsonl'}, line 1: not JSON")
+
+
+def test_the_identity_of_a_folder_is_its_contents_in_the_order_of_the_names(folder: Path) -> None:
+    def identity(path: Path, **options: Any) -> str:
+        return json.dumps(source_identity(Source("", path=path, **options)))
+
+    before = identity(folder)
+    assert identity(folder / "*") == before
+    moved = folder.rename(folder.with_name("moved"))
+    assert identity(moved) == before
+    (moved / "a.txt").rename(moved / "z.txt")
+    assert identity(moved) != before
+    (moved / "z.txt").rename(moved / "a.txt")
+    (moved / "a.txt").write_text("other\n")
+    assert identity(moved) != before
+    one = moved / "c.csv"
+    assert identity(one) == identity(moved / "c.*")
+    options: list[dict[str, Any]] = [
+        {"columns": ("x",)}, {"unquoted": True}, {"id_field": "text"}, {"normalise": "nfc"},
+    ]  # fmt: skip
+    assert len({identity(one), *(identity(one, **option) for option in options)}) == 5
+
+
+def test_the_same_bytes_read_in_another_way_are_other_rows(tmp_path: Path) -> None:
+    path = packed_files.write(tmp_path, "jsonl", [{"text": "a"}])
+    other = tmp_path / "rows.txt"
+    other.write_bytes(path.read_bytes())
+    assert source_identity(Source("", path=path)) != source_identity(Source("", path=other))
+
+
+def test_text_is_as_it_is_or_composed_wherever_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"text": "o\u0308", "refs": ["a\u030a", {"x": "e\u0301"}], "n": 1}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_rows(Source("", path=path)) == [row]
+    composed = {"text": "ö", "refs": ["å", {"x": "é"}], "n": 1}
+    assert read_rows(Source("", path=path, normalise="nfc")) == [composed]
+    assert unicodedata.is_normalized("NFC", json.dumps(composed, ensure_ascii=False))
+
+
+@pytest.mark.slow  # the library takes seconds to load
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_datasets_library_reads_a_set_with_or_without_streaming(
+    streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    data = tmp_path / "set"
+    data.mkdir()
+    packed_files.write(data, "jsonl", [{"text": "one"}, {"text": "n\0l"}, {"text": "two"}], "train")
+    source = Source("train", hub=str(data), streaming=streaming)
+    bad_rows = BadRows("skip")
+    found = list(stream_rows(source, bad_rows=bad_rows))
+    assert [(place.number, row["text"]) for place, row in found] == [(1, "one"), (3, "two")]
+    assert bad_rows.first[0].startswith(f"hub data set {data} (train), row 2: it holds a NUL")
+    with pytest.raises(UserError, match=r"hub data set .*nowhere \(train\) cannot be loaded"):
+        read_rows(Source("train", hub=str(tmp_path / "nowhere"), streaming=streaming))
