@@ -71,7 +71,7 @@ class PackedPlaces:
         return self.source_RW.div(self.place_BL.shape[1], rounding_mode="floor")
 
     def gather(self, values_BL: Tensor) -> Tensor:
-        """Integers or truth values of padded places, at the packed ones; 0 where those are empty."""
+        """Integers or truth values of padded places at the packed ones, 0 at empty ones."""
         packed_RW = values_BL.flatten()[self.source_RW.clamp(min=0)]
         return torch.where(self.valid_RW, packed_RW, torch.zeros_like(packed_RW))
 
