@@ -118,10 +118,13 @@ def _check_token_budget(config: StageConfig, longest: int, devices: int, accumul
     tokens, parts = config.train.global_batch_tokens or 0, devices * accumulate
     if tokens >= smallest_budget(longest, parts):
         return
-    fits = f"use at least {smallest_budget(longest, parts)}"
-    most = max(tokens // (2 * longest), int(tokens >= longest))
-    if fewer := most // devices:
-        fits += f", train.micro_batch_tokens of at least {-(-tokens // (devices * fewer))}"
+    micro_batches = max(tokens // (2 * longest), int(tokens >= longest)) // devices
+    if micro_batches:
+        least = -(-tokens // (devices * micro_batches))
+        fits = f"set train.micro_batch_tokens to at least {least}"
+    else:
+        alone = " and no train.micro_batch_tokens" if accumulate > 1 else ""
+        fits = f"use at least {smallest_budget(longest, devices)}{alone}"
     raise UserError(
         f"train.global_batch_tokens={tokens} is too little for {devices} devices x {accumulate} "
         f"micro-batches, where rows have up to {longest} tokens and each micro-batch needs one: "

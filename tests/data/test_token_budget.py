@@ -68,13 +68,14 @@ def test_no_batch_is_over_the_budget_and_no_sample_is_lost(
 def test_a_step_is_the_same_whatever_was_asked_before(
     rows: int, tokens: int, grouping: int, seed: int, first: int
 ) -> None:
-    def order(known: WindowPlace = WindowPlace(0, 0)) -> TokenBudgetOrder:
-        return TokenBudgetOrder(lengths_of(rows), tokens, seed, grouping, known=known)
+    def order(*known: int) -> TokenBudgetOrder:
+        place = WindowPlace(*known or (0, 0))
+        return TokenBudgetOrder(lengths_of(rows), tokens, seed, grouping, known=place)
 
     straight = order()
     batches = [straight.batch(step).tolist() for step in range(40)]
     assert order().batch(first).tolist() == batches[first]
-    resumed = order(straight.window_of(first))
+    resumed = order(*straight.window_of(first))
     assert [resumed.batch(s).tolist() for s in range(first, 40)] == batches[first:]
     assert resumed.samples_before(first) == sum(map(len, batches[:first]))
     for step in (39, 0, 9, first):  # before the window that it began with, too
