@@ -6,7 +6,6 @@ keeps the stream's order, and the sum of a batch's lengths is. A window's batche
 lengths, so that the window of a step is found by counting the batches of those before it.
 """
 
-import heapq
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dlm.data.order import SampleStream, ShuffledRows
+from dlm.data.sharing import equal_areas, equal_sums
 from dlm.data.shuffle import Positions, shuffled_places
 
 _UNGROUPED = 50
 _MEASURED = 4096
+_PART = 1 << 20
 
 
 class WindowPlace(NamedTuple):
@@ -122,6 +123,14 @@ class TokenBudgetOrder:
         return _Window(np.concatenate(shuffled), np.cumsum([0, *map(len, shuffled)]))
 
 
+def longest_row(lengths: npt.NDArray[np.int64]) -> int:
+    """Tokens of the longest row, looked at part by part: a large data set's lengths are on disk."""
+    starts = range(0, len(lengths), _PART)
+    ends = (min(start + _PART, len(lengths)) for start in starts)
+    parts = (np.arange(start, end) for start, end in zip(starts, ends, strict=True))
+    return max(int(lengths[part].max()) for part in parts)
+
+
 def smallest_budget(longest: int, parts: int) -> int:
     """Tokens with which every batch has rows for so many devices and micro-batches: a batch has at
     least half as many rows as rows of the greatest length would fit."""
@@ -166,41 +175,3 @@ def _cut(
             last -= 1
         bounds[-2] = last
     return bounds
-
-
-def equal_areas(lengths: Positions, parts: int) -> list[Positions]:
-    """Places of ``lengths`` in so many parts of like length, the greatest rows x longest as small
-    as it can be."""
-    longest_first = np.argsort(-lengths, kind="stable")
-    fallen = lengths[longest_first]
-    low, high = int(fallen[0]), int(fallen[0]) * len(lengths)
-    while low < high:
-        middle = (low + high) // 2
-        if len(_areas_within(fallen, middle)) - 1 <= parts:
-            high = middle
-        else:
-            low = middle + 1
-    bounds = _areas_within(fallen, low)
-    while len(bounds) - 1 < min(parts, len(lengths)):
-        widest = int(np.argmax(np.diff(bounds)))
-        bounds.insert(widest + 1, (bounds[widest] + bounds[widest + 1]) // 2)
-    return np.split(longest_first, bounds[1:-1])
-
-
-def _areas_within(fallen: Positions, tokens: int) -> list[int]:
-    bounds = [0]
-    while bounds[-1] < len(fallen):
-        bounds.append(min(len(fallen), bounds[-1] + tokens // int(fallen[bounds[-1]])))
-    return bounds
-
-
-def equal_sums(lengths: Positions, parts: int) -> list[Positions]:
-    """Places of ``lengths`` in so many parts of nearly equal sums: the longest first, each where
-    there is least so far."""
-    sums = [(0, number) for number in range(parts)]
-    members: list[list[int]] = [[] for _ in range(parts)]
-    for place in np.argsort(-lengths, kind="stable").tolist():
-        total, least = sums[0]
-        members[least].append(place)
-        heapq.heapreplace(sums, (total + int(lengths[place]), least))
-    return [np.array(part, dtype=np.int64) for part in members]

@@ -6,7 +6,7 @@ from typing import Any
 from dlm.config.job import StageJob
 from dlm.config.schema import GenerationConfig, StageConfig
 from dlm.data.modules import DATA_MODULES, BatchSettings, RowsDataModule
-from dlm.data.token_budget import smallest_budget
+from dlm.data.token_budget import longest_row, smallest_budget
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
 from dlm.errors import UserError
@@ -104,7 +104,7 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
         ),
     )  # fmt: skip
     if config.train.global_batch_tokens is not None:
-        longest = int(module.train_rows.lengths.max())
+        longest = longest_row(module.train_rows.lengths)
         _check_token_budget(config, longest, devices_in_use(config), accumulate)
     return module
 
