@@ -34,6 +34,7 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
     "data.canvas_length": ("adapt", "instruct"),
     "objective.canvas_padding": ("adapt", "instruct"),
     "train.length_grouping": ("pretrain", "adapt", "instruct", "autoregressive"),
+    "train.layout": ("pretrain", "adapt", "instruct", "autoregressive"),
     "model.attention": ("adapt", "instruct"),
     "model.attention_annealing_steps": ("pretrain", "adapt", "instruct"),
     "objective.mask_rate": ("pretrain",),
@@ -72,7 +73,8 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "data.max_length data.canvas_length generation.canvas_length "
         "tokenizer_training.vocab_size model.hidden_size model.num_layers "
         "model.num_heads model.intermediate_size model.max_positions objective.num_timesteps "
-        "train.steps train.global_batch_size train.micro_batch_size validation.every_n_steps "
+        "train.steps train.global_batch_size train.micro_batch_size train.global_batch_tokens "
+        "train.micro_batch_tokens validation.every_n_steps "
         "validation.batch_size validation.max_rows generation.num_iterations "
         "generation.length_beam generation.top_k generation.block_length generation.batch_tokens "
         "generation.beam_size generation.max_new_tokens length.max_response_length "
@@ -252,12 +254,26 @@ def _training(stage: StageConfig) -> Iterator[Finding]:
 
 
 def _batches(stage: StageConfig) -> Iterator[Finding]:
-    batch, micro = stage.train.global_batch_size, stage.train.micro_batch_size
+    train = stage.train
+    tokens, key = train.global_batch_tokens, "train.global_batch_tokens"
+    if tokens is not None and train.global_batch_size is not None:
+        reason = (
+            f"train.global_batch_size = {train.global_batch_size} is given too: a step has so many "
+            "tokens or so many rows; set one of them to null"
+        )
+        yield Finding((key, "train.global_batch_size"), reason, tokens)
+    if tokens is None and train.micro_batch_tokens is not None:
+        reason = f"ignored setting: without {key} rows are counted; give micro_batch_size"
+        yield Finding(("train.micro_batch_tokens",), reason, train.micro_batch_tokens)
+    if tokens is not None and train.micro_batch_size is not None:
+        reason = f"ignored setting: with {key} tokens are counted; give micro_batch_tokens"
+        yield Finding(("train.micro_batch_size",), reason, train.micro_batch_size)
+    batch, micro = train.batch_rows, train.micro_batch_size
     devices, nodes = stage.hardware.devices, stage.hardware.num_nodes
     factors = {"micro_batch_size": micro, "devices": devices, "num_nodes": nodes}
     given = {name: factor for name, factor in factors.items() if factor is not None}
     unit = math.prod(given.values())
-    if unit >= 1 and batch % unit:
+    if batch is not None and unit >= 1 and batch % unit:
         product = " x ".join(f"{name} {factor}" for name, factor in given.items())
         reason = f"must be a multiple of {product} = {unit}"
         keys = ("train.global_batch_size", "train.micro_batch_size", "hardware")

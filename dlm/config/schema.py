@@ -12,6 +12,8 @@ StageKind = Literal[
 ]
 DataTask = Literal["text", "translation", "instruction"]
 MetricName = Literal["exact_match", "bleu", "chrf", "bleu_lowercase", "chrf_lowercase"]
+DEFAULT_BATCH_SIZE = 64
+"""Rows per step where a recipe gives neither rows nor tokens."""
 
 
 def _where(default: Any) -> Any:
@@ -240,11 +242,22 @@ class TrainConfig:
 
     steps: int = 1000
     """Optimizer steps."""
-    global_batch_size: int = 64
-    """Rows per optimizer step over all devices."""
+    global_batch_size: int | None = None
+    """Rows per optimizer step over all devices. Default: 64, unless ``global_batch_tokens`` is
+    given."""
+    global_batch_tokens: int | None = None
+    """In place of it, tokens per optimizer step over all devices: as many rows of like length as
+    fit padded, or with ``length_grouping: 0`` as many as their own tokens fit."""
     micro_batch_size: int | None = _where(None)
     """Rows per device and forward pass; None: global_batch_size / devices. The rest is
     accumulated."""
+    micro_batch_tokens: int | None = _where(None)
+    """With ``global_batch_tokens``: about so many tokens per device and forward pass; None: all of
+    a device's at once."""
+    layout: Literal["padded", "packed"] = _where("padded")
+    """What the network is given: a row of its own for each sample, padded to the longest, or
+    rows of up to ``data.max_length`` tokens that samples share without seeing each other. Noise,
+    losses and batches are the same; a length stage is always padded."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Lightning's precision; weights and the loss stay in float32."""
     label_smoothing: float = 0.0
@@ -254,6 +267,11 @@ class TrainConfig:
     """Rows of like length are batched together within windows of so many batches; 0: data order
     alone decides. A length stage never groups: there the length is the label, and a batch of like
     labels would teach each step the length of its own batch."""
+
+    @property
+    def batch_rows(self) -> int | None:
+        """Rows per step; None where tokens are counted."""
+        return self.global_batch_size or (None if self.global_batch_tokens else DEFAULT_BATCH_SIZE)
 
 
 @dataclass(frozen=True)

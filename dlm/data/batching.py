@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from dlm.data.encoding import EncodedRows
-from dlm.data.order import BatchOrder
+from dlm.data.order import GlobalBatches
+from dlm.data.packing import plan_packing
 from dlm.data.shuffle import Positions
 from dlm.diffusion.counter import counter_bits
+from dlm.models.packed import Packing
 
 _STRATA = 103
 
@@ -41,6 +43,15 @@ class TokenBatch:
     """Rows of the whole step, over all devices and micro-batches."""
     global_maskable: int
     """Maskable tokens of the whole step, those that count in the loss."""
+    packing: Packing | None = None
+    """How the rows share the network's rows; None: each has its own."""
+
+    @property
+    def padding_share(self) -> Tensor:
+        """Share of the network's positions that hold no token, float32."""
+        packing = self.packing
+        area = packing.rows * packing.width if packing else self.valid_BL.numel()
+        return 1 - self.valid_BL.sum() / area
 
     @property
     def token_index_BL(self) -> Tensor:
@@ -58,8 +69,9 @@ class TokenBatch:
     def _map(self, function: Any) -> "TokenBatch":
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(
-            self, **{k: function(v) for k, v in tensors.items() if isinstance(v, Tensor)}
-        )
+            self, **{k: function(v) for k, v in tensors.items() if isinstance(v, Tensor)},
+            packing=self.packing and self.packing.map(function),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,23 +88,25 @@ class BatchRequest:
 class TokenDataset(Dataset[TokenBatch]):
     """Collates whole micro-batches from encoded rows."""
 
-    def __init__(self, rows: EncodedRows, pad_token_id: int) -> None:
+    def __init__(
+        self, rows: EncodedRows, pad_token_id: int, packed_width: int | None = None
+    ) -> None:
+        """``packed_width``: rows may share the network's rows, of at most so many tokens."""
         self.rows = rows
+        self.packed_width = packed_width
         self.pad_token_id = pad_token_id
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, request: BatchRequest) -> TokenBatch:
-        rows = [self.rows.row(int(p) % len(self.rows)) for p in request.positions]
         indices = request.positions % len(self.rows)
-        width = max(map(len, rows))
-        tokens = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
-        for number, row in enumerate(rows):
-            tokens[number, : len(row)] = row
-        column = np.arange(width)[None]
-        length = np.array([len(row) for row in rows])[:, None]
-        first = self.rows.prompt_lengths[indices][:, None]
+        rows = [self.rows.row(index) for index in indices.tolist()]
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        tokens = np.full((len(rows), lengths.max()), self.pad_token_id, dtype=np.int64)
+        column = np.arange(tokens.shape[1])[None]
+        length, first = lengths[:, None], self.rows.prompt_lengths[indices][:, None]
+        tokens[column < length] = np.concatenate(rows)
         last = length if self.rows.end_maskable else length - 1
         answers = self.rows.answer_lengths
         counted = last if answers is None else first + answers[indices][:, None]
@@ -107,6 +121,7 @@ class TokenDataset(Dataset[TokenBatch]):
             stratum_B=torch.from_numpy(request.strata),
             global_rows=request.global_rows,
             global_maskable=request.global_maskable,
+            packing=plan_packing(lengths, self.packed_width) if self.packed_width else None,
         )
 
 
@@ -116,7 +131,7 @@ class StepSampler(Sampler[BatchRequest]):
     def __init__(
         self,
         rows: EncodedRows,
-        order: BatchOrder,
+        order: GlobalBatches,
         *,
         first_step: int,
         accumulate: int,
@@ -135,9 +150,8 @@ class StepSampler(Sampler[BatchRequest]):
         while True:
             positions = self.order.batch(step)
             maskable = int(self.counted_lengths[positions % len(self.counted_lengths)].sum())
-            places = np.arange(len(positions))[self.rank :: self.world_size]
             strata = random_ranks(positions)
-            for part in np.array_split(places, self.accumulate):
+            for part in self.order.parts(positions, self.world_size, self.accumulate)[self.rank]:
                 yield BatchRequest(positions[part], strata[part], len(positions), maskable)
             step += 1
 

@@ -1,6 +1,7 @@
 """A DataModule per task: sources -> template -> tokens -> batches."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from lightning import LightningDataModule
@@ -9,9 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.data.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
 from dlm.data.encoding import EncodedRows, encode_rows, limit_length
-from dlm.data.order import BatchOrder
+from dlm.data.order import BatchOrder, GlobalBatches
 from dlm.data.prompts import Template, stream_examples
 from dlm.data.sources import BadRows, Source
+from dlm.data.token_budget import TokenBudgetOrder, WindowPlace
 from dlm.models.special_tokens import SpecialTokens
 
 
@@ -29,13 +31,17 @@ class CanvasSettings:
 class BatchSettings:
     """How rows become batches."""
 
-    global_batch_size: int
+    global_batch_size: int | None
     accumulate: int
     validation_batch_size: int
     validation_rows: int | None
     length_grouping: int
     num_workers: int
     seed: int
+    global_batch_tokens: int | None = None
+    """Tokens of a step, in place of ``global_batch_size`` (None then)."""
+    packed: bool = False
+    """Whether rows share the network's rows."""
 
 
 class RowsDataModule(LightningDataModule):
@@ -72,6 +78,7 @@ class RowsDataModule(LightningDataModule):
         self.canvas = canvas
         self.pad_token_id = SpecialTokens.of(tokenizer).pad
         self.bad_rows = bad_rows or BadRows("error")
+        self._known_window = WindowPlace(0, 0)
         self.dropped = 0
         self.unknown_tokens = 0
         self._limit = (max_length, drop_too_long)
@@ -111,15 +118,23 @@ class RowsDataModule(LightningDataModule):
             self.unknown_tokens += int((rows.tokens == self.tokenizer.unk_token_id).sum())
         return rows
 
+    @cached_property
+    def order(self) -> GlobalBatches:
+        """The samples of every step."""
+        batches, lengths = self.batches, self.train_rows.lengths
+        if batches.global_batch_tokens is not None:
+            return TokenBudgetOrder(
+                lengths, batches.global_batch_tokens, batches.seed, batches.length_grouping,
+                packed=batches.packed, known=self._known_window,
+            )  # fmt: skip
+        assert batches.global_batch_size is not None, "rows or tokens"
+        return BatchOrder(lengths, batches.global_batch_size, batches.seed, batches.length_grouping)
+
     def train_dataloader(self) -> DataLoader[TokenBatch]:
         """Endless micro-batches of this device, from the step that the trainer stands at."""
         assert self.trainer is not None
-        order = BatchOrder(
-            self.train_rows.lengths, self.batches.global_batch_size, self.batches.seed,
-            self.batches.length_grouping,
-        )  # fmt: skip
         sampler = StepSampler(
-            self.train_rows, order, first_step=self.trainer.global_step,
+            self.train_rows, self.order, first_step=self.trainer.global_step,
             accumulate=self.batches.accumulate, rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )  # fmt: skip
@@ -139,7 +154,7 @@ class RowsDataModule(LightningDataModule):
     def _loader(self, rows: EncodedRows, requests: Any) -> DataLoader[TokenBatch]:
         assert self.trainer is not None
         return DataLoader(
-            TokenDataset(rows, self.pad_token_id),
+            TokenDataset(rows, self.pad_token_id, self._limit[0] if self.batches.packed else None),
             batch_sampler=requests,
             collate_fn=_as_it_is,
             num_workers=self.batches.num_workers,
@@ -148,9 +163,18 @@ class RowsDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands in its samples (the sampler needs the trainer's step alone)."""
+        """Where the run stands in its samples. The sampler needs the trainer's step alone; with a
+        token budget the window that it stands in saves counting all those before."""
         assert self.trainer is not None
-        return {"samples_consumed": self.trainer.global_step * self.batches.global_batch_size}
+        step, order = self.trainer.global_step, self.order
+        state: dict[str, Any] = {"samples_consumed": order.samples_before(step)}
+        if isinstance(order, TokenBudgetOrder):
+            state["window"] = list(order.window_of(step))
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the window of a resumed run."""
+        self._known_window = WindowPlace(*state_dict.get("window", self._known_window))
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -15,6 +15,19 @@ import numpy.typing as npt
 from dlm.data.shuffle import Positions, shuffled_places
 
 
+class GlobalBatches(Protocol):
+    """Which samples every step trains on, and how devices share them."""
+
+    def batch(self, step: int) -> Positions:
+        """Sample positions of the step's global batch, int64."""
+
+    def samples_before(self, step: int) -> int:
+        """Samples of all earlier steps."""
+
+    def parts(self, batch: Positions, devices: int, accumulate: int) -> list[list[Positions]]:
+        """Places in the batch that each device takes, by device and micro-batch."""
+
+
 class SampleStream(Protocol):
     """An endless sequence of samples, any part of which can be asked for.
 
@@ -64,6 +77,15 @@ class BatchOrder:
             return self._samples(step * self.global_batch_size, self.global_batch_size)
         batch: Positions = self._window(step // self.grouping)[step % self.grouping]
         return batch
+
+    def samples_before(self, step: int) -> int:
+        """See ``GlobalBatches``."""
+        return step * self.global_batch_size
+
+    def parts(self, batch: Positions, devices: int, accumulate: int) -> list[list[Positions]]:
+        """See ``GlobalBatches``: equal numbers of rows."""
+        places = np.arange(len(batch))
+        return [np.array_split(places[rank::devices], accumulate) for rank in range(devices)]
 
     def _samples(self, start: int, count: int) -> Positions:
         return (self.stream or ShuffledRows(len(self.lengths), self.seed)).positions(start, count)

@@ -22,7 +22,10 @@ def attention_mask(
 
 
 def square_mask(
-    pattern: AttentionPattern, valid_BL: Tensor, response_BL: Tensor | None = None
+    pattern: AttentionPattern,
+    valid_BL: Tensor,
+    response_BL: Tensor | None = None,
+    document_BL: Tensor | None = None,
 ) -> Tensor:
     """Which key every query sees, bool [B, 1, L (query), L (key)].
 
@@ -34,6 +37,9 @@ def square_mask(
     valid positions up to the query's own. prefix_causal (the autoregressive twin): prompt
     positions see the whole prompt, response positions the prompt and the response up to
     themselves. Padding sees itself at least.
+
+    ``document_BL``: rows that hold several documents, and which of them each position belongs to;
+    none sees another.
     """
     length = valid_BL.shape[1]
     causal_LL = torch.ones(length, length, dtype=torch.bool, device=valid_BL.device).tril()
@@ -48,6 +54,14 @@ def square_mask(
         if pattern == "prefix_causal":
             within_BLL = causal_LL & within_BLL
         seen_BLL = prompt_BL[:, None, :] | within_BLL
+    if document_BL is not None:
+        seen_BLL = seen_BLL & (document_BL[:, None, :] == document_BL[:, :, None])
     # A padded query must see something, or its softmax is NaN.
     own_LL = torch.eye(length, dtype=torch.bool, device=valid_BL.device)
     return (seen_BLL | own_LL)[:, None]
+
+
+def within_window(mask_B1LL: Tensor, window: int) -> Tensor:
+    """What is left of a square mask where keys may be so many positions away at most."""
+    place_L = torch.arange(mask_B1LL.shape[-1], device=mask_B1LL.device)
+    return mask_B1LL & ((place_L[:, None] - place_L).abs() <= window)

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dlm.models.annealing import Annealing
-from dlm.models.attention import AttentionPattern, attention_mask, square_mask
+from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
 from dlm.models.lm_head import CAUSAL_TYPES, lm_head
+from dlm.models.packed import Packing
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
 
@@ -26,6 +27,10 @@ class Backbone(nn.Module):
         padding_index = network.config.pad_token_id or 0
         offset = network.config.model_type in _OFFSET_POSITIONS
         self.position_offset = padding_index + 1 if offset else 0
+        # How far the layers of narrow sight see, in an encoder that has them.
+        narrow = "sliding_attention" in (getattr(network.config, "layer_types", None) or ())
+        encoder = network.config.model_type == "modernbert"
+        self._window: int | None = network.config.sliding_window if encoder and narrow else None
         self.causal: bool = network.config.model_type in CAUSAL_TYPES
         """Whether the network was made to predict the next token."""
         self.shifted = self.causal
@@ -61,6 +66,7 @@ class Backbone(nn.Module):
         *,
         attention: AttentionPattern | None = None,
         response_BL: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Hidden states of the last layer [B, L, H].
 
@@ -74,33 +80,54 @@ class Backbone(nn.Module):
             attention: who sees whom; None: the backbone's own.
             response_BL: the response, for the patterns that begin with ``prefix``; None: what
                 follows the prompt's end token.
+            packing: run the network on rows of several documents each, laid out like this; the
+                states are the same.
         """
         pattern = attention or self.attention
         if pattern == "prefix_lm" and response_BL is None:
             assert self.end_token_id is not None, "set where the tokenizer is known"
             response_BL = response_of(tokens_BL, valid_BL, self.end_token_id)
-        token_index_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0)
-        if not self.causal:
-            output = self.network.base_model(
-                input_ids=tokens_BL,
-                attention_mask=attention_mask(pattern, valid_BL, response_BL),
-                position_ids=token_index_BL + self.position_offset,
-            )
-            hidden: Tensor = output.last_hidden_state
-            return hidden
-        shifts = self.shifted and pattern in _FILLS_IN
+        shifts = self.causal and self.shifted and pattern in _FILLS_IN
         if shifts and pattern == "prefix_lm" and response_BL is not None:
             # Otherwise the response's first token would be predicted without seeing the others.
             response_BL = predicts(response_BL, valid_BL)
-        mask_B1LL = square_mask(pattern, valid_BL, response_BL)
-        if self.network.training and self.annealing is not None and pattern in _FILLS_IN:
-            mask_B1LL = mask_B1LL & self.annealing.visible(self.step, token_index_BL)
+        token_index_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0)
+        if packing is None:
+            hidden_BLH = self._run(tokens_BL, valid_BL, response_BL, token_index_BL, pattern)
+        else:
+            places = packing.places(valid_BL)
+            hidden_RWH = self._run(
+                places.gather(tokens_BL), places.valid_RW,
+                None if response_BL is None else places.gather(response_BL),
+                places.gather(token_index_BL), pattern, document_BL=places.document_RW,
+            )  # fmt: skip
+            hidden_BLH = places.scatter(hidden_RWH)
+        return shift_right(hidden_BLH, valid_BL) if shifts else hidden_BLH
+
+    def _run(
+        self, tokens_BL: Tensor, valid_BL: Tensor, response_BL: Tensor | None,
+        token_index_BL: Tensor, pattern: AttentionPattern, document_BL: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """States of the network as they are, of rows of one document or several."""
+        if self.causal or document_BL is not None:
+            mask = square_mask(pattern, valid_BL, response_BL, document_BL)
+        else:
+            mask = attention_mask(pattern, valid_BL, response_BL)
+        annealed = self.causal and self.network.training and pattern in _FILLS_IN
+        if annealed and self.annealing is not None:
+            mask = mask & self.annealing.visible(self.step, token_index_BL)
+        masks: Tensor | dict[str, Tensor] = mask
+        if self._window is not None and mask.dim() == 4:
+            # One square mask alone would be taken as it is in the layers of narrow sight too.
+            narrow = within_window(mask, self._window)
+            masks = {"full_attention": mask, "sliding_attention": narrow}
         output = self.network.base_model(
-            input_ids=tokens_BL, attention_mask=mask_B1LL, position_ids=token_index_BL,
-            use_cache=False,
+            input_ids=tokens_BL, attention_mask=masks,
+            position_ids=token_index_BL + self.position_offset,
+            **({"use_cache": False} if self.causal else {}),
         )  # fmt: skip
-        hidden = output.last_hidden_state
-        return shift_right(hidden, valid_BL) if shifts else hidden
+        hidden_BLH: Tensor = output.last_hidden_state
+        return hidden_BLH
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""

@@ -32,7 +32,7 @@ class AutoregressiveTwin(TrainingStage):
             logits_MV.float(), target_M, reduction="sum", label_smoothing=self.label_smoothing
         )
         loss = self.global_mean(loss_sum, batch.global_maskable)
-        self.log_training(loss)
+        self.log_training(loss, padding_share=batch.padding_share)
         return loss
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
@@ -47,7 +47,7 @@ class AutoregressiveTwin(TrainingStage):
         """Logits [M, V] of the tokens of every response and their ids [M]."""
         hidden_BLH = self.backbone.hidden(
             batch.tokens_BL, batch.valid_BL, attention="prefix_causal",
-            response_BL=batch.response_BL,
+            response_BL=batch.response_BL, packing=batch.packing,
         )  # fmt: skip
         row_M, column_M = batch.response_BL.nonzero(as_tuple=True)
         place_M = row_M * batch.tokens_BL.shape[1] + column_M

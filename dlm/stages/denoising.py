@@ -78,7 +78,7 @@ class DenoisingStage(TrainingStage):
         copies = self.forward_process.copies
         denominator = copies * self.objective.denominator(batch.global_rows, batch.global_maskable)
         mean = self.global_mean(loss.total, denominator)
-        self.log_training(mean, masked_accuracy=loss.accuracy)
+        self.log_training(mean, masked_accuracy=loss.accuracy, padding_share=batch.padding_share)
         return mean
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
@@ -114,8 +114,9 @@ class DenoisingStage(TrainingStage):
             replaceable_ids=self.replaceable_ids,
         )  # fmt: skip
         hidden_BLH = self.backbone.hidden(
-            noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1)
-        )
+            noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1),
+            packing=batch.packing and batch.packing.repeat(copies),
+        )  # fmt: skip
         row_M, column_M = (noised.masked_BL & counted_BL).nonzero(as_tuple=True)
         place_M = row_M * tokens_BL.shape[1] + column_M
         # index_select rather than a boolean mask: its backward is deterministic on CPU.

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from dlm.config.job import StageJob
 from dlm.config.schema import GenerationConfig, StageConfig
 from dlm.data.modules import DATA_MODULES, BatchSettings, CanvasSettings, RowsDataModule
+from dlm.data.token_budget import longest_row, smallest_budget
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
 from dlm.errors import UserError
@@ -48,7 +49,12 @@ def accumulation(config: StageConfig) -> int:
     Raises:
         UserError: The batch sizes do not divide; the message says which would.
     """
-    devices, total = devices_in_use(config), config.train.global_batch_size
+    devices, total = devices_in_use(config), config.train.batch_rows
+    if total is None:
+        tokens = config.train.global_batch_tokens
+        assert tokens is not None, "checked when the recipe was read"
+        micro = config.train.micro_batch_tokens or tokens
+        return -(-tokens // (devices * micro))
     if total % devices:
         raise UserError(
             f"train.global_batch_size={total} is not divisible by {devices} devices: "
@@ -77,26 +83,57 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
             f"data.max_length={data.max_length} is more than the model's "
             f"{start.backbone.max_length} positions: lower it or raise model.max_positions"
         )
+    accumulate = accumulation(config)
     task = data.task or DEFAULT_TASK.get(config.kind, "translation")
-    return DATA_MODULES[task](
+    module = DATA_MODULES[task](
         train=train, validation=validation, tokenizer=start.tokenizer,
         prompt=None if task == "text" else data.prompt,
         response=data.text if task == "text" else data.response,
         max_length=min(data.max_length, start.backbone.max_length),
         drop_too_long=data.too_long == "drop",
         batches=BatchSettings(
-            global_batch_size=config.train.global_batch_size,
-            accumulate=accumulation(config),
+            global_batch_size=config.train.batch_rows,
+            accumulate=accumulate,
             validation_batch_size=config.validation.batch_size,
             validation_rows=config.validation.max_rows,
             # A length predictor's label is the length: its batches must not be of like length.
             length_grouping=0 if config.kind == "length" else config.train.length_grouping,
             num_workers=config.hardware.num_workers,
             seed=job.seed,
+            global_batch_tokens=config.train.global_batch_tokens,
+            # A length predictor reads prompts alone, not whole rows.
+            packed=config.train.layout == "packed" and config.kind != "length",
         ),
         canvas=build_canvas(config),
         bad_rows=build_bad_rows(job, lists=getattr(rank_zero_only, "rank", 0) == 0),
     )  # fmt: skip
+    if config.train.global_batch_tokens is not None:
+        longest = longest_row(module.train_rows.lengths)
+        _check_token_budget(config, longest, devices_in_use(config), accumulate)
+    return module
+
+
+def _check_token_budget(config: StageConfig, longest: int, devices: int, accumulate: int) -> None:
+    """Refuse a budget with which a device could be left without a row.
+
+    Raises:
+        UserError: It is too small for the longest row; the message says what would fit.
+    """
+    tokens, parts = config.train.global_batch_tokens or 0, devices * accumulate
+    if tokens >= smallest_budget(longest, parts):
+        return
+    micro_batches = max(tokens // (2 * longest), int(tokens >= longest)) // devices
+    if micro_batches:
+        least = -(-tokens // (devices * micro_batches))
+        fits = f"set train.micro_batch_tokens to at least {least}"
+    else:
+        alone = " and no train.micro_batch_tokens" if accumulate > 1 else ""
+        fits = f"use at least {smallest_budget(longest, devices)}{alone}"
+    raise UserError(
+        f"train.global_batch_tokens={tokens} is too little for {devices} devices x {accumulate} "
+        f"micro-batches, where rows have up to {longest} tokens and each micro-batch needs one: "
+        f"{fits}, or leave long rows out (data.max_length, data.too_long=drop)"
+    )
 
 
 def build_canvas(config: StageConfig) -> CanvasSettings | None:

@@ -9,7 +9,7 @@ import pytest
 from dlm.config import checks
 from dlm.config.checks import READ_BY_EVERY_KIND, SECTIONS, reads
 from dlm.config.loading import load_recipe, resolved_yaml
-from dlm.config.schema import SECTIONS_OF_KIND
+from dlm.config.schema import DEFAULT_BATCH_SIZE, SECTIONS_OF_KIND
 from dlm.errors import UserError
 
 Write = Callable[..., Path]
@@ -84,6 +84,20 @@ EVALUATION = "stages.scores.evaluation"
         # Ranges.
         ("train.steps=0", "train.steps = 0: must be at least 1"),
         ("train.global_batch_size=0", "must be at least 1"),
+        (
+            "train.global_batch_tokens=4096",
+            "train.global_batch_tokens = 4096: train.global_batch_size = 8 is given too",
+        ),
+        (
+            "train={global_batch_size: null, global_batch_tokens: 0}",
+            "train.global_batch_tokens = 0: must be at least 1",
+        ),
+        ("train.micro_batch_tokens=512", "without train.global_batch_tokens rows are counted"),
+        (
+            "train={global_batch_size: null, global_batch_tokens: 512, micro_batch_size: 4}",
+            "train.micro_batch_size = 4: ignored setting: with train.global_batch_tokens tokens",
+        ),
+        ("stages.length.train={layout: packed}", "train.layout = 'packed': ignored setting"),
         ("validation.batch_size=0", "must be at least 1"),
         ("generation.num_iterations=0", "must be at least 1"),
         ("generation.length_beam=0", "must be at least 1"),
@@ -137,6 +151,21 @@ def test_a_recipe_that_cannot_mean_what_it_says_is_refused(
     with pytest.raises(UserError) as caught:
         load_recipe(chain, [override])
     assert expected in str(caught.value)
+
+
+def test_a_step_has_64_rows_unless_the_recipe_counts_tokens(chain: Path) -> None:
+    neither = load_recipe(chain, ["train.global_batch_size=null"]).stages["adapt"].train
+    assert neither.batch_rows == DEFAULT_BATCH_SIZE == 64
+    tokens = ["train.global_batch_size=null", "train.global_batch_tokens=4096"]
+    recipe = load_recipe(chain, tokens)
+    assert recipe.stages["adapt"].train.batch_rows is None
+    assert load_recipe(chain).stages["adapt"].train.batch_rows == 8
+
+
+def test_a_resolved_recipe_that_counts_tokens_is_read_back(chain: Path, write: Write) -> None:
+    tokens = ["train.global_batch_size=null", "train.global_batch_tokens=4096"]
+    recipe = load_recipe(chain, tokens)
+    assert load_recipe(write(resolved_yaml(recipe), "resolved.yaml")) == recipe
 
 
 def test_export_best_needs_validation_data(chain: Path) -> None:

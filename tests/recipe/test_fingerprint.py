@@ -100,7 +100,8 @@ def test_the_semantic_config_is_plain_and_without_where() -> None:
     config = semantic_config(STAGE)
     assert config["train"] == {
         "steps": 1000,
-        "global_batch_size": 64,
+        "global_batch_size": None,
+        "global_batch_tokens": None,
         "precision": "32-true",
         "label_smoothing": 0.0,
         "length_grouping": 50,

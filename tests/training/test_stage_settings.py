@@ -1,5 +1,6 @@
 """Settings that decide a training step, on tiny networks."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from dlm.config.job import StageJob
 from dlm.config.schema import DataConfig, OptimConfig, SourceConfig, StageConfig, TrainConfig
 from dlm.data.batching import BatchRequest, TokenDataset
 from dlm.data.encoding import encode_rows
-from dlm.data.modules import BatchSettings, InstructionDataModule
+from dlm.data.modules import BatchSettings, InstructionDataModule, RowsDataModule
 from dlm.data.order import BatchOrder
 from dlm.data.sources import Source
 from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
+from dlm.errors import UserError
 from dlm.models.build import build_from_scratch
 from dlm.models.special_tokens import SpecialTokens
 from dlm.stages.denoising import DenoisingStage
@@ -92,6 +94,41 @@ def test_tokens_that_the_tokenizer_does_not_know_are_counted() -> None:
     )  # fmt: skip
     assert data.unknown_tokens > 0
     assert rows_read(data)["unknown_tokens"] == data.unknown_tokens
+
+
+def data_of(tmp_path: Path, train: TrainConfig) -> RowsDataModule:
+    tokenizer = train_tokenizer(TEXTS * 20, algorithm="bpe", vocab_size=40)
+    backbone = build_from_scratch(
+        tokenizer, architecture="bert", hidden_size=16, num_layers=1, num_heads=2,
+        intermediate_size=16, max_positions=128, dropout=0.0, seed=0,
+    )  # fmt: skip
+    config = StageConfig(
+        kind="adapt", train=train,
+        data=DataConfig(train=[SourceConfig(generator="number_pairs", count=40)], max_length=128),
+    )  # fmt: skip
+    start = StartingPoint(backbone, tokenizer, SpecialTokens.of(tokenizer), None)
+    return build_data(StageJob("r", "s", config, 0, "", tmp_path, {}), start)
+
+
+def test_a_token_budget_too_small_for_its_micro_batches_is_refused_with_what_fits(
+    tmp_path: Path,
+) -> None:
+    def refused(tokens: int, micro: int | None) -> str:
+        with pytest.raises(UserError, match="is too little for 1 devices x") as caught:
+            data_of(tmp_path, TrainConfig(global_batch_tokens=tokens, micro_batch_tokens=micro))
+        return str(caught.value)
+
+    def number(words: str, said: str) -> int:
+        return int(re.findall(rf"{words} at least (\d+)", said)[0])
+
+    few = number("use", refused(20, None))
+    assert number("use", refused(20, 10)) == few
+    assert "and no train.micro_batch_tokens" in refused(20, 10)
+    data = data_of(tmp_path, TrainConfig(global_batch_tokens=few))
+    assert int(data.train_rows.lengths.max()) == few
+    micro = number("set train.micro_batch_tokens to", refused(600, 10))
+    data = data_of(tmp_path, TrainConfig(global_batch_tokens=600, micro_batch_tokens=micro))
+    assert data.batches.accumulate == 600 // (2 * few)
 
 
 def test_the_batches_of_a_length_predictor_are_not_of_like_length(tmp_path: Path) -> None:

@@ -1,0 +1,177 @@
+"""Global batches of so many tokens, not rows: which samples, a function of (seed, step) alone.
+
+The stream is cut into windows of equally many samples. A window is sorted by length and cut into
+batches of like length whose padded size, rows x longest, is within the budget; without grouping it
+keeps the stream's order, and the sum of a batch's lengths is. A window's batches are known from its
+lengths, so that the window of a step is found by counting the batches of those before it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dlm.data.order import SampleStream, ShuffledRows
+from dlm.data.sharing import equal_areas, equal_sums
+from dlm.data.shuffle import Positions, shuffled_places
+
+_UNGROUPED = 50
+_MEASURED = 4096
+_PART = 1 << 20
+
+
+class WindowPlace(NamedTuple):
+    """Where a window stands among the steps."""
+
+    window: int
+    first_step: int
+
+
+@dataclass(frozen=True)
+class _Window:
+    positions: Positions
+    """Its samples, batch after batch."""
+    bounds: Positions
+    """Where each batch begins; the last entry is the end."""
+
+
+class TokenBudgetOrder:
+    """The global batch of every step, of at most so many tokens."""
+
+    def __init__(
+        self,
+        lengths: npt.NDArray[np.int64],
+        tokens: int,
+        seed: int,
+        grouping: int = 50,
+        *,
+        packed: bool = False,
+        stream: SampleStream | None = None,
+        known: WindowPlace = WindowPlace(0, 0),  # noqa: B008 - it cannot change
+    ) -> None:
+        """
+        Args:
+            lengths: tokens of each row, none above ``tokens``.
+            tokens: the budget of a global batch.
+            seed: decides the order.
+            grouping: about so many batches in a window of like-length grouping; 0 keeps the
+                stream's order.
+            packed: how devices share a batch: by real tokens, or by padded ones.
+            stream: the samples; None: every row once an epoch.
+            known: a window whose first step is known: what comes before need not be counted.
+        """
+        self.lengths, self.tokens, self.seed, self.packed = lengths, tokens, seed, packed
+        self.grouped = grouping > 0
+        self.stream = stream or ShuffledRows(len(lengths), seed)
+        measured = self.stream.positions(0, min(_MEASURED, len(lengths)))
+        mean = float(self._lengths_of(measured).mean())
+        self.samples_per_window = (grouping or _UNGROUPED) * max(1, int(tokens / mean))
+        self._window = lru_cache(maxsize=4)(self._cut_window)
+        self._known = known.window
+        self._first_steps = [known.first_step]
+
+    def batch(self, step: int) -> Positions:
+        """Sample positions of the step's global batch, int64."""
+        place = self.window_of(step)
+        window, number = self._window(place.window), step - place.first_step
+        return window.positions[window.bounds[number] : window.bounds[number + 1]]
+
+    def samples_before(self, step: int) -> int:
+        """Samples of all earlier steps."""
+        place = self.window_of(step)
+        inside = self._window(place.window).bounds[step - place.first_step]
+        return place.window * self.samples_per_window + int(inside)
+
+    def window_of(self, step: int) -> WindowPlace:
+        """The window that holds a step."""
+        if step < self._first_steps[0]:
+            self._known, self._first_steps = 0, [0]
+        while step >= self._first_steps[-1]:
+            batches = len(self._window(self._known + len(self._first_steps) - 1).bounds) - 1
+            self._first_steps.append(self._first_steps[-1] + batches)
+        number = bisect_right(self._first_steps, step) - 1
+        return WindowPlace(self._known + number, self._first_steps[number])
+
+    def parts(self, batch: Positions, devices: int, accumulate: int) -> list[list[Positions]]:
+        """Places in the batch that each device takes, by device and micro-batch: parts of nearly
+        equal tokens, none without a row if the budget is at least ``smallest_budget``."""
+        split = equal_sums if self.packed else equal_areas
+        parts = split(self._lengths_of(batch), devices * accumulate)
+        return [parts[rank::devices] for rank in range(devices)]
+
+    def _lengths_of(self, positions: Positions) -> Positions:
+        return self.lengths[positions % len(self.lengths)]
+
+    def _cut_window(self, window: int) -> _Window:
+        size = self.samples_per_window
+        positions = self.stream.positions(window * size, size)
+        lengths = self._lengths_of(positions)
+        if not self.grouped:
+            return _Window(positions, np.array(cut_in_order(lengths, self.tokens)))
+        longest_first = np.argsort(-lengths, kind="stable")
+        positions = positions[longest_first]
+        bounds = cut_by_length(lengths[longest_first], self.tokens)
+        batches = np.split(positions, bounds[1:-1])
+        places = np.arange(len(batches), dtype=np.int64)
+        # Windows have shuffles of their own: theirs are numbered below zero, epochs from zero on.
+        order = shuffled_places(places, len(batches), seed=self.seed, number=-1 - window)
+        shuffled = [batches[number] for number in order]
+        return _Window(np.concatenate(shuffled), np.cumsum([0, *map(len, shuffled)]))
+
+
+def longest_row(lengths: npt.NDArray[np.int64]) -> int:
+    """Tokens of the longest row, looked at part by part: a large data set's lengths are on disk."""
+    starts = range(0, len(lengths), _PART)
+    ends = (min(start + _PART, len(lengths)) for start in starts)
+    parts = (np.arange(start, end) for start, end in zip(starts, ends, strict=True))
+    return max(int(lengths[part].max()) for part in parts)
+
+
+def smallest_budget(longest: int, parts: int) -> int:
+    """Tokens with which every batch has rows for so many devices and micro-batches: a batch has at
+    least half as many rows as rows of the greatest length would fit."""
+    return longest if parts == 1 else 2 * parts * longest
+
+
+def cut_by_length(lengths: Positions, tokens: int) -> list[int]:
+    """Bounds of batches of rows x longest <= tokens; ``lengths`` fall."""
+
+    def reach(start: int) -> int:
+        return start + tokens // int(lengths[start])
+
+    def area(start: int, end: int) -> int:
+        return (end - start) * int(lengths[start])
+
+    return _cut(len(lengths), tokens, reach, area)
+
+
+def cut_in_order(lengths: Positions, tokens: int) -> list[int]:
+    """Bounds of batches whose lengths sum to <= tokens."""
+    sums = np.cumsum([0, *lengths])
+
+    def reach(start: int) -> int:
+        return int(np.searchsorted(sums, sums[start] + tokens, side="right")) - 1
+
+    def area(start: int, end: int) -> int:
+        return int(sums[end] - sums[start])
+
+    return _cut(len(lengths), tokens, reach, area)
+
+
+def _cut(
+    count: int, tokens: int, reach: Callable[[int], int], area: Callable[[int, int], int]
+) -> list[int]:
+    bounds = [0]
+    while bounds[-1] < count:
+        bounds.append(min(count, max(bounds[-1] + 1, reach(bounds[-1]))))
+    if len(bounds) > 2:
+        # The last batch has what was left over: it takes rows of the one before.
+        before, last, end = bounds[-3:]
+        while last - before > end - last + 1 and area(last - 1, end) <= tokens:
+            last -= 1
+        bounds[-2] = last
+    return bounds
