@@ -14,6 +14,7 @@ from resume_tools import (
     directory,
     run,
     run_interrupted,
+    run_process,
     values,
     with_callbacks,
 )
@@ -72,3 +73,16 @@ def test_layout_and_micro_batches_change_neither_samples_nor_losses(
     for metric in ("train/loss", "validation/loss"):
         assert values(stage, metric) == pytest.approx(values(reference, metric), abs=1e-4)
     assert max(values(stage, "train/padding_share")) < 0.5
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_losses_of_one(
+    chain: Path, whole: tuple[Path, Records], run_dir: Path
+) -> None:
+    stage = copy_needed(chain, run_dir, "pretrain")
+    two = ("hardware.devices=2", "hardware.strategy=ddp", "train.layout=packed")
+    ended = run_process(run_dir, *BUDGET, *two, "--only", "pretrain")
+    assert ended.returncode == 0, ended.stderr
+    reference = directory(whole[0], "pretrain")
+    for metric in ("train/loss", "validation/loss"):
+        assert values(stage, metric) == pytest.approx(values(reference, metric), abs=1e-4)
