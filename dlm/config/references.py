@@ -215,7 +215,8 @@ def local_path(source: SourceConfig, root: str | None) -> Path | None:
 
 def is_there(path: Path) -> bool:
     """Whether there is such a file or folder, or a file that the glob pattern matches."""
-    return path.exists() or bool(glob.glob(str(path), recursive=True))
+    pattern = glob.has_magic(str(path))
+    return path.exists() or (pattern and bool(glob.glob(str(path), recursive=True)))
 
 
 def missing_files(recipe: RecipeConfig) -> list[str]:

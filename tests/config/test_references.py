@@ -61,7 +61,9 @@ def test_folders_and_patterns_are_there_when_a_file_is(chain: Path, tmp_path: Pa
         f"data.train: path = 'rows': no such file: {tmp_path / 'rows'}{remedy}",
         f"data.train: path = 'more/*.csv': no file matches {tmp_path / 'more/*.csv'}{remedy}",
     ]
-    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows").symlink_to("nowhere")
+    assert len(missing_files(recipe)) == 2
+    (tmp_path / "nowhere").mkdir()
     (tmp_path / "more").mkdir()
     assert len(missing_files(recipe)) == 1
     (tmp_path / "more" / "a.csv").touch()
