@@ -1,7 +1,4 @@
-"""Mixtures: how often each source is drawn, and which sample is drawn when.
-
-Shares follow T5's examples-proportional mixing (Raffel et al. 2020, section 3.5.2): a source of e
-rows has the rate min(e, cap) ** (1 / temperature); or they are given as weights.
+"""Mixtures: which sample of which source is drawn when.
 
 The endless stream of draws is cut into blocks. Every source has a quota in each block, from
 cumulative rounding: the sources' shares are laid end to end over the block and the ends rounded to
@@ -10,7 +7,6 @@ offsets, so that over a period the quotas add up to the share exactly (to 1 in 2
 the sum of all earlier quotas is one line of arithmetic. So any part of the stream can be asked for.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -20,7 +16,6 @@ import numpy as np
 from dlm.data.order import ShuffledRows
 from dlm.data.shuffle import Positions, shuffled_places
 from dlm.diffusion.counter import counter_seed
-from dlm.errors import UserError, did_you_mean
 
 BLOCK = 1024
 """Draws of a block: in each the sources have their shares to within one draw."""
@@ -29,46 +24,6 @@ _STEP = 633
 """Odd, so that its multiples meet every offset of the period; near the golden section of it, so
 that neighbouring blocks round differently."""
 _STREAM = 107
-
-
-@dataclass(frozen=True)
-class MixtureSettings:
-    """How shares are made. At most ``weights`` or the other two are set."""
-
-    weights: Mapping[str, float]
-    """Source name -> its weight; the shares are their parts of the sum."""
-    temperature: float | None = None
-    """None is 1: shares in proportion to the rows. The larger, the more alike the shares."""
-    cap: int | None = None
-    """Largest number of rows that a source counts for (T5's K)."""
-
-    def shares(self, rows: Mapping[str, int]) -> list[float]:
-        """Share of each source of so many rows, in their order; they add up to 1.
-
-        Raises:
-            UserError: The weights do not name the sources one to one.
-        """
-        if self.weights:
-            self._check_names(list(rows))
-            rates = [self.weights[name] for name in rows]
-        else:
-            counted = [min(number, self.cap or number) for number in rows.values()]
-            rates = [number ** (1 / (self.temperature or 1.0)) for number in counted]
-        return [rate / sum(rates) for rate in rates]
-
-    def _check_names(self, names: Sequence[str]) -> None:
-        for name in self.weights:
-            if name not in names:
-                raise UserError(
-                    f"data.mixture.weights: no training source has the name '{name}'"
-                    f"{did_you_mean(name, names)} (they are {', '.join(names)}): correct it"
-                )
-        for name in names:
-            if name not in self.weights:
-                raise UserError(
-                    f"data.mixture.weights: source '{name}' has no weight, and would never be "
-                    "drawn: give it one, or remove the source"
-                )
 
 
 @dataclass(frozen=True)
@@ -110,8 +65,9 @@ class MixtureStream:
 
     def source_of(self, positions: Positions) -> Positions:
         """The source of each position, int64 in the same shape."""
-        found: Positions = np.searchsorted(self._ends, positions % self._total, side="right")
-        return found.astype(np.int64)
+        places = positions % self._total
+        found: Positions = np.searchsorted(self._ends, places, side="right").astype(np.int64)
+        return found
 
     def _positions_of(self, source: int, drawn: Positions) -> Positions:
         """A source's draws number drawn[0]..drawn[-1]-1."""
@@ -124,7 +80,8 @@ class MixtureStream:
     def _drawn(self, blocks: Positions) -> Positions:
         """How often each source was drawn in the blocks before these, int64 [blocks, sources]."""
         periods, rest = blocks // _PERIOD, blocks % _PERIOD
-        return periods[:, None] * self._table[-1] + self._table[rest]
+        drawn: Positions = periods[:, None] * self._table[-1] + self._table[rest]
+        return drawn
 
     @property
     def _total(self) -> int:

@@ -26,9 +26,14 @@ def data_identity(stage: StageConfig) -> Any:
             for task in tasks
         ]  # fmt: skip
     from dlm.data.sources import source_identity
-    from dlm.training.sources import build_sources
+    from dlm.training.sources import build_examples, build_sources
 
-    return [[source_identity(source) for source in group] for group in build_sources(stage)]
+    if stage.kind == "tokenizer":
+        return [[source_identity(source) for source in group] for group in build_sources(stage)]
+    recipes = build_examples(stage)
+    return [
+        [source.identity() for source in recipe.sources] if recipe else [] for recipe in recipes
+    ]
 
 
 def execute(job: StageJob) -> dict[str, Any]:
