@@ -17,7 +17,7 @@ from dlm.errors import did_you_mean
 NOTHING = object()
 _SHOWN = 60
 _SETTINGS_OF_ORIGIN = {
-    "hub": ("hub_config", "revision", "hub_fields"),
+    "hub": ("hub_config", "hub_files", "revision", "hub_fields"),
     "generator": ("options", "count"),
 }
 

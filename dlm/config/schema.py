@@ -36,6 +36,8 @@ class SourceConfig:
     """A Hugging Face data set, used when ``data.root`` is not set."""
     hub_config: str | None = None
     """Configuration name of the hub data set."""
+    hub_files: str | None = None
+    """Read only these files of the hub data set, a glob pattern such as "flan_zsopt_data/*"."""
     revision: str | None = None
     """Revision (branch, tag or commit) of the hub data set."""
     split: str | None = None

@@ -38,6 +38,7 @@ class Source:
     """A .jsonl or .txt file."""
     hub: str | None = None
     hub_config: str | None = None
+    hub_files: str | None = None
     revision: str | None = None
     generator: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -167,8 +168,9 @@ def _read_hub(source: Source) -> Iterator[Row]:
 
     try:
         rows = load_dataset(
-            source.hub, source.hub_config, split=source.split, revision=source.revision
-        )
+            source.hub, source.hub_config, split=source.split, revision=source.revision,
+            data_files=source.hub_files,
+        )  # fmt: skip
     except Exception as error:  # the hub's client raises many kinds
         raise UserError(
             f"{source.place} cannot be loaded: {error}. Without a network set data.root=DIR to "
@@ -188,7 +190,8 @@ def source_identity(source: Source) -> dict[str, Any]:
         return {"sha256": file_sha256(source.path), **common}
     if source.hub is not None:
         hub = {"hub": source.hub, "config": source.hub_config, "revision": source.revision}
-        return {**hub, "split": source.split, **common}
+        files = {} if source.hub_files is None else {"files": source.hub_files}
+        return {**hub, **files, "split": source.split, **common}
     from dlm.data.generated import identity
 
     return {"generated": _generated(identity, source), **common}

@@ -1,20 +1,26 @@
 """Evaluation tasks: short versioned YAML files that say rows, prompt and metrics."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dlm.data.prompts import Template, stream_examples
+from dlm.data.examples import ExampleRecipe, TaskSource
+from dlm.data.few_shot import FewShot
+from dlm.data.prompts import Template
 from dlm.data.sources import Source, json_kind
+from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError, did_you_mean
+from dlm.evaluation.task_shots import few_shot_problems, replaced
 
 SHIPPED = Path(__file__).parent / "task_files"
-_KEYS = {"version", "description", "source", "prompt", "response", "metrics"}
-_SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "options", "count",
-                "fields", "hub_fields", "limit"}  # fmt: skip
+_KEYS = {"version", "description", "source", "task", "prompt", "response", "metrics", "few_shot",
+         "variants"}  # fmt: skip
+_SOURCE_KEYS = {"path", "hub", "hub_config", "hub_files", "revision", "split", "generator",
+                "options", "count", "fields", "hub_fields", "columns", "limit"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,15 @@ class Task:
     metrics: list[str]
     """Names of the scores; the first one is the main one."""
     template: Template = field(default_factory=lambda: Template.of("translation"))
+    shape: str = "translation"
+    """The task whose shape the rows have, in the words of ``data.task``."""
+    few_shot: Mapping[str, Any] | None = None
+    """Demonstrations before every prompt: count, and as wished source (default: the rows
+    themselves), separator, joiner and pool_rows."""
 
-    def locate(self, root: str | None) -> Source:
-        """The source, local under ``root`` or as the task says."""
-        given = dict(self.source)
+    def locate(self, root: str | None, source: Mapping[str, Any] | None = None) -> Source:
+        """The source, local under ``root`` or as the task says; or another in the same words."""
+        given = dict(self.source if source is None else source)
         fields, hub_fields = given.pop("fields", {}), given.pop("hub_fields", {})
         path, hub = given.pop("path", None), given.pop("hub", None)
         options = dict(given.pop("options", {}))
@@ -47,22 +58,54 @@ class Task:
             **given,
         )
 
+    def with_few_shot(self, count: int | None) -> "Task":
+        """The task with so many demonstrations; None leaves what it says, 0 takes none."""
+        if count is None:
+            return self
+        return replace(self, few_shot={**(self.few_shot or {}), "count": count} if count else None)
+
+    def examples(self, root: str | None, limit: int | None = None) -> ExampleRecipe:
+        """How the examples are made, of at most ``limit`` rows."""
+        source = self.locate(root)
+        limits = [number for number in (source.limit, limit) if number is not None]
+        rows = self._rows_of(replace(source, limit=min(limits, default=None)))
+        if self.few_shot is None:
+            return ExampleRecipe((rows,))
+        given = dict(self.few_shot)
+        shown = self._rows_of(self.locate(root, given.pop("source", None)))
+        return ExampleRecipe((rows,), 0, FewShot(**given), shown)
+
     def read(self, root: str | None, limit: int | None = None) -> tuple[list[str], list[str]]:
-        """Prompts and references, at most ``limit`` of them.
+        """Prompts and references, of at most ``limit`` rows.
 
         Raises:
             UserError: The rows cannot be read or do not fit the template.
         """
-        source = self.locate(root)
-        limits = [number for number in (source.limit, limit) if number is not None]
-        limited = replace(source, limit=min(limits, default=None))
-        rows = list(stream_examples(limited, self.template))
+        rows = [example for _, example in self.examples(root, limit).stream(Counter())]
         return [row.prompt for row in rows], [row.response for row in rows]
+
+    def _rows_of(self, source: Source) -> TaskSource:
+        return TaskSource(self.name, source, self.shape, (self.template,))
 
 
 def shipped_tasks() -> dict[str, Path]:
-    """Name -> file of the tasks that come with the package."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    """Name -> file of the tasks that come with the package.
+
+    ``mgsm_{language}.yaml`` is a task for each of the values that it lists under ``variants``.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(SHIPPED.glob("*.yaml")):
+        if "{" not in path.stem:
+            found[path.stem] = path
+            continue
+        word, values = _variants(yaml.safe_load(path.read_text(encoding="utf-8")))
+        found |= {replaced(path.stem, {word: value}): path for value in values}
+    return dict(sorted(found.items()))
+
+
+def _variants(raw: dict[str, Any]) -> tuple[str, list[str]]:
+    ((word, values),) = raw["variants"].items()
+    return word, values
 
 
 def load_tasks(names: Sequence[str]) -> list[Task]:
@@ -110,15 +153,23 @@ def load_task(name: str) -> Task:
         raise UserError(f"{path}: cannot be read as YAML in UTF-8: {error}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    name_of_task = path.stem
+    if "{" in path.stem:
+        word, values = _variants(raw)
+        name_of_task = name
+        value = next(each for each in values if replaced(path.stem, {word: each}) == name)
+        raw = replaced({key: raw[key] for key in raw if key != "variants"}, {word: value})
     _check(raw, path)
-    default = Template.of("translation")
+    shape = raw.get("task", "translation")
     return Task(
-        name=path.stem,
+        name=name_of_task,
         version=raw["version"],
         description=raw.get("description", ""),
         source=raw["source"],
         metrics=raw["metrics"],
-        template=Template(raw.get("prompt", default.prompt), raw.get("response", default.response)),
+        template=Template.of(shape, raw.get("prompt"), raw.get("response")),
+        shape=shape,
+        few_shot=raw.get("few_shot"),
     )
 
 
@@ -136,13 +187,20 @@ def _check(raw: Any, path: Path) -> None:
             problems.append(f"{key} is {json_kind(raw[key])}, where it must be {_WORDS[kind]}")
     if not problems:
         problems = [*_source_problems(raw["source"]), *_metric_problems(raw["metrics"])]
+        if "few_shot" in raw:
+            problems += few_shot_problems(raw["few_shot"])
+        if raw.get("task", "translation") not in TASKS:
+            hint = did_you_mean(raw["task"], TASKS)
+            problems.append(f"task = '{raw['task']}' is none of {', '.join(TASKS)}{hint}")
+        if "variants" in raw:
+            problems.append("variants are read in shipped tasks only: write a file for each")
     if problems:
         raise UserError(f"{path}: {'; '.join(problems)}")
 
 
 _KINDS_OF_KEYS: dict[str, type] = {
-    "version": int, "source": dict, "metrics": list, "prompt": str, "response": str,
-    "description": str,
+    "version": int, "source": dict, "metrics": list, "task": str, "prompt": str,
+    "response": str, "description": str,
 }  # fmt: skip
 _WORDS = {int: "a whole number", dict: "a mapping", list: "a list", str: "text"}
 

@@ -22,7 +22,8 @@ def data_identity(stage: StageConfig) -> Any:
         return [
             {"task": task.name, "version": task.version, "metrics": task.metrics,
              "prompt": task.template.prompt, "response": task.template.response,
-             "source": source_identity(task.locate(stage.data.root))}
+             "source": source_identity(task.locate(stage.data.root)),
+             "examples": task.examples(stage.data.root).identity()}
             for task in tasks
         ]  # fmt: skip
     from dlm.data.sources import source_identity

@@ -113,7 +113,8 @@ def build_overlap(job: StageJob) -> OverlapIndex | None:
         )
     sets: dict[str, list[tuple[str, str]]] = {}
     for name, root in job.evaluation_sets:
-        task = load_task(name)
+        # Without demonstrations: those may well be training rows.
+        task = load_task(name).with_few_shot(0)
         sets[task.name] = list(zip(*task.read(root), strict=True))
     return OverlapIndex(sets, data.overlap_words)
 

@@ -25,6 +25,7 @@ def build_source(config: SourceConfig, root: str | None, default_split: str) -> 
         path=None if path is None else Path(path),
         hub=None if path is not None else config.hub,
         hub_config=config.hub_config,
+        hub_files=config.hub_files,
         revision=config.revision,
         generator=config.generator,
         # The rows have a seed of their own: another seed of the run draws other noise and order

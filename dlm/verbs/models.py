@@ -68,6 +68,9 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit must be at least 1, not {options.limit}")
     tasks = load_tasks([name.strip() for name in options.tasks.split(",") if name.strip()])
+    if options.few_shot is not None and options.few_shot < 0:
+        raise UserError(f"--few-shot must be at least 0, not {options.few_shot}")
+    tasks = [task.with_few_shot(options.few_shot) for task in tasks]
     if not tasks:
         raise UserError("--tasks names no task: `dlm ls tasks` lists them")
     output = Path(options.output)

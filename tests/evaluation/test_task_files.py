@@ -22,7 +22,10 @@ def test_every_shipped_task_has_a_description_and_a_version(name: str) -> None:
     assert task.name == name and task.description and task.version >= 1 and task.metrics
 
 
-@pytest.mark.parametrize("name", [n for n in shipped_tasks() if "multi30k" not in n])
+GENERATED = [name for name in shipped_tasks() if "generator" in load_task(name).source]
+
+
+@pytest.mark.parametrize("name", GENERATED)
 def test_every_generated_task_reads_the_same_rows_each_time(name: str) -> None:
     prompts, references = load_task(name).read(None, limit=5)
     assert len(prompts) == len(references) == 5
@@ -64,6 +67,15 @@ WRONG: dict[str, tuple[object, str]] = {
         "source.count is missing",
     ),
     "a limit of 0": (GOOD | {"source": {"path": "a", "limit": 0}}, "source.limit = 0 must be"),
+    "an unknown shape": (GOOD | {"task": "maths"}, "task = 'maths' is none of"),
+    "few-shot as a number": (GOOD | {"few_shot": 3}, "few_shot is a number, where it must be"),
+    "no demonstrations": (GOOD | {"few_shot": {"count": 0}}, "few_shot.count = 0 must be"),
+    "an unknown few-shot key": (
+        GOOD | {"few_shot": {"count": 1, "seperator": ""}},
+        "unknown key 'few_shot.seperator'; did you mean 'separator'?",
+    ),
+    "few-shot without a count": (GOOD | {"few_shot": {"joiner": ""}}, "few_shot.count is missing"),
+    "variants of ones own": (GOOD | {"variants": {"a": ["b"]}}, "read in shipped tasks only"),
     "a prompt of numbers": (GOOD | {"prompt": 5}, "prompt is a number, where it must be text"),
 }
 
@@ -96,3 +108,33 @@ def test_two_tasks_of_one_name_are_refused_as_their_results_would_be_one(tmp_pat
     mine = write(tmp_path / "numbers_en_de.yaml", GOOD)
     with pytest.raises(UserError, match="share the name numbers_en_de"):
         load_tasks(["numbers_en_de", mine])
+
+
+def test_a_task_reads_rows_in_the_shape_it_names(tmp_path: Path) -> None:
+    values = {**GOOD, "task": "math", "metrics": ["number_match"]}
+    (tmp_path / "rows.jsonl").write_text(
+        '{"Body": "Two", "Question": "How many?", "Answer": 2.0}\n'
+    )
+    task = load_task(write(tmp_path / "maths.yaml", values))
+    assert task.read(str(tmp_path)) == (["Question: Two, How many?\n\nAnswer:"], ["2"])
+
+
+def test_demonstrations_come_from_the_named_source_or_the_rows_themselves(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"src": "a", "tgt": "b"}\n{"src": "c", "tgt": "d"}\n')
+    (tmp_path / "shots.jsonl").write_text('{"src": "x", "tgt": "y"}\n{"src": "v", "tgt": "w"}\n')
+    shots = {"count": 1, "separator": " / ", "joiner": ">", "source": {"path": "shots.jsonl"}}
+    task = load_task(write(tmp_path / "words.yaml", GOOD | {"few_shot": shots}))
+    for prompt, asked in zip(task.read(str(tmp_path))[0], "ac", strict=True):
+        assert prompt in (f"x>y / {asked}", f"v>w / {asked}")
+    assert task.with_few_shot(0).read(str(tmp_path))[0] == ["a", "c"]
+    own = load_task(write(tmp_path / "words.yaml", GOOD)).with_few_shot(1)
+    assert own.read(str(tmp_path)) == (["c\nd\n\na", "a\nb\n\nc"], ["b", "d"])
+    identities = [each.examples(str(tmp_path)).identity() for each in (task, own)]
+    assert identities[0] != identities[1]
+
+
+def test_one_file_holds_the_variants_of_a_task() -> None:
+    assert {f"mgsm_{language}" for language in ("bn", "de", "zh")} <= set(shipped_tasks())
+    task = load_task("mgsm_de")
+    assert task.source["path"] == "mgsm/mgsm_de.tsv" and task.source["hub_config"] == "de"
+    assert "in de" in task.description

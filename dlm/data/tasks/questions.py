@@ -33,5 +33,8 @@ def answered(row: Row, place: Place) -> list[Fields]:
 
 
 def summarised(row: Row, place: Place) -> list[Fields]:
-    """``document`` and ``summary``; of a list of summaries the first is taken."""
-    return [{**row, "summary": first_of(row, "summary", place)}]
+    """``document`` (a text, or a list of its sentences) and ``summary``; of a list the first."""
+    document = field_of(row, "document", place)
+    if isinstance(document, list):
+        document = " ".join(text_of(sentence, "document", place) for sentence in document)
+    return [{**row, "document": document, "summary": first_of(row, "summary", place)}]
