@@ -13,7 +13,8 @@ Made from `dlm/data/paper_sets.yaml` by `dlm ls sets --markdown`: change that fi
 Local files lie under `data.root=DIR`; without it the hub is read. A revision of `main` is not
 pinned: set `revision` in the recipe to the commit that you use, and `dlm run` will say no more
 about it. Some older sets are a loading script, which `datasets` no longer runs: where the hub has
-converted one, `revision: refs/convert/parquet` reads it. Licences are as their owners state them; look before you use a set.
+converted one, `revision: refs/convert/parquet` reads it. Licences are as their owners state them;
+look before you use a set.
 """
 
 
