@@ -44,7 +44,7 @@ class OverlapIndex:
         self.words = words
         self.found = {name: OverlapFound() for name in sets}
         self._ids: dict[str, int] = {}
-        self._rows: dict[int, set[tuple[str, int]]] = {}
+        self._rows: dict[int, tuple[tuple[str, int], ...]] = {}
         self._short: dict[tuple[tuple[str, ...], tuple[str, ...]], set[tuple[str, int]]] = {}
         random = np.random.default_rng(0)
         self._factors = random.integers(1, 2**63, size=words, dtype=np.uint64) | np.uint64(1)
@@ -52,7 +52,6 @@ class OverlapIndex:
             for number, pair in enumerate(pairs):
                 self._add(name, number, pair)
                 self.found[name].rows += 1
-        self._hashes = np.array(sorted(self._rows), dtype=np.uint64)
 
     def read(self, example: Example) -> None:
         """Count one training example."""
@@ -60,8 +59,8 @@ class OverlapIndex:
         texts = [tuple(_words(text)) for text in (example.prompt, example.response)]
         for text in texts:
             hashes = self._ngrams([self._ids.get(word, 0) for word in text], known_only=True)
-            for value in hashes[np.isin(hashes, self._hashes)] if len(hashes) else ():
-                hits |= self._rows[int(value)]
+            for value in hashes.tolist():
+                hits.update(self._rows.get(value, ()))
         hits |= self._short.get((texts[0], texts[1]), set())
         for name in {name for name, _ in hits}:
             found = self.found[name]
@@ -110,13 +109,16 @@ class OverlapIndex:
 
     def _add(self, name: str, number: int, pair: tuple[str, str]) -> None:
         texts = [tuple(_words(text)) for text in pair]
+        owner = (name, number)
         if all(len(text) < self.words for text in texts):
-            self._short.setdefault((texts[0], texts[1]), set()).add((name, number))
+            self._short.setdefault((texts[0], texts[1]), set()).add(owner)
             return
         for words in texts:
             ids = [self._ids.setdefault(word, len(self._ids) + 1) for word in words]
             for value in self._ngrams(ids).tolist():
-                self._rows.setdefault(value, set()).add((name, number))
+                owners = self._rows.get(value, ())
+                if owner not in owners:  # a tuple: most have one, and a set takes five times more
+                    self._rows[value] = (*owners, owner)
 
     def _ngrams(self, ids: list[int], *, known_only: bool = False) -> npt.NDArray[np.uint64]:
         """A 64-bit hash of each n-gram (0 is the word that no evaluation set has)."""

@@ -166,10 +166,10 @@ def _unreadable(path: Path, error: OSError) -> UserError:
 def _read_hub(source: Source) -> Iterator[Row]:
     from datasets import load_dataset
 
+    files = {} if source.hub_files is None else {"data_files": source.hub_files}
     try:
         rows = load_dataset(
-            source.hub, source.hub_config, split=source.split, revision=source.revision,
-            data_files=source.hub_files,
+            source.hub, source.hub_config, split=source.split, revision=source.revision, **files
         )  # fmt: skip
     except Exception as error:  # the hub's client raises many kinds
         raise UserError(

@@ -66,6 +66,7 @@ def evaluate_system(
         "model": model_name,
         "task": rows.task.name,
         "task_version": rows.task.version,
+        "few_shot": (rows.task.few_shot or {}).get("count", 0),
         "rows": len(rows.prompts),
         "generation": {"kind": model.kind, **settings.shown(model.kind)},
         "scores": {
