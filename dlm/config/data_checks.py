@@ -15,12 +15,13 @@ def source_name(source: SourceConfig) -> str:
 
 def data_findings(stage: StageConfig) -> Iterator[Finding]:
     """What does not fit together in a stage's ``data``."""
+    if stage.kind == "tokenizer":
+        yield from _texts_only(stage)
+        return
     yield from _ranges(stage)
     yield from _templates(stage)
     yield from _mixture(stage)
     yield from _few_shot(stage)
-    if stage.kind == "tokenizer":
-        yield from _texts_only(stage)
 
 
 def _ranges(stage: StageConfig) -> Iterator[Finding]:
