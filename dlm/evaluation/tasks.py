@@ -154,7 +154,7 @@ def load_task(name: str) -> Task:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     name_of_task = path.stem
-    if "{" in path.stem:
+    if path.parent == SHIPPED and "{" in path.stem:
         word, values = _variants(raw)
         name_of_task = name
         value = next(each for each in values if replaced(path.stem, {word: each}) == name)
