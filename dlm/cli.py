@@ -77,8 +77,10 @@ def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     listing = _verb(verbs, "ls", "recipes:ls", "list what there is to choose from")
     listing.add_argument(
         "what", nargs="?", default="recipes",
-        choices=["recipes", "stages", "tasks", "samplers", "objectives", "generators"],
+        choices=["recipes", "stages", "tasks", "samplers", "objectives", "generators", "data",
+                 "sets"],
     )  # fmt: skip
+    listing.add_argument("--markdown", action="store_true", help="sets only: docs/data.md")
 
 
 def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -101,6 +103,9 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     evaluate.add_argument("--output", required=True, metavar="DIR")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
+    evaluate.add_argument("--few-shot", type=int, metavar="K",
+                          help="demonstrations before every prompt (0: none); default: as the "
+                               "task says")  # fmt: skip
     evaluate.add_argument("--data-root", metavar="DIR", help="local files in place of the hub")
     _generation_arguments(evaluate, lengths=("predicted", "oracle", "canvas"))
     evaluate.add_argument("--likelihood-samples", type=int, metavar="N",

@@ -13,6 +13,7 @@ from dlm.config.chain_checks import (
     noise_levels,
     sizes_of_a_finished_model,
 )
+from dlm.config.data_checks import data_findings
 from dlm.config.references import (
     Finding,
     Problem,
@@ -158,6 +159,7 @@ def stage_findings(
     yield from _out_of_range(stage)
     if reads(stage.kind, "data"):
         yield from source_findings(stage)
+        yield from data_findings(stage)
     if reads(stage.kind, "model"):
         yield from _model(stage)
         yield from sizes_of_a_finished_model(stage, recipe, own)

@@ -24,3 +24,5 @@ class StageJob:
     """The stage's own directory: checkpoints/, export/, logs/, samples/."""
     exports: dict[str, Path]
     """Earlier stage name -> its verified export directory."""
+    evaluation_sets: tuple[tuple[str, str | None], ...] = ()
+    """Tasks of the recipe's evaluate stages, each with the folder of its local files."""

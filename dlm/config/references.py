@@ -19,7 +19,7 @@ NOTHING = object()
 _SHOWN = 60
 _SETTINGS_OF_ORIGIN = {
     "path": ("columns", "unquoted"),
-    "hub": ("hub_config", "revision", "streaming", "hub_fields"),
+    "hub": ("hub_config", "hub_files", "revision", "streaming", "hub_fields"),
     "generator": ("options", "count"),
 }
 

@@ -10,7 +10,11 @@ from typing import Any, Literal
 StageKind = Literal[
     "tokenizer", "pretrain", "adapt", "length", "instruct", "autoregressive", "evaluate"
 ]
-DataTask = Literal["text", "translation", "instruction"]
+DataTask = Literal[
+    "text", "translation", "summarization", "headline", "paraphrase", "simplification",
+    "question_generation", "question_answering", "math", "reasoning", "multiple_choice",
+    "instruction", "alpaca", "chat",
+]  # fmt: skip
 MetricName = Literal["exact_match", "bleu", "chrf", "bleu_lowercase", "chrf_lowercase"]
 DEFAULT_BATCH_SIZE = 64
 """Rows per step where a recipe gives neither rows nor tokens."""
@@ -51,6 +55,8 @@ class SourceConfig:
     """A Hugging Face data set, used when ``data.root`` is not set."""
     hub_config: str | None = None
     """Configuration name of the hub data set."""
+    hub_files: str | None = None
+    """Read only these files of the hub data set, a glob pattern such as "flan_zsopt_data/*"."""
     revision: str | None = None
     """Revision (branch, tag or commit) of the hub data set."""
     streaming: bool = _where(False)
@@ -81,6 +87,55 @@ class SourceConfig:
     """Split a set that has no validation set of its own."""
     limit: int | None = None
     """Only the first so many rows that can be read."""
+    task: DataTask | None = None
+    """Shape of this source's rows, where it is not ``data.task``."""
+    prompt: str | None = None
+    """Prompt template of this source. Default: ``data``'s own, where the task is the same."""
+    response: str | None = None
+    """Response template of this source. Default: as ``prompt``."""
+    leave_out: dict[str, list[str]] = field(default_factory=dict)
+    """Held-out tasks or clusters: rows with one of these values in the field are not read, e.g.
+    ``{cluster: [sentiment]}``. A value that no row has is refused, unless ``limit`` is set."""
+    keep_only: dict[str, list[str]] = field(default_factory=dict)
+    """The opposite: rows with none of these values in the field are not read."""
+
+
+@dataclass(frozen=True)
+class TemplateConfig:
+    """One prompt and response template of several."""
+
+    prompt: str = ""
+    """Prompt template over the row's fields."""
+    response: str = ""
+    """Response template over the row's fields."""
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How often each training source is drawn. Nothing set: every row once an epoch."""
+
+    weights: dict[str, float] = field(default_factory=dict)
+    """Source ``name`` -> weight, for every training source; only their proportions count."""
+    temperature: float | None = None
+    """Shares in proportion to rows ** (1 / temperature). 1: in proportion to the rows."""
+    cap: int | None = None
+    """A source counts for at most so many rows (T5's artificial limit K)."""
+
+
+@dataclass(frozen=True)
+class FewShotConfig:
+    """Demonstrations before every prompt, in training and validation; never the row itself."""
+
+    count: int = 0
+    """Demonstrations of a row, chosen by ``data.seed`` and the row's text."""
+    source: str | None = None
+    """``name`` of the training source that they come from. Default: the only one."""
+    separator: str = "\n\n"
+    """Between demonstrations, and before the prompt."""
+    joiner: str = "\n"
+    """Between the prompt and the response of a demonstration."""
+    pool_rows: int = 1000
+    """They are drawn from so many first rows of the source, which are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +146,44 @@ class DataConfig:
     """Folder of local files that replace the hub data sets. The rows themselves are
     fingerprinted, the folder's name is not. Evaluation tasks read it too."""
     task: DataTask | None = None
-    """Shape of the rows. Default: text for pretrain, translation for adapt, instruction for
-    instruct."""
+    """Shape of the rows; ``dlm ls data`` lists the fields of each. Default: text for pretrain,
+    translation for adapt, instruction for instruct. A source may have its own."""
     train: list[SourceConfig] = field(default_factory=list)
-    """Training sources, concatenated."""
+    """Training sources, one after the other unless ``mixture`` says more."""
     validation: list[SourceConfig] = field(default_factory=list)
     """Validation sources, concatenated."""
     prompt: str | None = None
     """Prompt template over the row's fields, e.g. "{src}". Default: the task's own."""
     response: str | None = None
     """Response template over the row's fields, e.g. "{tgt}". Default: the task's own."""
+    templates: list[TemplateConfig] = field(default_factory=list)
+    """Several templates in place of ``prompt`` and ``response``: each row gets one, drawn by
+    ``data.seed`` and the row's number in its source."""
+    vary_prompts: bool = False
+    """Draw among all the task's own templates in place of taking its first."""
+    seed: int = 0
+    """Draws templates and demonstrations. Not the run's seed: another seed of the run draws other
+    noise and order over the same prompts."""
+    few_shot: FewShotConfig = field(default_factory=FewShotConfig)
+    """Demonstrations before the prompt."""
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    """Shares of the training sources."""
+    deduplicate: bool = False
+    """Read the first of rows with the same prompt and response in ``train``, and the first in
+    ``validation``; the others are counted. About 90 bytes of memory a row."""
+    overlap: Literal["ignore", "report", "refuse"] = _where("ignore")
+    """Training rows that share ``overlap_words`` words in a row with rows of the recipe's
+    evaluation tasks: not looked for, counted, or refused. Memory grows with the tasks alone."""
+    overlap_words: int = _where(13)
+    """n of the n-grams of ``overlap``; 13 as in GPT-3."""
     text: str | None = None
     """Text template for the task ``text``. Default "{text}"."""
     max_length: int = 512
     """Longest row in tokens, special tokens included; at most the model's positions."""
-    too_long: Literal["error", "drop"] = "error"
-    """A row longer than ``max_length``, or a response longer than the canvas: stop and name it, or
-    drop and count it."""
+    too_long: Literal["error", "drop", "truncate_prompt"] = "error"
+    """A row longer than ``max_length``, or a response longer than the canvas: stop and name it,
+    drop it, or cut the beginning of its prompt (and drop it where the response alone is too long).
+    Dropped and cut rows are counted."""
     on_bad_row: Literal["error", "skip"] = "error"
     """A row that cannot be used (broken, not UTF-8, with a NUL, a line over 10 MB, without a field
     or with an empty one, a repeated id): read to the end and name the first ten, or skip them,

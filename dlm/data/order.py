@@ -48,13 +48,10 @@ class ShuffledRows:
     def positions(self, start: int, count: int) -> Positions:
         """See ``SampleStream``; the pass is the epoch."""
         wanted = np.arange(start, start + count, dtype=np.int64)
-        result = np.empty_like(wanted)
-        for epoch in range(start // self.rows, (start + count - 1) // self.rows + 1):
-            inside = wanted // self.rows == epoch
-            places = wanted[inside] % self.rows
-            shuffled = shuffled_places(places, self.rows, seed=self.seed, number=epoch)
-            result[inside] = epoch * self.rows + shuffled
-        return result
+        epochs, places = wanted // self.rows, wanted % self.rows
+        shuffled = shuffled_places(places, self.rows, seed=self.seed, number=epochs)
+        positions: Positions = epochs * self.rows + shuffled
+        return positions
 
 
 @dataclass(frozen=True, eq=False)

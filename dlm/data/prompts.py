@@ -4,18 +4,12 @@ import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from dlm.data.sources import BadRow, BadRows, Place, Source, json_kind, stream_rows
 from dlm.data.sources.stream import refuse_no_rows
+from dlm.data.tasks.registry import shipped_templates
 from dlm.errors import UserError, did_you_mean
-
-DEFAULT_TEMPLATES: dict[str, tuple[str, str]] = {
-    "text": ("", "{text}"),
-    "translation": ("{src}", "{tgt}"),
-    "instruction": ("{inputs}", "{targets}"),
-}
-"""Task -> prompt and response template; a text has no prompt."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +20,9 @@ class Template:
     response: str
 
     @classmethod
-    def of(
-        cls, task: Literal["text", "translation", "instruction"] | str,
-        prompt: str | None = None, response: str | None = None,
-    ) -> "Template":  # fmt: skip
+    def of(cls, task: str, prompt: str | None = None, response: str | None = None) -> "Template":
         """The task's own template, or the parts given."""
-        default = DEFAULT_TEMPLATES[task]
+        default = shipped_templates()[task][0]
         return cls(
             default[0] if prompt is None else prompt,
             default[1] if response is None else response,

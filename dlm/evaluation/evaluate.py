@@ -60,6 +60,7 @@ def evaluate_system(
         "task": task.name,
         "task_version": task.version,
         "task_kind": task.kind,
+        "few_shot": (task.few_shot or {}).get("count", 0),
         "rows": len(rows.prompts),
         **scored.settings,
         "scores": {

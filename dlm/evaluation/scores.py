@@ -13,6 +13,9 @@ import numpy.typing as npt
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from dlm.evaluation.answer_scores import ANSWER_SCORES
+from dlm.evaluation.answer_scores import Score as AnswerScore
+
 Statistics = npt.NDArray[np.float64]
 """Per-row statistics [rows, k]."""
 
@@ -32,6 +35,14 @@ class Score:
 def _exact_match(hypotheses: list[str], references: list[str]) -> Statistics:
     right = [float(h == r) for h, r in zip(hypotheses, references, strict=True)]
     return np.stack([np.array(right), np.ones(len(right))], axis=1)
+
+
+def _mean(of_answer: AnswerScore, depends_on: str) -> Score:
+    def statistics(hypotheses: list[str], references: list[str]) -> Statistics:
+        values = [of_answer(*pair) for pair in zip(hypotheses, references, strict=True)]
+        return np.stack([np.array(values), np.ones(len(values))], axis=1)
+
+    return Score(statistics, lambda s: 100.0 * s[0] / s[1], lambda: depends_on)
 
 
 def _sacrebleu(make: Callable[[], Any]) -> Score:
@@ -58,6 +69,7 @@ SCORES: dict[str, Score] = {
     # For models whose vocabulary has no capitals: both sides are lower-cased.
     "bleu_lowercase": _sacrebleu(partial(BLEU, lowercase=True)),
     "chrf_lowercase": _sacrebleu(partial(CHRF, lowercase=True)),
+    **{name: _mean(*given) for name, given in ANSWER_SCORES.items()},
 }
 """Metric name -> how it is computed."""
 

@@ -4,22 +4,25 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 from dlm.data.sources import json_kind
+from dlm.data.tasks.registry import TASKS
 from dlm.errors import did_you_mean
+from dlm.evaluation.task_shots import few_shot_problems
 
 TaskKind = Literal["generation", "multiple_choice", "perplexity"]
 
 KEYS_OF_KIND: dict[str, set[str]] = {
-    "generation": {"prompt", "response"},
+    "generation": {"prompt", "response", "task", "few_shot", "variants"},
     "multiple_choice": {"prompt", "choices", "answer", "likelihood"},
     "perplexity": {"prompt", "response", "text", "likelihood"},
 }
 """Keys that only some kinds have."""
 _KEYS = {"version", "description", "kind", "source", "metrics"}
 _SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "options", "count",
-                "fields", "hub_fields", "columns", "unquoted", "limit"}  # fmt: skip
+                "fields", "hub_fields", "hub_files", "columns", "unquoted", "limit"}  # fmt: skip
 _TYPES: dict[str, type] = {
     "version": int, "description": str, "source": dict, "metrics": list, "prompt": str,
     "response": str, "text": str, "choices": str, "answer": str, "likelihood": dict,
+    "task": str,
 }  # fmt: skip
 _WORDS = {int: "a whole number", dict: "a mapping", list: "a list", str: "text"}
 ESTIMATORS = ("exactly_l", "bernoulli", "chain_rule")
@@ -56,7 +59,18 @@ def task_problems(raw: dict[str, Any]) -> list[str]:
     if not problems:
         problems = [*_source(raw["source"]), *_metrics(raw["metrics"], kind)]
         problems += likelihood_problems(raw.get("likelihood") or {})
+        problems += _examples(raw)
     return problems
+
+
+def _examples(raw: dict[str, Any]) -> Iterator[str]:
+    if "few_shot" in raw:
+        yield from few_shot_problems(raw["few_shot"])
+    if raw.get("task", "translation") not in TASKS:
+        hint = did_you_mean(raw["task"], TASKS)
+        yield f"task = '{raw['task']}' is none of {', '.join(TASKS)}{hint}"
+    if "variants" in raw:
+        yield "variants are read in shipped tasks only: write a file for each"
 
 
 def likelihood_problems(settings: dict[str, Any]) -> list[str]:

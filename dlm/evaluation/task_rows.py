@@ -1,11 +1,12 @@
 """The rows of a task: prompts, references, and the choices of a question."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from dlm.data.prompts import Template, stream_examples
+from dlm.data.prompts import Template
 from dlm.data.sources import Place, Source, stream_rows
 from dlm.errors import UserError, did_you_mean
 from dlm.evaluation.tasks import Task
@@ -45,7 +46,7 @@ def read_task(task: Task, *, root: str | None, limit: int | None) -> TaskRows:
         if not texts:
             raise UserError(f"{source.place} has only blank rows: give a source with texts")
         return TaskRows(task, [""] * len(texts), texts)
-    rows = list(stream_examples(replace(source, limit=most), task.template))
+    rows = [example for _, example in task.examples(root, limit).stream(Counter())]
     return TaskRows(task, [row.prompt for row in rows], [row.response for row in rows])
 
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import yaml
 
+from dlm.data.examples import ExampleRecipe, TaskSource
+from dlm.data.few_shot import FewShot
 from dlm.data.prompts import Template
 from dlm.data.sources import Source
 from dlm.errors import UserError, did_you_mean
 from dlm.evaluation.task_checks import TaskKind, likelihood_problems, task_problems
+from dlm.evaluation.task_shots import replaced
 
 SHIPPED = Path(__file__).parent / "task_files"
 DEFAULT_LIKELIHOOD: Mapping[str, Any] = {"estimator": "exactly_l", "samples": 32, "seed": 0}
@@ -41,10 +44,15 @@ class Task:
     """multiple_choice: the field of the right one, its index from 0 or its text."""
     likelihood: Mapping[str, Any] = field(default_factory=lambda: DEFAULT_LIKELIHOOD)
     """Estimator, samples, seed, and what else of ``LikelihoodSettings`` the task says."""
+    shape: str = "translation"
+    """The task whose shape the rows have, in the words of ``data.task``."""
+    few_shot: Mapping[str, Any] | None = None
+    """Demonstrations before every prompt: count, and as wished source (default: the rows
+    themselves), separator, joiner and pool_rows."""
 
-    def locate(self, root: str | None) -> Source:
-        """The source, local under ``root`` or as the task says."""
-        given = dict(self.source)
+    def locate(self, root: str | None, source: Mapping[str, Any] | None = None) -> Source:
+        """The source, local under ``root`` or as the task says; or another in the same words."""
+        given = dict(self.source if source is None else source)
         fields, hub_fields = given.pop("fields", {}), given.pop("hub_fields", {})
         path, hub = given.pop("path", None), given.pop("hub", None)
         options = dict(given.pop("options", {}))
@@ -60,6 +68,23 @@ class Task:
             unquoted=given.pop("unquoted", False) and local,
             **given,
         )
+
+    def with_few_shot(self, count: int | None) -> "Task":
+        """The task with so many demonstrations; None leaves what it says, 0 takes none."""
+        if count is None:
+            return self
+        return replace(self, few_shot={**(self.few_shot or {}), "count": count} if count else None)
+
+    def examples(self, root: str | None, limit: int | None = None) -> ExampleRecipe:
+        """How the examples are made, of at most ``limit`` rows."""
+        source = self.locate(root)
+        limits = [number for number in (source.limit, limit) if number is not None]
+        rows = self._rows_of(replace(source, limit=min(limits, default=None)))
+        if self.few_shot is None:
+            return ExampleRecipe((rows,))
+        given = dict(self.few_shot)
+        shown = self._rows_of(self.locate(root, given.pop("source", None)))
+        return ExampleRecipe((rows,), 0, FewShot(**given), shown)
 
     def identity(self) -> dict[str, Any]:
         """What decides the scores, but for the rows."""
@@ -89,10 +114,28 @@ class Task:
             raise UserError(f"task {self.name}: {'; '.join(problems)}")
         return replace(self, likelihood=changed)
 
+    def _rows_of(self, source: Source) -> TaskSource:
+        return TaskSource(self.name, source, self.shape, (self.template,))
+
 
 def shipped_tasks() -> dict[str, Path]:
-    """Name -> file of the tasks that come with the package."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    """Name -> file of the tasks that come with the package.
+
+    ``mgsm_{language}.yaml`` is a task for each of the values that it lists under ``variants``.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(SHIPPED.glob("*.yaml")):
+        if "{" not in path.stem:
+            found[path.stem] = path
+            continue
+        word, values = _variants(yaml.safe_load(path.read_text(encoding="utf-8")))
+        found |= {replaced(path.stem, {word: value}): path for value in values}
+    return dict(sorted(found.items()))
+
+
+def _variants(raw: dict[str, Any]) -> tuple[str, list[str]]:
+    ((word, values),) = raw["variants"].items()
+    return word, values
 
 
 def load_tasks(names: Sequence[str]) -> list[Task]:
@@ -142,15 +185,23 @@ def load_task(name: str) -> Task:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path} is not a task: it needs version, source and metrics")
+    name_of_task = path.stem
+    if path.parent == SHIPPED and "{" in path.stem:
+        word, values = _variants(raw)
+        name_of_task = name
+        value = next(each for each in values if replaced(path.stem, {word: each}) == name)
+        raw = replaced({key: raw[key] for key in raw if key != "variants"}, {word: value})
     if problems := task_problems(raw):
         raise UserError(f"{path}: {'; '.join(problems)}")
     return Task(
-        name=path.stem,
+        name=name_of_task,
         version=raw["version"],
         description=raw.get("description", ""),
         source=raw["source"],
         metrics=raw["metrics"],
         template=_template(raw),
+        shape=raw.get("task", "translation"),
+        few_shot=raw.get("few_shot"),
         kind=raw.get("kind", "generation"),
         choices=raw.get("choices", ""),
         answer=raw.get("answer", ""),
@@ -162,5 +213,4 @@ def _template(raw: dict[str, Any]) -> Template:
     pair = "prompt" in raw or "response" in raw
     if raw.get("kind") == "perplexity" and not pair:
         return Template("", raw.get("text", "{text}"))
-    default = Template.of("translation")
-    return Template(raw.get("prompt", default.prompt), raw.get("response", default.response))
+    return Template.of(raw.get("task", "translation"), raw.get("prompt"), raw.get("response"))

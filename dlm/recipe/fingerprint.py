@@ -75,9 +75,14 @@ def semantic_config(stage: StageConfig) -> dict[str, Any]:
     identity, so moving a file changes nothing.
     """
     config = {name: plain(getattr(stage, name)) for name in SECTIONS_OF_KIND[stage.kind]}
+    data = config.get("data", {})
+    # Where settings refer to sources by name, the names say which is which.
+    by_name = bool(data and (data["mixture"]["weights"] or data["few_shot"]["source"]))
     for place in ("train", "validation"):
         for source in config.get("data", {}).get(place, ()):
-            del source["path"], source["name"]
+            del source["path"]
+            if not by_name:
+                del source["name"]
     for system in config.get("evaluation", {}).get("systems", {}).values():
         system["generation"] = {
             key: value for key, value in system["generation"].items() if key not in _WHERE

@@ -20,13 +20,22 @@ def data_identity(stage: StageConfig) -> Any:
         from dlm.data.sources import source_identity
 
         return [
-            task.identity() | {"source": source_identity(task.locate(stage.data.root))}
+            task.identity()
+            | {
+                "source": source_identity(task.locate(stage.data.root)),
+                "examples": task.examples(stage.data.root).identity(),
+            }
             for task in tasks
         ]
     from dlm.data.sources import source_identity
-    from dlm.training.sources import build_sources
+    from dlm.training.sources import build_examples, build_sources
 
-    return [[source_identity(source) for source in group] for group in build_sources(stage)]
+    if stage.kind == "tokenizer":
+        return [[source_identity(source) for source in group] for group in build_sources(stage)]
+    recipes = build_examples(stage)
+    return [
+        [source.identity() for source in recipe.sources] if recipe else [] for recipe in recipes
+    ]
 
 
 def execute(job: StageJob) -> dict[str, Any]:

@@ -71,8 +71,9 @@ def plan(
         identity = identify(config, keys, data)
         exports = {other: needed.job.directory / EXPORT for other, needed in needs.items()}
         job = StageJob(
-            recipe.name, name, config, config.seed or 0, identity.fingerprint, directory, exports
-        )
+            recipe.name, name, config, config.seed or 0, identity.fingerprint, directory, exports,
+            evaluation_sets(recipe),
+        )  # fmt: skip
         lock = None if follow else lock_path(run_dir, name)
         state = inspect_stage(directory, identity, lock)
         stage = PlannedStage(
@@ -80,6 +81,13 @@ def plan(
         )
         planned[name] = _decide(stage, needs) if stage.selected else _left_out(stage)
     return list(planned.values()) if follow else _without_mixtures(planned)
+
+
+def evaluation_sets(recipe: RecipeConfig) -> tuple[tuple[str, str | None], ...]:
+    """The tasks that the recipe is evaluated on, each with its ``data.root``."""
+    stages = [stage for stage in recipe.stages.values() if stage.kind == "evaluate"]
+    pairs = [(task, stage.data.root) for stage in stages for task in stage.evaluation.tasks]
+    return tuple(dict.fromkeys(pairs))
 
 
 def resolved_stage(recipe: RecipeConfig, name: str) -> StageConfig:

@@ -8,10 +8,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from dlm.config.job import StageJob
 from dlm.config.schema import GenerationConfig, StageConfig
 from dlm.data.modules import DATA_MODULES, BatchSettings, CanvasSettings, RowsDataModule
+from dlm.data.overlap import OverlapIndex
 from dlm.data.token_budget import longest_row, smallest_budget
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
 from dlm.errors import UserError
+from dlm.evaluation.task_rows import read_task
+from dlm.evaluation.tasks import load_task
 from dlm.generation.settings import GenerationSettings
 from dlm.models.length_predictor import LengthPredictor
 from dlm.stages.adapt import DiffusiveAdaptation
@@ -22,10 +25,9 @@ from dlm.stages.instruct import InstructionTuning
 from dlm.stages.length import LengthPrediction
 from dlm.stages.optimizer import OptimizerSettings
 from dlm.stages.pretrain import MaskedLanguageModeling
-from dlm.training.sources import build_bad_rows, build_sources
+from dlm.training.sources import build_bad_rows, build_examples, build_mixture, task_of
 from dlm.training.start import StartingPoint
 
-DEFAULT_TASK = {"pretrain": "text", "instruct": "instruction"}
 DENOISING_STAGES: dict[str, type[DenoisingStage]] = {
     "pretrain": MaskedLanguageModeling,
     "adapt": DiffusiveAdaptation,
@@ -77,20 +79,18 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
     """
     config = job.config
     data = config.data
-    train, validation = build_sources(config)
+    train, validation = build_examples(config)
     if data.max_length > start.backbone.max_length and config.init_from is None:
         raise UserError(
             f"data.max_length={data.max_length} is more than the model's "
             f"{start.backbone.max_length} positions: lower it or raise model.max_positions"
         )
     accumulate = accumulation(config)
-    task = data.task or DEFAULT_TASK.get(config.kind, "translation")
-    module = DATA_MODULES[task](
+    overlap = build_overlap(job)
+    module = DATA_MODULES[task_of(config)](
         train=train, validation=validation, tokenizer=start.tokenizer,
-        prompt=None if task == "text" else data.prompt,
-        response=data.text if task == "text" else data.response,
         max_length=min(data.max_length, start.backbone.max_length),
-        drop_too_long=data.too_long == "drop",
+        too_long=data.too_long, mixture=build_mixture(data), overlap=overlap,
         batches=BatchSettings(
             global_batch_size=config.train.batch_rows,
             accumulate=accumulate,
@@ -110,6 +110,8 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
     if config.train.global_batch_tokens is not None:
         longest = longest_row(module.train_rows.lengths)
         _check_token_budget(config, longest, devices_in_use(config), accumulate)
+    if overlap is not None and data.overlap == "refuse":
+        overlap.refuse()
     return module
 
 
@@ -142,6 +144,29 @@ def build_canvas(config: StageConfig) -> CanvasSettings | None:
     if length is None or config.kind not in ("adapt", "instruct"):
         return None
     return CanvasSettings(length, config.objective.canvas_padding == "trained")
+
+
+def build_overlap(job: StageJob) -> OverlapIndex | None:
+    """The evaluation texts to look for in training data; None where nobody asked.
+
+    Raises:
+        UserError: The recipe evaluates nothing, or a task's rows cannot be read.
+    """
+    data = job.config.data
+    if data.overlap == "ignore":
+        return None
+    if not job.evaluation_sets:
+        raise UserError(
+            f"data.overlap={data.overlap}: the recipe has no evaluate stage to compare with: add "
+            "one, or set data.overlap=ignore"
+        )
+    sets: dict[str, list[tuple[str, str]]] = {}
+    for name, root in job.evaluation_sets:
+        # Without demonstrations: those may well be training rows.
+        task = load_task(name).with_few_shot(0)
+        rows = read_task(task, root=root, limit=None)
+        sets[task.name] = list(zip(rows.prompts, rows.references, strict=True))
+    return OverlapIndex(sets, data.overlap_words)
 
 
 def build_objective(config: StageConfig) -> Objective:

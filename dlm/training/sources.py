@@ -1,12 +1,21 @@
-"""A stage's sources: the configuration's words turned into plain objects (no torch needed)."""
+"""A stage's sources and examples: the configuration's words turned into plain objects."""
 
 from pathlib import Path
 from typing import Literal
 
+from dlm.config.data_checks import source_name
 from dlm.config.job import StageJob
 from dlm.config.references import local_path
-from dlm.config.schema import SourceConfig, StageConfig
+from dlm.config.schema import DataConfig, SourceConfig, StageConfig
+from dlm.data.examples import ExampleRecipe, TaskSource
+from dlm.data.few_shot import FewShot
+from dlm.data.prompts import Template
+from dlm.data.shares import MixtureSettings
 from dlm.data.sources import BadRows, Holdout, Source
+from dlm.data.tasks.registry import TASKS, shipped_templates
+from dlm.errors import UserError
+
+DEFAULT_TASK = {"pretrain": "text", "instruct": "instruction"}
 
 
 def build_source(
@@ -28,6 +37,7 @@ def build_source(
         path=None if path is None else Path(path),
         hub=None if path is not None else config.hub,
         hub_config=config.hub_config,
+        hub_files=config.hub_files,
         revision=config.revision,
         streaming=config.streaming,
         generator=config.generator,
@@ -62,3 +72,70 @@ def build_bad_rows(job: StageJob, *, lists: bool = True) -> BadRows:
     """What becomes of the stage's bad rows; of several ranks one ``lists`` them."""
     listing = job.directory / "logs" / "bad_rows.jsonl" if lists else None
     return BadRows(job.config.data.on_bad_row, listing)
+
+
+def task_of(config: StageConfig) -> str:
+    """The shape of a stage's rows."""
+    return config.data.task or DEFAULT_TASK.get(config.kind, "translation")
+
+
+def build_examples(config: StageConfig) -> tuple[ExampleRecipe, ExampleRecipe | None]:
+    """How the training and validation examples of a stage are made.
+
+    Raises:
+        UserError: Texts and rows with a prompt are given together.
+    """
+    data, task = config.data, task_of(config)
+    train, validation = (
+        tuple(_task_source(*pair, data, task) for pair in zip(sources, configs, strict=True))
+        for sources, configs in zip(
+            build_sources(config), (data.train, data.validation), strict=True
+        )
+    )
+    few_shot, shown = None, None
+    if data.few_shot.count:
+        few_shot = FewShot(
+            data.few_shot.count, data.few_shot.separator, data.few_shot.joiner,
+            data.few_shot.pool_rows,
+        )  # fmt: skip
+        shown = next(s for s in train if data.few_shot.source in (None, s.name))
+    recipes = [
+        ExampleRecipe(sources, data.seed, few_shot, shown, data.deduplicate)
+        for sources in (train, validation)
+    ]
+    return recipes[0], recipes[1] if validation else None
+
+
+def build_mixture(data: DataConfig) -> MixtureSettings | None:
+    """The shares of the training sources; None: every row once an epoch."""
+    mixture = data.mixture
+    if not mixture.weights and mixture.temperature is None and mixture.cap is None:
+        return None
+    return MixtureSettings(mixture.weights, mixture.temperature, mixture.cap)
+
+
+def _task_source(source: Source, config: SourceConfig, data: DataConfig, task: str) -> TaskSource:
+    own = config.task or task
+    if TASKS[own].conditional != TASKS[task].conditional:
+        raise UserError(
+            f"source '{source_name(config)}' has the task {own} and data.task is {task}: texts "
+            "and rows with a prompt do not train together; give them stages of their own"
+        )
+    return TaskSource(
+        source_name(config), source, own, tuple(_templates(config, data, own, own == task)),
+        {name: tuple(values) for name, values in config.leave_out.items()},
+        {name: tuple(values) for name, values in config.keep_only.items()},
+    )  # fmt: skip
+
+
+def _templates(config: SourceConfig, data: DataConfig, task: str, same: bool) -> list[Template]:
+    """The source's own template, else that of ``data`` where it is of the same task."""
+    if task == "text":
+        return [Template.of(task, response=config.response or data.text)]
+    if config.prompt is not None or config.response is not None:
+        return [Template.of(task, config.prompt, config.response)]
+    if same and data.templates:
+        return [Template(template.prompt, template.response) for template in data.templates]
+    if data.vary_prompts:
+        return [Template(*pair) for pair in shipped_templates()[task]]
+    return [Template.of(task, data.prompt, data.response) if same else Template.of(task)]

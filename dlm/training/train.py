@@ -55,6 +55,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         notes.append(f"resuming from step {resume.step}")
     if data.bad_rows.count:
         notes.append(data.bad_rows.note())
+    notes += data_notes(data)
     if data.unknown_tokens:
         notes.append(
             f"{data.unknown_tokens} tokens of the rows are unknown to the tokenizer, and cannot be "
@@ -69,7 +70,9 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return export_stage(job, start, stage, trainer, checkpoint) | rows_read(data)
+    return export_stage(job, start, stage, trainer, checkpoint) | rows_read(
+        data, job.config.train.steps
+    )
 
 
 def build_checkpoint(job: StageJob) -> TrainingCheckpoint:
@@ -187,11 +190,41 @@ def room_for_canvas(start: StartingPoint, settings: GenerationSettings, longest:
         )
 
 
-def rows_read(data: RowsDataModule) -> dict[str, Any]:
-    """How many rows the stage used, dropped and skipped, and the tokens it could not read."""
+def rows_read(data: RowsDataModule, steps: int) -> dict[str, Any]:
+    """How many rows the stage used, left out and drew, and how many tokens it could not read."""
     counts = {
-        "dropped_rows": data.dropped,
+        **data.counts,
         "skipped_rows": data.bad_rows.count,
         "unknown_tokens": data.unknown_tokens,
     }
-    return {"train_rows": len(data.train_rows)} | {k: v for k, v in counts.items() if v}
+    figures: dict[str, Any] = {"train_rows": len(data.train_rows)}
+    figures |= {key: value for key, value in counts.items() if value}
+    if data.mixture is not None:
+        draws = data.draws_of_sources(steps)
+        figures["sources"] = {
+            name: {"rows": rows, "share": round(share, 6), "draws": drawn}
+            for name, rows, share, drawn in zip(
+                data.source_names, data.mixture.rows, data.mixture.shares, draws, strict=True
+            )
+        }
+    if data.overlap is not None:
+        figures["overlap"] = data.overlap.metrics()
+    return figures
+
+
+def data_notes(data: RowsDataModule) -> list[str]:
+    """What is said about the rows before the stage trains."""
+    reasons = {
+        "left_out_rows": "rows are left out by leave_out and keep_only",
+        "duplicate_rows": "rows are duplicates of earlier ones, and left out",
+        "cut_prompts": "prompts are too long, and lost their beginning",
+        "dropped_rows": "rows are too long, and left out",
+    }
+    notes = [f"{data.counts[key]} {text}" for key, text in reasons.items() if data.counts[key]]
+    if data.mixture is not None:
+        shares = zip(data.source_names, data.mixture.shares, data.mixture.rows, strict=True)
+        text = ", ".join(f"{name} {share:.1%} ({rows} rows)" for name, share, rows in shares)
+        notes.append(f"mixture: {text}")
+    if data.overlap is not None:
+        notes += data.overlap.lines()
+    return notes

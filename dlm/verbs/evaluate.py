@@ -58,8 +58,10 @@ def _tasks(options: argparse.Namespace) -> "list[Task]":
         _refuse(options, OPTION_OF, "no task of --tasks generates")
     if all(generates):
         _refuse(options, _LIKELIHOOD_OPTION_OF, "no task of --tasks estimates a likelihood")
+    if options.few_shot is not None and options.few_shot < 0:
+        raise UserError(f"--few-shot must be at least 0, not {options.few_shot}")
     changes = {"estimator": options.estimator, "samples": options.likelihood_samples}
-    return [task.with_likelihood(changes) for task in tasks]
+    return [task.with_few_shot(options.few_shot).with_likelihood(changes) for task in tasks]
 
 
 def _refuse(options: argparse.Namespace, option_of: dict[str, str], reason: str) -> None:

@@ -71,11 +71,24 @@ def _sources(stage: StageConfig) -> Iterator[str]:
 def _templates(stage: StageConfig) -> Iterator[str]:
     from dlm.data.prompts import Template
 
-    for key in ("prompt", "response", "text"):
+    data = stage.data
+    texts = {f"data.{key}": getattr(data, key) for key in ("prompt", "response", "text")}
+    for index, template in enumerate(data.templates):
+        texts |= {
+            f"data.templates[{index}].{key}": getattr(template, key)
+            for key in ("prompt", "response")
+        }
+    for place in ("train", "validation"):
+        for index, source in enumerate(getattr(data, place)):
+            texts |= {
+                f"data.{place}[{index}].{key}": getattr(source, key)
+                for key in ("prompt", "response")
+            }
+    for name, text in texts.items():
         try:
-            Template(getattr(stage.data, key) or "", "").fields  # noqa: B018 - it is parsed
+            Template(text or "", "").fields  # noqa: B018 - it is parsed
         except UserError as error:
-            yield f"data.{key}: {error}"
+            yield f"{name}: {error}"
 
 
 def _samplers(stage: StageConfig) -> Iterator[str]:

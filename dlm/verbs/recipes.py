@@ -51,6 +51,13 @@ def show(options: argparse.Namespace) -> int:
 
 def ls(options: argparse.Namespace) -> int:
     """List names with a line each."""
+    if options.markdown:
+        if options.what != "sets":
+            raise UserError(f"--markdown is for `dlm ls sets`, not for {options.what}: remove it")
+        from dlm.data.paper_sets import sets_page
+
+        print(sets_page(), end="")
+        return 0
     rows = _listing(options.what)
     width = max((len(name) for name in rows), default=0)
     for name, text in rows.items():
@@ -76,6 +83,14 @@ def _listing(what: str) -> dict[str, str]:
 
         tasks = {name: load_task(name) for name in shipped_tasks()}
         return {name: f"{task.kind:<15}  {task.description}" for name, task in tasks.items()}
+    if what == "data":
+        from dlm.data.tasks.registry import TASKS
+
+        return {name: f"fields: {shape.fields}" for name, shape in TASKS.items()}
+    if what == "sets":
+        from dlm.data.paper_sets import paper_sets
+
+        return {row["name"]: f"{row.get('hub', 'local')}: {row['fields']}" for row in paper_sets()}
     if what == "generators":
         from dlm.data.generated import GENERATORS
 

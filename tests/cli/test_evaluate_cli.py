@@ -111,12 +111,25 @@ def test_lengths_of_the_references_serve_a_model_without_a_predictor(
     assert "length_beam" not in metrics["generation"]
 
 
+def test_demonstrations_stand_before_the_prompts_and_their_number_with_the_score(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    words = ("--tasks", "numbers_en_de", "--limit", "3", "--output", tmp_path / "scores")
+    assert call("evaluate", trained.directory, *words, "--few-shot", "1").code == 0
+    metrics, samples = read_scores(tmp_path / "scores" / "numbers_en_de")
+    assert metrics["few_shot"] == 1
+    for sample in samples:
+        shown, asked = sample["source"].split("\n\n")
+        assert len(shown.split("\n")) == 2 and asked != shown.split("\n")[0]
+
+
 REFUSED: dict[tuple[str, ...], str] = {
     ("--tasks", "numbers_en_d"): "no task 'numbers_en_d'; did you mean 'numbers_en_de'?",
     ("--tasks", "nothere.yaml"): "no task 'nothere.yaml'; there is no such file",
     ("--tasks", ","): "--tasks names no task: `dlm ls tasks` lists them",
     ("--tasks", "numbers_en_de,numbers_en_de"): "share the name numbers_en_de",
     ("--tasks", "numbers_en_de", "--limit", "0"): "--limit must be at least 1, not 0",
+    ("--tasks", "numbers_en_de", "--few-shot", "-1"): "--few-shot must be at least 0, not -1",
     ("--tasks", "numbers_en_de", "--length-beam", "0"): "--length-beam must be at least 1",
     ("--tasks", "numbers_en_de", "--sampler", "cosine"): "unknown sampler 'cosine'",
     (

@@ -218,7 +218,7 @@ def test_an_override_that_no_stage_reads_is_refused(write: Write) -> None:
         ("model.revision=12e5", "must be quoted text or null"),
         ("data.prompt={src}", "must be quoted text or null"),
         ("optim.schedule=cosin", "inverse_sqrt, linear, cosine, constant; did you mean 'cosine'?"),
-        ("data.task=txt", "one of text, translation, instruction or null; did you mean 'text'?"),
+        ("data.task=txt", "alpaca, chat or null; did you mean 'text'?"),
         ("stages.scores.evaluation.tasks=words", "must be a list, each item quoted text"),
         ("stages.scores.evaluation.tasks=[1]", "must be a list, each item quoted text"),
         ("data.train={hub: a/b}", "must be a list, each item a mapping"),

@@ -8,6 +8,7 @@ import sacrebleu
 
 from dlm.evaluation.scores import SCORES, paired_difference, score
 
+CORPUS = ("exact_match", "bleu", "chrf")
 WORDS = [
     "a",
     "man",
@@ -62,14 +63,14 @@ def resamples(rows: int, samples: int) -> list[list[int]]:
     return [np.repeat(np.arange(rows), count).tolist() for count in counts]
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", CORPUS)
 def test_a_score_is_sacrebleus_to_the_last_digit(name: str) -> None:
     for hypotheses in (GOOD, BAD, REFERENCES):
         value = score(name, hypotheses, REFERENCES, samples=1).value
         assert value == plain_score(name, hypotheses, REFERENCES)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", CORPUS)
 def test_the_interval_is_that_of_a_plain_resampling_loop(name: str) -> None:
     draws = resamples(len(REFERENCES), 60)
     values = [
@@ -80,7 +81,7 @@ def test_the_interval_is_that_of_a_plain_resampling_loop(name: str) -> None:
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-9)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", CORPUS)
 def test_the_paired_interval_takes_the_same_rows_of_both_systems(name: str) -> None:
     differences = [
         plain_score(name, [GOOD[i] for i in rows], [REFERENCES[i] for i in rows])
@@ -94,13 +95,13 @@ def test_the_paired_interval_takes_the_same_rows_of_both_systems(name: str) -> N
     assert interval.value == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", CORPUS)
 def test_a_system_does_not_differ_from_itself(name: str) -> None:
     interval = paired_difference(name, BAD, BAD, REFERENCES, samples=50)
     assert (interval.value, interval.low, interval.high) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", CORPUS)
 def test_exchanging_the_systems_turns_the_difference_round(name: str) -> None:
     one = paired_difference(name, GOOD, BAD, REFERENCES, samples=50)
     other = paired_difference(name, BAD, GOOD, REFERENCES, samples=50)
@@ -108,7 +109,7 @@ def test_exchanging_the_systems_turns_the_difference_round(name: str) -> None:
     assert one.value > 0
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", CORPUS)
 def test_perfect_answers_score_100_without_doubt(name: str) -> None:
     interval = score(name, REFERENCES, REFERENCES, samples=20)
     assert (interval.value, interval.low, interval.high) == pytest.approx((100, 100, 100))

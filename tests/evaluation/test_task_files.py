@@ -7,7 +7,7 @@ import pytest
 
 from dlm.errors import UserError
 from dlm.evaluation.task_rows import TaskRows, read_task
-from dlm.evaluation.tasks import load_task, load_tasks, shipped_tasks
+from dlm.evaluation.tasks import Task, load_task, load_tasks, shipped_tasks
 
 GOOD = {"version": 1, "source": {"path": "rows.jsonl"}, "metrics": ["bleu"]}
 
@@ -33,7 +33,14 @@ def read(name: str, root: Path | None = None, limit: int | None = None) -> TaskR
     return read_task(load_task(name), root=None if root is None else str(root), limit=limit)
 
 
-@pytest.mark.parametrize("name", [n for n in shipped_tasks() if "generator" in load_task(n).source])
+def prompts_of(task: Task, root: Path) -> list[str]:
+    return read_task(task, root=str(root), limit=None).prompts
+
+
+GENERATED = [name for name in shipped_tasks() if "generator" in load_task(name).source]
+
+
+@pytest.mark.parametrize("name", GENERATED)
 def test_every_generated_task_reads_the_same_rows_each_time(name: str) -> None:
     rows = read(name, limit=5)
     assert len(rows.prompts) == len(rows.references) == 5
@@ -108,6 +115,15 @@ WRONG: dict[str, tuple[object, str]] = {
         GOOD | {"source": {"path": "a.tsv", "columns": "question"}},
         "source.columns is text, where it must be a list",
     ),
+    "an unknown shape": (GOOD | {"task": "maths"}, "task = 'maths' is none of"),
+    "few-shot as a number": (GOOD | {"few_shot": 3}, "few_shot is a number, where it must be"),
+    "no demonstrations": (GOOD | {"few_shot": {"count": 0}}, "few_shot.count = 0 must be"),
+    "an unknown few-shot key": (
+        GOOD | {"few_shot": {"count": 1, "seperator": ""}},
+        "unknown key 'few_shot.seperator'; did you mean 'separator'?",
+    ),
+    "few-shot without a count": (GOOD | {"few_shot": {"joiner": ""}}, "few_shot.count is missing"),
+    "variants of ones own": (GOOD | {"variants": {"a": ["b"]}}, "read in shipped tasks only"),
     "a prompt of numbers": (GOOD | {"prompt": 5}, "prompt is a number, where it must be text"),
 }
 
@@ -213,3 +229,33 @@ def test_a_table_without_a_header_and_a_folder_are_tasks_too(tmp_path: Path) -> 
     (tmp_path / "tables" / "b.tsv").write_text("Why?\t2\n")
     rows = read(write(tmp_path / "words.yaml", values), tmp_path)
     assert (rows.prompts, rows.references) == (['"One" more?', "Why?"], ["1", "2"])
+
+
+def test_a_task_reads_rows_in_the_shape_it_names(tmp_path: Path) -> None:
+    values = {**GOOD, "task": "math", "metrics": ["number_match"]}
+    (tmp_path / "rows.jsonl").write_text(
+        '{"Body": "Two", "Question": "How many?", "Answer": 2.0}\n'
+    )
+    rows = read(write(tmp_path / "maths.yaml", values), tmp_path)
+    assert (rows.prompts, rows.references) == (["Question: Two, How many?\n\nAnswer:"], ["2"])
+
+
+def test_demonstrations_come_from_the_named_source_or_the_rows_themselves(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"src": "a", "tgt": "b"}\n{"src": "c", "tgt": "d"}\n')
+    (tmp_path / "shots.jsonl").write_text('{"src": "x", "tgt": "y"}\n{"src": "v", "tgt": "w"}\n')
+    shots = {"count": 1, "separator": " / ", "joiner": ">", "source": {"path": "shots.jsonl"}}
+    task = load_task(write(tmp_path / "words.yaml", GOOD | {"few_shot": shots}))
+    for prompt, asked in zip(prompts_of(task, tmp_path), "ac", strict=True):
+        assert prompt in (f"x>y / {asked}", f"v>w / {asked}")
+    assert prompts_of(task.with_few_shot(0), tmp_path) == ["a", "c"]
+    own = load_task(write(tmp_path / "words.yaml", GOOD)).with_few_shot(1)
+    assert prompts_of(own, tmp_path) == ["c\nd\n\na", "a\nb\n\nc"]
+    identities = [each.examples(str(tmp_path)).identity() for each in (task, own)]
+    assert identities[0] != identities[1]
+
+
+def test_one_file_holds_the_variants_of_a_task() -> None:
+    assert {f"mgsm_{language}" for language in ("bn", "de", "zh")} <= set(shipped_tasks())
+    task = load_task("mgsm_de")
+    assert task.source["path"] == "mgsm/mgsm_de.tsv" and task.source["hub_config"] == "de"
+    assert "in de" in task.description

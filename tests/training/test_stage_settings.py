@@ -12,8 +12,10 @@ from dlm.config.job import StageJob
 from dlm.config.schema import DataConfig, OptimConfig, SourceConfig, StageConfig, TrainConfig
 from dlm.data.batching import BatchRequest, TokenDataset
 from dlm.data.encoding import encode_rows
+from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.modules import BatchSettings, InstructionDataModule, RowsDataModule
 from dlm.data.order import BatchOrder
+from dlm.data.prompts import Template
 from dlm.data.sources import Source
 from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
@@ -84,16 +86,17 @@ def test_tokens_that_the_tokenizer_does_not_know_are_counted() -> None:
     pairs = Source(
         split="train", generator="number_instructions", count=30, options={"tasks": ["digits"]}
     )
+    digits = TaskSource("digits", pairs, "instruction", (Template.of("instruction"),))
     data = InstructionDataModule(
-        train=[pairs], validation=[], tokenizer=tokenizer, prompt=None, response=None,
-        max_length=128, drop_too_long=False,
+        train=ExampleRecipe((digits,)), validation=None, tokenizer=tokenizer, max_length=128,
+        too_long="error",
         batches=BatchSettings(
             global_batch_size=4, accumulate=1, validation_batch_size=4, validation_rows=None,
             length_grouping=0, num_workers=0, seed=0,
         ),
     )  # fmt: skip
     assert data.unknown_tokens > 0
-    assert rows_read(data)["unknown_tokens"] == data.unknown_tokens
+    assert rows_read(data, steps=0)["unknown_tokens"] == data.unknown_tokens
 
 
 def data_of(tmp_path: Path, train: TrainConfig) -> RowsDataModule:

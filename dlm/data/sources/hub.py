@@ -1,6 +1,7 @@
 """Rows of a Hugging Face data set, from its cache or over the network."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from dlm.data.sources.bad_rows import BadRows
 from dlm.data.sources.places import NUL_REASON, Place, Row, has_nul
@@ -25,7 +26,9 @@ def hub_rows(source: Source, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
 def _loaded(source: Source) -> Iterator[Row]:
     from datasets import load_dataset
 
-    options = {"streaming": True} if source.streaming else {}
+    options: dict[str, Any] = {"streaming": True} if source.streaming else {}
+    if source.hub_files is not None:
+        options["data_files"] = source.hub_files
     try:
         yield from load_dataset(
             source.hub, source.hub_config, split=source.split, revision=source.revision, **options

@@ -40,7 +40,8 @@ def _origin(source: Source) -> dict[str, Any]:
         return files[0] if len(files) == 1 else {"files": files}
     if source.hub is not None:
         hub = {"hub": source.hub, "config": source.hub_config, "revision": source.revision}
-        return {**hub, "split": source.split}
+        chosen = {"files": source.hub_files} if source.hub_files is not None else {}
+        return {**hub, **chosen, "split": source.split}
     return {"generated": generated_identity(source)}
 
 

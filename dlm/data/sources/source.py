@@ -17,6 +17,8 @@ class Source:
     """A file, a folder of files, or a glob pattern."""
     hub: str | None = None
     hub_config: str | None = None
+    hub_files: str | None = None
+    """A glob pattern of the files of the hub data set that are read."""
     revision: str | None = None
     streaming: bool = False
     """Read the hub data set over the network as it is used, and keep no copy."""

@@ -1,0 +1,100 @@
+"""Whether the parts of ``data`` fit together: tasks, templates, mixture, demonstrations."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from dlm.config.references import Finding
+from dlm.config.schema import SourceConfig, StageConfig
+from dlm.errors import did_you_mean
+
+
+def source_name(source: SourceConfig) -> str:
+    """The source's name, or what stands for it."""
+    return source.name or source.path or source.hub or source.generator or ""
+
+
+def data_findings(stage: StageConfig) -> Iterator[Finding]:
+    """What does not fit together in a stage's ``data``."""
+    if stage.kind == "tokenizer":
+        yield from _texts_only(stage)
+        return
+    yield from _ranges(stage)
+    yield from _templates(stage)
+    yield from _mixture(stage)
+    yield from _few_shot(stage)
+
+
+def _ranges(stage: StageConfig) -> Iterator[Finding]:
+    data = stage.data
+    least: dict[str, tuple[int | None, int]] = {
+        "few_shot.count": (data.few_shot.count, 0),
+        "few_shot.pool_rows": (data.few_shot.pool_rows, 1),
+        "mixture.cap": (data.mixture.cap, 1),
+        "overlap_words": (data.overlap_words, 1),
+    }
+    for key, (value, smallest) in least.items():
+        if value is not None and value < smallest:
+            yield Finding((f"data.{key}",), f"must be at least {smallest}", value)
+    temperature = data.mixture.temperature
+    if temperature is not None and not 0 < temperature < float("inf"):
+        yield Finding(("data.mixture.temperature",), "must be above 0", temperature)
+
+
+def _templates(stage: StageConfig) -> Iterator[Finding]:
+    data = stage.data
+    for name in ("prompt", "response", "vary_prompts"):
+        if data.templates and getattr(data, name):
+            reason = "ignored setting: data.templates is given too; remove one of them"
+            yield Finding((f"data.{name}", "data.templates"), reason, getattr(data, name))
+    if data.vary_prompts and (data.prompt or data.response):
+        reason = "excludes data.prompt and data.response, which are one template; remove one"
+        yield Finding(("data.vary_prompts",), reason, True)
+    for index, template in enumerate(data.templates):
+        if not template.response:
+            yield Finding((f"data.templates[{index}].response",), "missing: what is learnt")
+
+
+def _mixture(stage: StageConfig) -> Iterator[Finding]:
+    data, mixture = stage.data, stage.data.mixture
+    if mixture.weights and (mixture.temperature is not None or mixture.cap is not None):
+        reason = "given beside temperature or cap, which would be ignored; remove one of them"
+        yield Finding(("data.mixture.weights",), reason)
+    names = [source_name(source) for source in data.train]
+    named = bool(mixture.weights) or mixture.temperature is not None or mixture.cap is not None
+    for name, number in Counter(names).items():
+        if named and number > 1:
+            reason = f"{number} sources are called '{name}', and a mixture tells them by name"
+            yield Finding(("data.train",), f"{reason}: give each a `name`")
+    for name, weight in mixture.weights.items():
+        if not 0 < weight < float("inf"):
+            yield Finding((f"data.mixture.weights.{name}",), "must be above 0", weight)
+        if name not in names:
+            reason = f"no training source has this name{did_you_mean(name, names)}"
+            yield Finding((f"data.mixture.weights.{name}",), reason)
+    for name in names if mixture.weights else ():
+        if name not in mixture.weights:
+            reason = f"source '{name}' has no weight, and would never be drawn; give it one"
+            yield Finding(("data.mixture.weights",), reason)
+
+
+def _few_shot(stage: StageConfig) -> Iterator[Finding]:
+    few_shot, names = stage.data.few_shot, [source_name(source) for source in stage.data.train]
+    if not few_shot.count:
+        return
+    if stage.data.task == "text" or (stage.data.task is None and stage.kind == "pretrain"):
+        yield Finding(("data.few_shot.count",), "texts have no prompt to put demonstrations in")
+    if few_shot.source is None and len(names) > 1:
+        reason = f"missing: which training source gives the demonstrations ({', '.join(names)})"
+        yield Finding(("data.few_shot.source",), reason)
+    if few_shot.source is not None and few_shot.source not in names:
+        reason = f"no training source has this name{did_you_mean(few_shot.source, names)}"
+        yield Finding(("data.few_shot.source",), reason, few_shot.source)
+
+
+def _texts_only(stage: StageConfig) -> Iterator[Finding]:
+    """A tokenizer is trained on texts as they are: the rest would be ignored."""
+    for index, source in enumerate(stage.data.train):
+        for name in ("task", "prompt", "response", "leave_out", "keep_only"):
+            if getattr(source, name):
+                reason = f"ignored setting: kind tokenizer does not read a source's {name}"
+                yield Finding((f"data.train[{index}]",), f"{reason}; remove it")

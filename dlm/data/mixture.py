@@ -1,0 +1,105 @@
+"""Mixtures: which sample of which source is drawn when.
+
+The endless stream of draws is cut into blocks. Every source has a quota in each block, from
+cumulative rounding: the sources' shares are laid end to end over the block and the ends rounded to
+whole draws. Where the rounding begins moves from block to block, through every one of ``_PERIOD``
+offsets, so that over a period the quotas add up to the share exactly (to 1 in 2 ** 20 draws) and
+the sum of all earlier quotas is one line of arithmetic. So any part of the stream can be asked for.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+
+from dlm.data.order import ShuffledRows
+from dlm.data.shuffle import Positions, shuffled_places
+from dlm.diffusion.counter import counter_seed
+
+BLOCK = 1024
+"""Draws of a block: in each the sources have their shares to within one draw."""
+_PERIOD = 1024
+_STEP = 633
+"""Odd, so that its multiples meet every offset of the period; near the golden section of it, so
+that neighbouring blocks round differently."""
+_STREAM = 107
+
+
+@dataclass(frozen=True)
+class MixtureStream:
+    """A ``SampleStream`` over sources whose rows stand one source after the other.
+
+    Each source walks its own shuffled epochs; its epoch is the pass of a position.
+    """
+
+    rows: tuple[int, ...]
+    """Rows of each source, at least 1."""
+    shares: tuple[float, ...]
+    """Share of each source, above 0; they add up to 1."""
+    seed: int
+
+    def positions(self, start: int, count: int) -> Positions:
+        """Samples number start..start+count-1, int64 [count]: epoch x all rows + row."""
+        first, last = start // BLOCK, -(-(start + count) // BLOCK)
+        blocks = np.arange(first, last, dtype=np.int64)
+        before = self._drawn(np.arange(first, last + 1, dtype=np.int64))  # [blocks + 1, sources]
+        ends = np.diff(before, axis=0).cumsum(axis=1)  # [blocks, sources]
+        places = np.tile(np.arange(BLOCK), (len(blocks), 1))
+        items = shuffled_places(places, BLOCK, seed=self.seed, number=blocks[:, None])
+        source = np.stack(
+            [np.searchsorted(end, row, side="right") for end, row in zip(ends, items, strict=True)]
+        )
+        block = np.arange(len(blocks))[:, None]
+        begins = ends - np.diff(before, axis=0)
+        draw = before[block, source] + items - begins[block, source]
+        result = np.empty_like(items)
+        for number in np.unique(source):
+            mine = source == number
+            result[mine] = self._positions_of(int(number), before[:, number])[
+                draw[mine] - before[0, number]
+            ]
+        offset = start - first * BLOCK
+        wanted: Positions = result.flatten()[offset : offset + count]
+        return wanted
+
+    def source_of(self, positions: Positions) -> Positions:
+        """The source of each position, int64 in the same shape."""
+        places = positions % self._total
+        found: Positions = np.searchsorted(self._ends, places, side="right").astype(np.int64)
+        return found
+
+    def _positions_of(self, source: int, drawn: Positions) -> Positions:
+        """A source's draws number drawn[0]..drawn[-1]-1."""
+        rows, seed = self.rows[source], counter_seed(self.seed, _STREAM, source)
+        stream = ShuffledRows(rows, seed)
+        own = stream.positions(int(drawn[0]), int(drawn[-1] - drawn[0]))
+        found: Positions = own // rows * self._total + own % rows + self._ends[source] - rows
+        return found
+
+    def _drawn(self, blocks: Positions) -> Positions:
+        """How often each source was drawn in the blocks before these, int64 [blocks, sources]."""
+        periods, rest = blocks // _PERIOD, blocks % _PERIOD
+        drawn: Positions = periods[:, None] * self._table[-1] + self._table[rest]
+        return drawn
+
+    @property
+    def _total(self) -> int:
+        return sum(self.rows)
+
+    @cached_property
+    def _ends(self) -> Positions:
+        return np.array(list(accumulate(self.rows)), dtype=np.int64)
+
+    @cached_property
+    def _table(self) -> Positions:
+        """Draws of each source in the first so many blocks of a period, [_PERIOD + 1, sources].
+
+        Hermite's identity: floor((K + b) / P) summed over b = 0..P-1 is K, for whole K.
+        """
+        ends = np.rint(np.cumsum(self.shares) * (BLOCK * _PERIOD)).astype(np.int64)
+        ends[-1] = BLOCK * _PERIOD
+        offset = np.arange(_PERIOD, dtype=np.int64)[:, None] * _STEP % _PERIOD
+        quotas = np.diff((ends[None] + offset) // _PERIOD, axis=1, prepend=0)
+        table: Positions = np.concatenate([np.zeros_like(quotas[:1]), quotas.cumsum(axis=0)])
+        return table

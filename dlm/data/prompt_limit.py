@@ -1,0 +1,33 @@
+"""Prompts that are too long, cut to the room that there is."""
+
+from transformers import PreTrainedTokenizerBase
+
+from dlm.errors import UserError
+
+
+def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int) -> str:
+    """The end of the prompt, at most ``tokens`` long; "" where there is no room at all.
+
+    The beginning is what is cut, at a token's edge: a question stands at the end, after its
+    context or its demonstrations. What is left is text, so the same prompt can be given again.
+
+    Raises:
+        UserError: The tokenizer does not say where its tokens are in the text.
+    """
+    if not tokenizer.is_fast:
+        raise UserError(
+            "data.too_long=truncate_prompt needs a fast tokenizer, which says where its tokens "
+            "are in the text: set data.too_long=drop"
+        )
+    room = tokens
+    while room > 0:
+        encoded = tokenizer(
+            prompt, add_special_tokens=False, split_special_tokens=True, verbose=False,
+            return_offsets_mapping=True,
+        )  # fmt: skip
+        offsets = encoded["offset_mapping"]
+        if len(offsets) <= tokens:
+            return prompt.strip()
+        # A text that begins elsewhere may be split otherwise: cut again, and more, until it fits.
+        prompt, room = prompt[offsets[-room][0] :].lstrip(), room - 1
+    return ""

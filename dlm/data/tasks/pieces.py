@@ -1,0 +1,63 @@
+"""What the adapters of rows share: reading a field as text, or saying why it is none."""
+
+from collections.abc import Callable
+from typing import Any
+
+from dlm.data.sources import BadRow, Place, Row, json_kind
+from dlm.errors import did_you_mean
+
+Fields = dict[str, Any]
+"""Field name -> what a template puts in its place."""
+Adapter = Callable[[Row, Place], list[Fields]]
+"""A row and its place (for messages) -> the fields of each example that it gives."""
+
+
+def as_it_is(row: Row, place: Place) -> list[Fields]:
+    """One example with the row's own fields."""
+    return [row]
+
+
+def field_of(row: Row, name: str, place: Place) -> Any:
+    """A field that must be there.
+
+    Raises:
+        BadRow: It is not; the message names the place and what the row has.
+    """
+    if name not in row:
+        raise BadRow(
+            place,
+            f"field '{name}' is missing (the row has {', '.join(map(str, row))}"
+            f"{did_you_mean(name, row)}): correct the row, or set `fields` of the source",
+        )
+    return row[name]
+
+
+def first_of(row: Row, name: str, place: Place) -> str:
+    """A text, or the first of several (the others are not read).
+
+    Raises:
+        BadRow: There is none.
+    """
+    value = field_of(row, name, place)
+    if isinstance(value, list) and value:
+        value = value[0]
+    return text_of(value, name, place)
+
+
+def text_of(value: Any, name: str, place: Place) -> str:
+    """A text as it is; a number by its shortest writing, a whole one without ".0".
+
+    Raises:
+        BadRow: It is neither.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    if isinstance(value, int | float) and not isinstance(value, bool) and value - value == 0:
+        return str(value)
+    raise BadRow(
+        place,
+        f"field '{name}' is {json_kind(value)}, where text or a number is needed: "
+        "correct or remove the row",
+    )

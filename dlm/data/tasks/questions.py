@@ -1,0 +1,40 @@
+"""Questions about a text: extractive answers, and the questions themselves."""
+
+from dlm.data.sources import BadRow, Place, Row
+from dlm.data.tasks.pieces import Fields, field_of, first_of, text_of
+
+
+def answered(row: Row, place: Place) -> list[Fields]:
+    """``context``, ``question`` and an answer in the shapes of SQuAD, XQuAD and TyDiQA.
+
+    The answer is ``answers.text`` (a list), ``answers`` (a list or a text) or ``answer``; of
+    several the first is taken.
+
+    Raises:
+        BadRow: A question has no answer (SQuAD 2.0 has such): they are not of this task.
+    """
+    answers = row.get("answers", row.get("answer"))
+    if isinstance(answers, dict):
+        answers = answers.get("text")
+    if isinstance(answers, list):
+        answers = answers[0] if answers else None
+    if answers is None:
+        raise BadRow(
+            place,
+            f"no answer in 'answers.text', 'answers' or 'answer' (the row has "
+            f"{', '.join(map(str, row))}): remove the row, or set `fields` of the source",
+        )
+    return [{
+        **row,
+        "context": text_of(field_of(row, "context", place), "context", place),
+        "question": text_of(field_of(row, "question", place), "question", place),
+        "answer": text_of(answers, "answers", place),
+    }]  # fmt: skip
+
+
+def summarised(row: Row, place: Place) -> list[Fields]:
+    """``document`` (a text, or a list of its sentences) and ``summary``; of a list the first."""
+    document = field_of(row, "document", place)
+    if isinstance(document, list):
+        document = " ".join(text_of(sentence, "document", place) for sentence in document)
+    return [{**row, "document": document, "summary": first_of(row, "summary", place)}]

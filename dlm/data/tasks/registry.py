@@ -1,0 +1,53 @@
+"""Every task: what its rows look like, how they become examples, and its templates."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dlm.data.tasks.choices import multiple_choice
+from dlm.data.tasks.instructions import alpaca, conversation
+from dlm.data.tasks.maths import word_problem
+from dlm.data.tasks.pieces import Adapter, as_it_is
+from dlm.data.tasks.questions import answered, summarised
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """How rows of a task are read."""
+
+    fields: str
+    """The fields that a row has."""
+    adapt: Adapter = as_it_is
+    """A row -> the fields of its examples."""
+    conditional: bool = True
+    """Whether there is a prompt; a text alone has none."""
+
+
+TASKS: dict[str, TaskShape] = {
+    "text": TaskShape("text", conditional=False),
+    "translation": TaskShape("src, tgt"),
+    "summarization": TaskShape("document, summary (a text, or a list: the first)", summarised),
+    "headline": TaskShape("document, headline"),
+    "paraphrase": TaskShape("src, tgt"),
+    "simplification": TaskShape("src, tgt"),
+    "question_generation": TaskShape("context, answers or answer, question", answered),
+    "question_answering": TaskShape("context, question, answers.text, answers or answer", answered),
+    "math": TaskShape("question, answer; or Body, Question, Answer", word_problem),
+    "reasoning": TaskShape("question, rationale, answer"),
+    "multiple_choice": TaskShape("question, choices, answer; or input, target", multiple_choice),
+    "instruction": TaskShape("inputs, targets"),
+    "alpaca": TaskShape("instruction, input (may be missing), output", alpaca),
+    "chat": TaskShape("messages (role, content) or conversations (from, value)", conversation),
+}
+"""Task -> its shape. The templates over the fields are in templates.yaml."""
+
+
+@cache
+def shipped_templates() -> dict[str, list[tuple[str, str]]]:
+    """Task -> its prompt and response templates; the first is the default."""
+    text = (Path(__file__).parent / "templates.yaml").read_text(encoding="utf-8")
+    raw: dict[str, list[dict[str, Any]]] = yaml.safe_load(text)
+    return {task: [(row["prompt"], row["response"]) for row in rows] for task, rows in raw.items()}

@@ -1,0 +1,46 @@
+"""Scores of single answers, against cases worked out by hand."""
+
+import pytest
+
+from dlm.evaluation.answer_scores import ANSWER_SCORES
+from dlm.evaluation.scores import SCORES, paired_difference, score
+
+CASES = [
+    ("answer_match", "The Blue, house!", "blue house", 1.0),
+    ("answer_match", "blue houses", "blue house", 0.0),
+    ("token_f1", "in the red house", "a red house now", 2 / 3),
+    ("token_f1", "", "red", 0.0),
+    ("token_f1", "the", "a", 1.0),
+    ("number_match", "So 3 + 4 = 7.", "7", 1.0),
+    ("number_match", "7 it is, of 12", "7", 0.0),
+    ("number_match", "half of it. #### 1,000", "first 2 \n#### 1000.0", 1.0),
+    ("number_match", "#### -5", "5", 0.0),
+    ("number_match", "none", "5", 0.0),
+    ("number_match", "5", "none", 0.0),
+    ("choice_match", "B", "(B)", 1.0),
+    ("choice_match", "(B) four", "B", 1.0),
+    ("choice_match", "The answer is (B).", "B", 1.0),
+    ("choice_match", "Because", "B", 0.0),
+    ("choice_match", "A", "B", 0.0),
+    ("choice_match", "no", "No", 1.0),
+    ("choice_match", "N", "No", 0.0),
+    ("choice_match", "] }", "] }", 1.0),
+    ("choice_match", "] )", "] }", 0.0),
+    ("rouge_l", "the cat sat there", "The cat has sat.", 0.75),
+    ("rouge_l", "sat cat", "cat sat", 0.5),
+    ("rouge_l", "", "cat", 0.0),
+]
+
+
+@pytest.mark.parametrize(("name", "hypothesis", "reference", "value"), CASES)
+def test_an_answer_is_scored_as_by_hand(
+    name: str, hypothesis: str, reference: str, value: float
+) -> None:
+    assert ANSWER_SCORES[name][0](hypothesis, reference) == pytest.approx(value)
+
+
+def test_a_corpus_score_is_the_mean_in_percent_with_its_interval() -> None:
+    given, right = ["7", "8", "9", "1"], ["7", "8", "9", "2"]
+    assert score("number_match", given, right, samples=50).value == 75.0
+    assert paired_difference("number_match", right, given, right, samples=50).value == 25.0
+    assert all(SCORES[name].signature() for name in ANSWER_SCORES)
