@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, Sampler
 
 from dlm.data.encoding import EncodedRows
 from dlm.data.order import BatchOrder
+from dlm.data.rows import TokenRows
 from dlm.data.shuffle import Positions
 from dlm.diffusion.counter import counter_bits
 
@@ -76,7 +77,7 @@ class BatchRequest:
 class TokenDataset(Dataset[TokenBatch]):
     """Collates whole micro-batches from encoded rows."""
 
-    def __init__(self, rows: EncodedRows, pad_token_id: int) -> None:
+    def __init__(self, rows: TokenRows, pad_token_id: int) -> None:
         self.rows = rows
         self.pad_token_id = pad_token_id
 
@@ -84,14 +85,13 @@ class TokenDataset(Dataset[TokenBatch]):
         return len(self.rows)
 
     def __getitems__(self, request: BatchRequest) -> TokenBatch:
-        rows = [self.rows.row(int(p) % len(self.rows)) for p in request.positions]
         indices = request.positions % len(self.rows)
-        width = max(map(len, rows))
-        tokens = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
-        for number, row in enumerate(rows):
-            tokens[number, : len(row)] = row
-        column = np.arange(width)[None]
+        rows = self.rows.read(indices)
         length = np.array([len(row) for row in rows])[:, None]
+        column = np.arange(length.max())[None]
+        valid = column < length
+        tokens = np.full(valid.shape, self.pad_token_id, dtype=np.int64)
+        tokens[valid] = np.concatenate(rows)
         first = self.rows.prompt_lengths[indices][:, None]
         last = length if self.rows.end_maskable else length - 1
         answers = self.rows.answer_lengths
@@ -99,7 +99,7 @@ class TokenDataset(Dataset[TokenBatch]):
         maskable = torch.from_numpy((column >= first) & (column < last))
         return TokenBatch(
             tokens_BL=torch.from_numpy(tokens),
-            valid_BL=torch.from_numpy(column < length),
+            valid_BL=torch.from_numpy(valid),
             maskable_BL=maskable,
             counted_BL=maskable & torch.from_numpy(column < counted),
             response_BL=maskable if self.rows.end_maskable else torch.zeros_like(maskable),
@@ -115,7 +115,7 @@ class StepSampler(Sampler[BatchRequest]):
 
     def __init__(
         self,
-        rows: EncodedRows,
+        rows: TokenRows,
         order: BatchOrder,
         *,
         first_step: int,

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
+from dlm.data.rows import Tokens
+from dlm.data.shuffle import Positions
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
 
@@ -60,6 +62,10 @@ class EncodedRows:
     def row(self, index: int) -> npt.NDArray[np.int32]:
         """Token ids of one row."""
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    def read(self, indices: Positions) -> list[Tokens]:
+        """Token ids of these rows."""
+        return [self.row(index) for index in indices.tolist()]
 
     def select(self, indices: Sequence[int]) -> "EncodedRows":
         """A data set of some of the rows."""

@@ -1,6 +1,8 @@
 """A DataModule per task: sources -> template -> tokens -> batches."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning import LightningDataModule
@@ -8,9 +10,13 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
+from dlm.data.blocks import encode_blocks
 from dlm.data.encoding import EncodedRows, encode_rows, limit_length
 from dlm.data.order import BatchOrder
 from dlm.data.prompts import Template, stream_examples
+from dlm.data.rows import TokenRows
+from dlm.data.shards.prepare import token_shards
+from dlm.data.shards.wanted import RowsWanted
 from dlm.data.sources import Source
 from dlm.models.special_tokens import SpecialTokens
 
@@ -56,11 +62,18 @@ class RowsDataModule(LightningDataModule):
         drop_too_long: bool,
         batches: BatchSettings,
         canvas: CanvasSettings | None = None,
+        text_blocks: int | None = None,
+        cache: Path | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
         """Read and tokenize everything, so that bad data stops a run before it trains.
 
+        Training rows are tokenized into files below ``cache`` and read from there; validation rows
+        stay in memory with their texts. ``say`` is told how far the tokenizing is.
+
         Raises:
             UserError: A source cannot be read, a row does not fit the template or the model.
+            StageFailed: The disk of the cache is full.
         """
         super().__init__()
         self.tokenizer = tokenizer
@@ -68,10 +81,14 @@ class RowsDataModule(LightningDataModule):
         self.batches = batches
         self.canvas = canvas
         self.pad_token_id = SpecialTokens.of(tokenizer).pad
-        self.dropped = 0
-        self.unknown_tokens = 0
         self._limit = (max_length, drop_too_long)
-        self.train_rows = self._encode(train)
+        self._blocks = text_blocks
+        wanted = RowsWanted(
+            train, self.template, self.conditional, max_length, drop_too_long, text_blocks
+        )
+        self.train_rows = token_shards(wanted, tokenizer, cache=cache, say=say)
+        self.dropped = self.train_rows.index.reached.dropped
+        self.unknown_tokens = self.train_rows.index.reached.unknown_tokens
         self.validation_rows = self._encode(validation) if validation else None
         keep = batches.validation_rows
         if self.validation_rows is not None and keep is not None:
@@ -82,14 +99,19 @@ class RowsDataModule(LightningDataModule):
             )
 
     def _encode(self, sources: list[Source]) -> EncodedRows:
-        examples = [e for source in sources for e in stream_examples(source, self.template)]
         canvas = self.canvas
-        rows = encode_rows(
-            self.tokenizer, [e.prompt for e in examples], [e.response for e in examples],
-            conditional=self.conditional,
-            canvas_length=canvas.length if canvas else None,
-            count_padding=canvas is None or canvas.count_padding,
-        )  # fmt: skip
+        of_sources = [list(stream_examples(source, self.template)) for source in sources]
+        examples = [e for of_source in of_sources for e in of_source]
+        if self._blocks is not None:
+            texts = [[e.response for e in of_source] for of_source in of_sources]
+            rows = encode_blocks(self.tokenizer, texts, self._blocks)
+        else:
+            rows = encode_rows(
+                self.tokenizer, [e.prompt for e in examples], [e.response for e in examples],
+                conditional=self.conditional,
+                canvas_length=canvas.length if canvas else None,
+                count_padding=canvas is None or canvas.count_padding,
+            )  # fmt: skip
         max_length, drop = self._limit
         places = ", ".join(source.place for source in sources)
         rows, dropped = limit_length(
@@ -127,7 +149,7 @@ class RowsDataModule(LightningDataModule):
         )  # fmt: skip
         return self._loader(self.validation_rows, requests)
 
-    def _loader(self, rows: EncodedRows, requests: Any) -> DataLoader[TokenBatch]:
+    def _loader(self, rows: TokenRows, requests: Any) -> DataLoader[TokenBatch]:
         assert self.trainer is not None
         return DataLoader(
             TokenDataset(rows, self.pad_token_id),

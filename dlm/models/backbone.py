@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask
@@ -23,9 +23,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.network = network
         self._head = lm_head(network)
-        padding_index = network.config.pad_token_id or 0
-        offset = network.config.model_type in _OFFSET_POSITIONS
-        self.position_offset = padding_index + 1 if offset else 0
+        self.position_offset = position_offset(network.config)
         self.causal: bool = network.config.model_type in CAUSAL_TYPES
         """Whether the network was made to predict the next token."""
         self.shifted = self.causal
@@ -42,7 +40,7 @@ class Backbone(nn.Module):
     @property
     def max_length(self) -> int:
         """Longest sequence in tokens that the network can read."""
-        return int(self.network.config.max_position_embeddings) - self.position_offset
+        return positions(self.network.config)
 
     @property
     def hidden_size(self) -> int:
@@ -110,3 +108,13 @@ class Backbone(nn.Module):
         """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or
         ``AutoModelForCausalLM`` if the network is causal."""
         self.network.save_pretrained(directory)
+
+
+def position_offset(config: PretrainedConfig) -> int:
+    """The position id of a row's first token."""
+    return (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
+
+
+def positions(config: PretrainedConfig) -> int:
+    """Longest sequence in tokens that a network can read."""
+    return int(config.max_position_embeddings) - position_offset(config)

@@ -1,5 +1,6 @@
 """What each kind of stage does, and what decides its data."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,21 @@ def train_tokenizer_stage(job: StageJob) -> dict[str, Any]:
     from dlm.training.sources import build_sources
 
     template = Template.of("text", response=job.config.data.text)
-    texts = [
-        example.response
-        for source in build_sources(job.config)[0]
-        for example in stream_examples(source, template)
-    ]
+    count = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal count
+        for source in build_sources(job.config)[0]:
+            for example in stream_examples(source, template):
+                count += 1
+                yield example.response
+
     settings = job.config.tokenizer_training
     tokenizer = train_tokenizer(
-        texts, algorithm=settings.algorithm, vocab_size=settings.vocab_size,
+        texts(), algorithm=settings.algorithm, vocab_size=settings.vocab_size,
         lowercase=settings.lowercase,
     )  # fmt: skip
     directory: Path = job.directory / "export"
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(directory)
-    return {"texts": len(texts), "vocab_size": len(tokenizer)}
+    return {"texts": count, "vocab_size": len(tokenizer)}

@@ -1,0 +1,44 @@
+"""What training needs of tokenized rows, whether they lie in memory or in files."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dlm.data.shuffle import Positions
+
+Tokens = npt.NDArray[np.int32] | npt.NDArray[np.uint16]
+
+
+class Column(Protocol):
+    """A whole number for each row, looked up for the rows that are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Positions, /) -> npt.NDArray[np.int64]:
+        """The numbers of these rows, in the shape of ``indices``."""
+
+
+class TokenRows(Protocol):
+    """Rows of token ids: begin prompt end response end, or begin text end."""
+
+    @property
+    def end_maskable(self) -> bool:
+        """Whether noise may hit the last end token (responses: yes; texts: no)."""
+
+    @property
+    def lengths(self) -> Column:
+        """Tokens of each row."""
+
+    @property
+    def prompt_lengths(self) -> Column:
+        """Leading tokens of each row that noise never touches."""
+
+    @property
+    def maskable_lengths(self) -> Column:
+        """Maskable tokens of each row."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Positions) -> list[Tokens]:
+        """Token ids of these rows."""

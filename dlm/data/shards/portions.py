@@ -1,0 +1,68 @@
+"""Examples in portions, read and tokenized at the same time.
+
+While the tokenizer's threads work on one portion (without the interpreter's lock), the caller's
+thread reads the next one and does what it likes with the one before.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, NamedTuple
+
+from dlm.data.prompts import Example, stream_examples
+from dlm.data.shards.encoder import RowEncoder
+from dlm.data.shards.format import Reached
+from dlm.data.shards.wanted import RowsWanted
+
+PORTION_ROWS, PORTION_CHARACTERS = 4096, 2**20
+"""A portion has at most so many examples, and ends behind the one that reaches so many characters:
+enough for the threads of many cores, and a hundred megabytes or two of the tokenizer's objects."""
+AHEAD = 2
+"""Portions that wait for the tokenizer or are with it."""
+
+
+class Portion(NamedTuple):
+    """Examples of one source; the last portion of a source is empty."""
+
+    source: int
+    examples: list[Example]
+    ends: bool
+
+
+def portions(wanted: RowsWanted, reached: Reached) -> Iterator[Portion]:
+    """What is behind the place that is reached. Where portions end depends on what lies before
+    them in no way, so that a preparation that was killed goes on with the same ones."""
+    for number in range(reached.source, len(wanted.sources)):
+        skipped = reached.examples if number == reached.source else 0
+        examples = islice(stream_examples(wanted.sources[number], wanted.template), skipped, None)
+        while taken := _take(examples):
+            yield Portion(number, taken, ends=False)
+        yield Portion(number, [], ends=True)
+
+
+def _take(examples: Iterator[Example]) -> list[Example]:
+    taken: list[Example] = []
+    characters = 0
+    for example in examples:
+        taken.append(example)
+        characters += len(example.prompt) + len(example.response)
+        if len(taken) == PORTION_ROWS or characters >= PORTION_CHARACTERS:
+            break
+    return taken
+
+
+def encoded_portions(
+    read: Iterator[Portion], encoder: RowEncoder
+) -> Iterator[tuple[Portion, list[Any]]]:
+    """Each portion with what the tokenizer made of it, so many portions ahead."""
+    waiting: deque[tuple[Portion, Future[list[Any]]]] = deque()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize") as pool:
+        for portion in read:
+            waiting.append((portion, pool.submit(encoder.encode, portion.examples)))
+            if len(waiting) > AHEAD:
+                first, encoded = waiting.popleft()
+                yield first, encoded.result()
+        while waiting:
+            first, encoded = waiting.popleft()
+            yield first, encoded.result()

@@ -1,0 +1,164 @@
+"""Tokenize a data set once, from a stream of examples into shards; neither is held in memory."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from dlm.data.blocks import cut_blocks
+from dlm.data.shards.encoder import Ids, RowEncoder
+from dlm.data.shards.format import SHARD_TOKENS, DamagedShards, Reached
+from dlm.data.shards.place import only_one, shard_directory
+from dlm.data.shards.portions import Portion, encoded_portions, portions
+from dlm.data.shards.reading import TokenShards
+from dlm.data.shards.wanted import RowsWanted, shard_key
+from dlm.data.shards.writer import ShardWriter
+from dlm.errors import UserError
+
+Say = Callable[[str], None]
+PROGRESS_S = 10.0
+"""Seconds between two lines of progress."""
+
+
+def token_shards(
+    wanted: RowsWanted,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    cache: Path | None = None,
+    say: Say = print,
+    shard_tokens: int = SHARD_TOKENS,
+) -> TokenShards:
+    """The prepared rows: opened where they are in the cache, else made there.
+
+    Of several processes that want the same rows one makes them. What a killed process finished is
+    used; what is damaged is made again.
+
+    Raises:
+        UserError: A source cannot be read, a row does not fit, the cache cannot be written.
+        StageFailed: The disk is full.
+    """
+    encoder = RowEncoder(tokenizer, conditional=wanted.conditional)
+    key = shard_key(wanted, encoder)
+    directory = shard_directory(cache, key)
+    shards = _whole(directory)
+    if shards is None:
+        with only_one(directory, say):
+            shards = _whole(directory, say)
+            if shards is None:
+                return _prepare(wanted, encoder, directory, say, shard_tokens)
+    for source in wanted.sources:
+        if source.hub is not None and source.revision is None:
+            say(f"{source.place}: rows as prepared earlier in {directory}; the recipe pins no "
+                "`revision`, so delete this directory if the hub's rows have changed")  # fmt: skip
+    return shards
+
+
+def _whole(directory: Path, say: Say | None = None) -> TokenShards | None:
+    """The finished data set; a damaged one is removed, and said so, where ``say`` is given."""
+    try:
+        return TokenShards.open(directory)
+    except DamagedShards as damaged:
+        if say is not None:
+            say(f"prepared data is made again: {damaged}")
+            shutil.rmtree(directory)
+        return None
+
+
+def _prepare(
+    wanted: RowsWanted, encoder: RowEncoder, directory: Path, say: Say, shard_tokens: int
+) -> TokenShards:
+    started = time.monotonic()
+    writer = ShardWriter(directory, shard_tokens=shard_tokens)
+    if writer.rows:
+        say(f"{writer.rows:,} rows were tokenized by an earlier process; going on behind them")
+    try:
+        _write_all(writer, wanted, encoder, say)
+    except UserError:
+        # Whatever corrects this is another data set, with another key: nothing would use it.
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    index = writer.finish(directory.name, conditional=wanted.conditional)
+    say(
+        f"{index.rows:,} rows ({index.tokens:,} tokens) tokenized into {directory} in "
+        f"{time.monotonic() - started:.1f} s"
+    )
+    return TokenShards(directory, index)
+
+
+def _write_all(writer: ShardWriter, wanted: RowsWanted, encoder: RowEncoder, say: Say) -> None:
+    before, started = writer.rows, time.monotonic()
+    spoken = started
+    for portion, encoded in encoded_portions(portions(wanted, writer.reached), encoder):
+        _add(writer, wanted, encoder, portion, encoded)
+        now = time.monotonic()
+        if now - spoken >= PROGRESS_S:
+            speed = (writer.rows - before) / (now - started)
+            say(f"tokenizing: {writer.rows:,} rows ({writer.tokens:,} tokens), {speed:,.0f} rows/s")
+            spoken = now
+    if not writer.rows:
+        raise UserError(
+            f"{wanted.places}: every row is longer than {wanted.max_length} tokens: shorten "
+            "the rows, or raise data.max_length if the model has more positions"
+        )
+
+
+def _add(
+    writer: ShardWriter,
+    wanted: RowsWanted,
+    encoder: RowEncoder,
+    portion: Portion,
+    encoded: list[Any],
+) -> None:
+    """Put rows together from a portion's tokens, and hand them to the writer."""
+    reached = writer.reached
+    prompts, responses = encoder.ids(encoded)
+    if wanted.text_blocks is None:
+        rows, dropped = _short_enough(encoder.rows(prompts, responses), wanted, portion)
+        reached = replace(reached, dropped=reached.dropped + dropped)
+    else:
+        blocks, rest = cut_blocks(
+            responses, wanted.text_blocks, encoder.special.end, carry=reached.carry,
+            first=not reached.examples, last=portion.ends,
+        )  # fmt: skip
+        rows = encoder.rows([], list(blocks))
+        reached = replace(reached, carry=tuple(rest))
+    lengths = np.array([sum(map(len, row)) for row in rows], dtype=np.int64)
+    heads = np.array([sum(map(len, row[:-2])) for row in rows], dtype=np.int32)
+    flat = encoder.flat(rows, int(lengths.sum()))
+    if encoder.unknown is not None:
+        unknown = int((flat == encoder.unknown).sum())
+        reached = replace(reached, unknown_tokens=reached.unknown_tokens + unknown)
+    writer.add(flat, lengths, heads, _behind(reached, portion, len(rows)))
+
+
+def _short_enough(
+    rows: list[list[Ids]], wanted: RowsWanted, portion: Portion
+) -> tuple[list[list[Ids]], int]:
+    """The rows that fit, and how many do not."""
+    too_long = {i for i, row in enumerate(rows) if sum(map(len, row)) > wanted.max_length}
+    if too_long and not wanted.drop_too_long:
+        example, row = portion.examples[min(too_long)], rows[min(too_long)]
+        raise UserError(
+            f"{example.place}: {sum(map(len, row))} tokens, special tokens included, where at most "
+            f"{wanted.max_length} fit ('{example.response[:40]}...'); the rows behind it were not "
+            "looked at. Shorten or remove such rows, set data.too_long=drop, or raise "
+            "data.max_length if the model has more positions"
+        )
+    kept = [row for i, row in enumerate(rows) if i not in too_long] if too_long else rows
+    return kept, len(too_long)
+
+
+def _behind(reached: Reached, portion: Portion, rows: int) -> Reached:
+    """What is reached when the portion is done."""
+    *earlier, current = (*reached.source_rows, 0)[: portion.source + 1]
+    return replace(
+        reached,
+        source=portion.source + portion.ends,
+        examples=0 if portion.ends else reached.examples + len(portion.examples),
+        source_rows=(*earlier, current + rows),
+    )
