@@ -32,7 +32,7 @@ def data(options: argparse.Namespace) -> int:
     planned = {s.job.name: s for s in plan(recipe, run_dir, data_identity=data_identity)}
     missing = []
     for job in _training_jobs(recipe, planned, options.stage):
-        unfinished = [name for name in job.exports if planned[name].state.name != "done"]
+        unfinished = [planned[name] for name in job.exports if planned[name].state.name != "done"]
         if unfinished:
             missing.append(_make_first(options, job, unfinished[-1], run_dir))
         else:
@@ -56,15 +56,17 @@ def _training_jobs(
     return jobs
 
 
-def _make_first(options: argparse.Namespace, job: "StageJob", needed: str, run_dir: Path) -> str:
+def _make_first(
+    options: argparse.Namespace, job: "StageJob", needed: "PlannedStage", run_dir: Path
+) -> str:
     from dlm.recipe.console import words_of
 
     words = ["dlm", "run", options.recipe, *options.overrides]
-    command = [*words, "--run-dir", str(run_dir), "--to", needed]
+    command = [*words, "--run-dir", str(run_dir), "--to", needed.job.name]
     return (
-        f"stage {job.name}: its tokenizer comes from stage {needed}, which is not done in "
-        f"{run_dir}. Make it with\n  {' '.join(words_of(command))}\nor give --run-dir a run that "
-        "has it"
+        f"stage {job.name}: its tokenizer comes from stage {needed.job.name}, which is "
+        f"{needed.state.name} in {run_dir}. Make it with\n  {' '.join(words_of(command))}\n"
+        "or give --run-dir a run that has it"
     )
 
 

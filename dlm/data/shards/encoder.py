@@ -57,7 +57,7 @@ class RowEncoder:
         if self.conditional:
             texts += [example.prompt for example in examples]
         if self._fast is None:
-            return encode_responses(self._tokenizer, texts)
+            return encode_responses(self._tokenizer, texts) if texts else []
         return self._fast.encode_batch_fast(texts, add_special_tokens=False)
 
     def ids(self, encoded: list[Any]) -> tuple[list[Ids], list[Ids]]:

@@ -136,8 +136,10 @@ def read_index(directory: Path) -> Index | None:
     """
     try:
         text = (directory / INDEX).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedShards(directory, f"{INDEX} cannot be read ({error})") from error
     try:
         values = json.loads(text)
         version = values["version"]

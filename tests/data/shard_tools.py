@@ -1,0 +1,61 @@
+"""Small data sets on disk, and their prepared rows."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from dlm.data.encoding import EncodedRows, encode_rows
+from dlm.data.prompts import Template, stream_examples
+from dlm.data.shards.prepare import token_shards
+from dlm.data.shards.reading import TokenShards
+from dlm.data.shards.wanted import RowsWanted
+from dlm.data.sources import Source
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "</s>", "<mask>", "日本", "<s>"]
+
+
+def write_pairs(path: Path, rows: int, seed: int = 0) -> Path:
+    """Rows of 1 to 6 words, some of which spell special tokens or are unknown."""
+    draws = np.random.default_rng(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(rows):
+            src, tgt = (" ".join(draws.choice(WORDS, draws.integers(1, 7))) for _ in "ab")
+            file.write(json.dumps({"src": src, "tgt": tgt, "text": src}) + "\n")
+    return path
+
+
+def wanted(paths: Sequence[Path], task: str = "translation", **changes: Any) -> RowsWanted:
+    sources = [Source(split="", path=path) for path in paths]
+    settings: dict[str, Any] = {"max_length": 64, "drop_too_long": False} | changes
+    return RowsWanted(sources, Template.of(task), task != "text", **settings)
+
+
+def prepared(
+    rows: RowsWanted, tokenizer: PreTrainedTokenizerBase, cache: Path, **options: Any
+) -> tuple[TokenShards, list[str]]:
+    """The rows and what was said."""
+    said: list[str] = []
+    return token_shards(rows, tokenizer, cache=cache, say=said.append, **options), said
+
+
+def in_memory(rows: RowsWanted, tokenizer: PreTrainedTokenizerBase) -> EncodedRows:
+    examples = [e for source in rows.sources for e in stream_examples(source, rows.template)]
+    prompts, responses = [e.prompt for e in examples], [e.response for e in examples]
+    return encode_rows(tokenizer, prompts, responses, conditional=rows.conditional)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def assert_same_rows(ours: TokenShards, theirs: EncodedRows) -> None:
+    every = np.arange(len(theirs))
+    assert len(ours) == len(theirs) and ours.end_maskable == theirs.end_maskable
+    for column in ("lengths", "prompt_lengths", "maskable_lengths"):
+        np.testing.assert_array_equal(getattr(ours, column)[every], getattr(theirs, column))
+    for mine, other in zip(ours.read(every), theirs.read(every), strict=True):
+        np.testing.assert_array_equal(mine, other)
