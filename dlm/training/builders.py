@@ -103,7 +103,7 @@ def build_rows(
         prompt=None if text else data.prompt,
         response=data.text if text else data.response,
         text_blocks=data.text_blocks if text else None,
-        cache=None if data.cache is None else Path(data.cache),
+        cache=None if data.cache is None else Path(data.cache).expanduser(),
         say=lambda note: rank_zero_only(print)(f"{job.name}: {note}", flush=True),
         max_length=max_length,
         drop_too_long=data.too_long == "drop",

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from dlm.data.prompts import stream_examples
 from dlm.data.shards import portions
 from dlm.data.shards.encoder import RowEncoder
 from dlm.data.shards.wanted import shard_key
+from dlm.data.shards.writer import ShardWriter
 from dlm.data.sources import Source
 from dlm.errors import UserError
 
@@ -112,6 +114,7 @@ def test_a_row_that_is_too_long_is_named_and_nothing_is_left(
         prepared(wanted(files), tokenizer, tmp_path, shard_tokens=100)
     text = str(refused.value)
     assert text.startswith(f"{files[2]}, line 42: ") and "where at most 64 fit ('seven " in text
+    assert "`dlm data stats` with data.too_long=drop counts them" in text
     for remedy in ("Shorten or remove", "data.too_long=drop", "raise data.max_length"):
         assert remedy in text
     assert not [path for path in (tmp_path / "shards").iterdir() if path.is_dir()]
@@ -125,6 +128,25 @@ def test_no_row_left_is_an_error_even_when_dropping(
 ) -> None:
     with pytest.raises(UserError, match="every row is longer than 3 tokens"):
         prepared(wanted(files, max_length=3, drop_too_long=True), tokenizer, tmp_path)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    files: list[Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    add = ShardWriter.add
+
+    def add_while_the_file_grows(*arguments: Any) -> None:
+        with files[0].open("a", encoding="utf-8") as file:
+            file.write('{"src": "one", "tgt": "two"}\n')
+        add(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWriter, "add", add_while_the_file_grows)
+        with pytest.raises(UserError, match="a file changed while it was read: start again when"):
+            prepared(wanted(files), tokenizer, tmp_path)
+    shards, _ = prepared(wanted(files), tokenizer, tmp_path)
+    assert_same_rows(shards, in_memory(wanted(files), tokenizer))
 
 
 @pytest.mark.parametrize("block", [3, 16, 10_000])

@@ -78,6 +78,10 @@ def _prepare(
         say(f"{writer.rows:,} rows were tokenized by an earlier process; going on behind them")
     try:
         _write_all(writer, wanted, encoder, say)
+        if shard_key(wanted, encoder) != directory.name:
+            raise UserError(
+                f"{wanted.places}: a file changed while it was read: start again when it is whole"
+            )
     except UserError:
         # Whatever corrects this is another data set, with another key: nothing would use it.
         shutil.rmtree(directory, ignore_errors=True)
@@ -145,9 +149,10 @@ def _short_enough(
         example, row = portion.examples[min(too_long)], rows[min(too_long)]
         raise UserError(
             f"{example.place}: {sum(map(len, row))} tokens, special tokens included, where at most "
-            f"{wanted.max_length} fit ('{example.response[:40]}...'); the rows behind it were not "
-            "looked at. Shorten or remove such rows, set data.too_long=drop, or raise "
-            "data.max_length if the model has more positions"
+            f"{wanted.max_length} fit ('{example.response[:40]}...'); the rows behind it are not "
+            "looked at (`dlm data stats` with data.too_long=drop counts them). Shorten or remove "
+            "such rows, set data.too_long=drop, or raise data.max_length if the model has more "
+            "positions"
         )
     kept = [row for i, row in enumerate(rows) if i not in too_long] if too_long else rows
     return kept, len(too_long)
