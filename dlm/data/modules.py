@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.data.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
 from dlm.data.blocks import encode_blocks
+from dlm.data.canvas_rows import CanvasRows
 from dlm.data.encoding import EncodedRows, encode_rows, limit_length
 from dlm.data.order import BatchOrder
 from dlm.data.prompts import Template, stream_examples
@@ -84,11 +85,18 @@ class RowsDataModule(LightningDataModule):
         self._limit = (max_length, drop_too_long)
         self._blocks = text_blocks
         wanted = RowsWanted(
-            train, self.template, self.conditional, max_length, drop_too_long, text_blocks
-        )
-        self.train_rows = token_shards(wanted, tokenizer, cache=cache, say=say)
-        self.dropped = self.train_rows.index.reached.dropped
-        self.unknown_tokens = self.train_rows.index.reached.unknown_tokens
+            train, self.template, self.conditional, max_length, drop_too_long, text_blocks,
+            canvas.length if canvas else None,
+        )  # fmt: skip
+        self.shards = token_shards(wanted, tokenizer, cache=cache, say=say)
+        self.train_rows: TokenRows = self.shards
+        if canvas is not None:
+            self.train_rows = CanvasRows(
+                self.shards, canvas.length, SpecialTokens.of(tokenizer).end,
+                count_padding=canvas.count_padding,
+            )  # fmt: skip
+        self.dropped = self.shards.index.reached.dropped
+        self.unknown_tokens = self.shards.index.reached.unknown_tokens
         self.validation_rows = self._encode(validation) if validation else None
         keep = batches.validation_rows
         if self.validation_rows is not None and keep is not None:

@@ -1,5 +1,7 @@
 """What training needs of tokenized rows, whether they lie in memory or in files."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +19,20 @@ class Column(Protocol):
 
     def __getitem__(self, indices: Positions, /) -> npt.NDArray[np.int64]:
         """The numbers of these rows, in the shape of ``indices``."""
+
+
+@dataclass(frozen=True)
+class LazyColumn:
+    """A column that is computed for the rows that are asked for."""
+
+    size: int
+    lookup: Callable[[Positions], npt.NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, indices: Positions, /) -> npt.NDArray[np.int64]:
+        return self.lookup(np.asarray(indices, dtype=np.int64))
 
 
 class TokenRows(Protocol):
@@ -37,6 +53,14 @@ class TokenRows(Protocol):
     @property
     def maskable_lengths(self) -> Column:
         """Maskable tokens of each row."""
+
+    @property
+    def answer_lengths(self) -> Column | None:
+        """On a canvas whose padding does not count: tokens of each response with its first end."""
+
+    @property
+    def counted_lengths(self) -> Column:
+        """Tokens of each row that count in the loss and its normaliser."""
 
     def __len__(self) -> int: ...
 

@@ -84,7 +84,7 @@ def _show(options: argparse.Namespace, job: "StageJob") -> None:
 
 
 def _prepared(stage: str, rows: "RowsDataModule") -> None:
-    shards = rows.train_rows
+    shards = rows.shards
     dropped = f", {rows.dropped:,} too long" if rows.dropped else ""
     print(f"{stage}: {len(shards):,} rows, {shards.index.tokens:,} tokens{dropped} in "
           f"{shards.directory}")  # fmt: skip
@@ -98,13 +98,13 @@ def _inspect(stage: str, rows: "RowsDataModule", *, count: int, verify: bool) ->
     from dlm.data.shards.format import verify as compare
 
     _prepared(stage, rows)
-    shards = rows.train_rows
+    shards = rows.shards
     if verify:
         compare(shards.directory, shards.index)
         print(f"{stage}: all {len(shards.index.shards)} shards are as they were written")
     for number in range(min(count, len(shards))):
         alone = BatchRequest(np.array([number]), np.array([0]), 1, 0)
-        batch = TokenDataset(shards, rows.pad_token_id).__getitems__(alone)
+        batch = TokenDataset(rows.train_rows, rows.pad_token_id).__getitems__(alone)
         tokens, maskable = batch.tokens_BL[0].tolist(), batch.maskable_BL[0].tolist()
         first = int(shards.prompt_lengths[np.array([number])][0])
         print(f"\nrow {number + 1}: {len(tokens)} tokens, {sum(maskable)} of them maskable")
@@ -127,16 +127,17 @@ def _stats(stage: str, rows: "RowsDataModule") -> None:
     from dlm.data.order import BatchOrder
     from dlm.data.statistics import duplicates, length_quantiles, padding_share
 
-    shards, batches = rows.train_rows, rows.batches
+    shards, batches = rows.shards, rows.batches
     reached, tokens = shards.index.reached, shards.index.tokens
     repeated = duplicates(shards)
+    read = rows.train_rows
     order = BatchOrder(
-        shards.lengths, batches.global_batch_size, batches.seed, batches.length_grouping
+        read.lengths, batches.global_batch_size, batches.seed, batches.length_grouping
     )
     sampler = StepSampler(
-        shards, order, first_step=0, accumulate=batches.accumulate, rank=0, world_size=1
+        read, order, first_step=0, accumulate=batches.accumulate, rank=0, world_size=1
     )
-    waste = padding_share(shards, sampler, _STEPS * batches.accumulate)
+    waste = padding_share(read, sampler, _STEPS * batches.accumulate)
     quantiles = length_quantiles(shards).items()
     names = {0.0: "shortest", 0.5: "median", 1.0: "longest"}
     lengths = ", ".join(f"{names.get(q, f'{q:.0%}')} {length}" for q, length in quantiles)

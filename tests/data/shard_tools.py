@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.data.encoding import EncodedRows, encode_rows
 from dlm.data.prompts import Template, stream_examples
+from dlm.data.rows import TokenRows
 from dlm.data.shards.prepare import token_shards
 from dlm.data.shards.reading import TokenShards
 from dlm.data.shards.wanted import RowsWanted
@@ -42,20 +43,23 @@ def prepared(
     return token_shards(rows, tokenizer, cache=cache, say=said.append, **options), said
 
 
-def in_memory(rows: RowsWanted, tokenizer: PreTrainedTokenizerBase) -> EncodedRows:
+def in_memory(rows: RowsWanted, tokenizer: PreTrainedTokenizerBase, **options: bool) -> EncodedRows:
     examples = [e for source in rows.sources for e in stream_examples(source, rows.template)]
     prompts, responses = [e.prompt for e in examples], [e.response for e in examples]
-    return encode_rows(tokenizer, prompts, responses, conditional=rows.conditional)
+    return encode_rows(
+        tokenizer, prompts, responses, conditional=rows.conditional,
+        canvas_length=rows.canvas_length, **options,
+    )  # fmt: skip
 
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-def assert_same_rows(ours: TokenShards, theirs: EncodedRows) -> None:
+def assert_same_rows(ours: TokenRows, theirs: EncodedRows) -> None:
     every = np.arange(len(theirs))
     assert len(ours) == len(theirs) and ours.end_maskable == theirs.end_maskable
-    for column in ("lengths", "prompt_lengths", "maskable_lengths"):
+    for column in ("lengths", "prompt_lengths", "maskable_lengths", "counted_lengths"):
         np.testing.assert_array_equal(getattr(ours, column)[every], getattr(theirs, column))
     for mine, other in zip(ours.read(every), theirs.read(every), strict=True):
         np.testing.assert_array_equal(mine, other)

@@ -11,6 +11,8 @@ from small_vocabulary import tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
 from dlm.data.blocks import encode_blocks
+from dlm.data.canvas_rows import CanvasRows
+from dlm.data.encoding import limit_length
 from dlm.data.prompts import stream_examples
 from dlm.data.shards import portions
 from dlm.data.shards.encoder import RowEncoder
@@ -93,6 +95,7 @@ def test_everything_that_decides_the_rows_is_in_their_key(
         shard_key(wanted(files, max_length=63), encoder),
         shard_key(wanted(files, drop_too_long=True), encoder),
         shard_key(wanted(files, text_blocks=9), encoder),
+        shard_key(wanted(files, canvas_length=9), encoder),
         shard_key(wanted(files, "instruction"), encoder),
         shard_key(wanted(files), RowEncoder(other, conditional=True)),
     ]
@@ -173,6 +176,68 @@ def test_texts_are_joined_and_cut_into_blocks(
 def _rows_of(source_rows: tuple[int, ...], source: int) -> range:
     start = sum(source_rows[:source])
     return range(start, start + source_rows[source])
+
+
+@pytest.mark.parametrize("count_padding", [True, False])
+def test_a_canvas_is_laid_over_the_rows_as_the_encoding_pads_them(
+    count_padding: bool, files: list[Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    rows = wanted(files, canvas_length=40, max_length=128)
+    shards, _ = prepared(rows, tokenizer, tmp_path, shard_tokens=300)
+    ours = CanvasRows(shards, 40, 2, count_padding=count_padding)
+    expected = in_memory(rows, tokenizer, count_padding=count_padding)
+    assert_same_rows(ours, expected)
+    if count_padding:
+        assert ours.answer_lengths is None
+    else:
+        every = np.arange(len(ours))
+        np.testing.assert_array_equal(ours.answer_lengths[every], expected.answer_lengths)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("canvas", "message"),
+    [(12, "its end token included, where the canvas has 12"), (60, "special tokens and a canvas")],
+)
+def test_rows_that_do_not_fit_with_their_canvas_are_those_of_the_encoding_in_memory(
+    canvas: int, message: str, files: list[Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    rows = wanted(files, canvas_length=canvas, drop_too_long=True)
+    shards, _ = prepared(rows, tokenizer, tmp_path)
+    expected, dropped = limit_length(
+        in_memory(rows, tokenizer), 64, drop=True, place="", canvas_length=canvas
+    )
+    assert_same_rows(CanvasRows(shards, canvas, 2, count_padding=True), expected)
+    assert shards.index.reached.dropped == dropped > 0
+    with pytest.raises(UserError, match=message):
+        prepared(wanted(files, canvas_length=canvas), tokenizer, tmp_path)
+
+
+def test_a_killed_preparation_of_a_hub_data_set_outlives_a_hub_that_cannot_be_reached(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = wanted([])
+    rows.sources.append(Source(split="train", hub="owner/pairs"))
+
+    def hub_of(count: int, *, then_fails: bool) -> Any:
+        def load(*_: Any, **__: Any) -> Any:
+            yield from [{"src": "one", "tgt": "two"}] * count
+            if then_fails:
+                raise KeyboardInterrupt
+
+        return load
+
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("datasets.load_dataset", hub_of(70, then_fails=True))
+    with pytest.raises(KeyboardInterrupt):
+        prepared(rows, tokenizer, tmp_path, shard_tokens=50)
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        prepared(rows, tokenizer, tmp_path, shard_tokens=50)
+    monkeypatch.setattr("datasets.load_dataset", hub_of(80, then_fails=False))
+    shards, said = prepared(rows, tokenizer, tmp_path, shard_tokens=50)
+    assert "going on behind them" in said[0] and len(shards) == 80
 
 
 def test_a_copy_for_another_process_is_small_and_maps_the_files_itself(

@@ -49,7 +49,11 @@ class RowEncoder:
             content = json.dumps(kept | {"vocabulary": self._tokenizer.get_vocab()},
                                  sort_keys=True, default=str)  # fmt: skip
         digest = hashlib.sha256(content.encode()).hexdigest()
-        return {"tokenizer": digest, "special": vars(self.special), "dtype": str(self.dtype)}
+        return {
+            "tokenizer": digest,
+            "special": vars(self.special),
+            "dtype": np.dtype(self.dtype).name,
+        }
 
     def encode(self, examples: Sequence[Example]) -> list[Any]:
         """The longest part of the work, without the interpreter's lock; see :meth:`ids`."""

@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.blocks import cut_blocks
+from dlm.data.encoding import misfit_text, no_row_left
 from dlm.data.shards.encoder import Ids, RowEncoder
 from dlm.data.shards.format import SHARD_TOKENS, DamagedShards, Reached
 from dlm.data.shards.place import only_one, shard_directory
@@ -83,8 +84,10 @@ def _prepare(
                 f"{wanted.places}: a file changed while it was read: start again when it is whole"
             )
     except UserError:
-        # Whatever corrects this is another data set, with another key: nothing would use it.
-        shutil.rmtree(directory, ignore_errors=True)
+        # What corrects a local source gives another key: nothing would use these shards. A hub
+        # that cannot be reached may be there again later.
+        if not any(source.hub for source in wanted.sources):
+            shutil.rmtree(directory, ignore_errors=True)
         raise
     index = writer.finish(directory.name, conditional=wanted.conditional)
     say(
@@ -105,10 +108,7 @@ def _write_all(writer: ShardWriter, wanted: RowsWanted, encoder: RowEncoder, say
             say(f"tokenizing: {writer.rows:,} rows ({writer.tokens:,} tokens), {speed:,.0f} rows/s")
             spoken = now
     if not writer.rows:
-        raise UserError(
-            f"{wanted.places}: every row is longer than {wanted.max_length} tokens: shorten "
-            "the rows, or raise data.max_length if the model has more positions"
-        )
+        raise UserError(f"{wanted.places}: {no_row_left(wanted.max_length, wanted.canvas_length)}")
 
 
 def _add(
@@ -144,18 +144,32 @@ def _short_enough(
     rows: list[list[Ids]], wanted: RowsWanted, portion: Portion
 ) -> tuple[list[list[Ids]], int]:
     """The rows that fit, and how many do not."""
-    too_long = {i for i, row in enumerate(rows) if sum(map(len, row)) > wanted.max_length}
-    if too_long and not wanted.drop_too_long:
-        example, row = portion.examples[min(too_long)], rows[min(too_long)]
-        raise UserError(
-            f"{example.place}: {sum(map(len, row))} tokens, special tokens included, where at most "
-            f"{wanted.max_length} fit ('{example.response[:40]}...'); the rows behind it are not "
-            "looked at (`dlm data stats` with data.too_long=drop counts them). Shorten or remove "
-            "such rows, set data.too_long=drop, or raise data.max_length if the model has more "
-            "positions"
+    kept = [row for row in rows if _fits(row, wanted)]
+    if len(kept) < len(rows) and not wanted.drop_too_long:
+        example, row = next(
+            pair for pair in zip(portion.examples, rows, strict=True) if not _fits(pair[1], wanted)
         )
-    kept = [row for i, row in enumerate(rows) if i not in too_long] if too_long else rows
-    return kept, len(too_long)
+        response, length = _sizes(row, wanted)
+        more = (
+            "the rows behind it are not looked at (`dlm data stats` with data.too_long=drop counts "
+            "them). Shorten or remove such rows"
+        )
+        text = misfit_text(
+            length, response, wanted.max_length, wanted.canvas_length, example.response, more=more
+        )
+        raise UserError(f"{example.place}: {text}")
+    return kept, len(rows) - len(kept)
+
+
+def _fits(row: list[Ids], wanted: RowsWanted) -> bool:
+    response, length = _sizes(row, wanted)
+    return length <= wanted.max_length and response <= (wanted.canvas_length or response)
+
+
+def _sizes(row: list[Ids], wanted: RowsWanted) -> tuple[int, int]:
+    """Tokens of a row's response with its end, and of the whole row with its canvas."""
+    response = sum(map(len, row[-2:]))
+    return response, sum(map(len, row[:-2])) + max(response, wanted.canvas_length or 0)
 
 
 def _behind(reached: Reached, portion: Portion, rows: int) -> Reached:

@@ -1,14 +1,13 @@
 """Rows of a prepared data set, read from memory-mapped files."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from dlm.data.rows import Tokens
+from dlm.data.rows import LazyColumn, Tokens
 from dlm.data.shards.format import ARRAYS, DamagedShards, Index, file_name, read_index
 from dlm.data.shuffle import Positions
 
@@ -19,20 +18,6 @@ class OpenShard(NamedTuple):
     tokens: Tokens
     offsets: npt.NDArray[np.int64]
     prompts: npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class ShardColumn:
-    """A number for each row, looked up in the shards that have them (``dlm.data.rows.Column``)."""
-
-    size: int
-    lookup: Callable[[Positions], npt.NDArray[np.int64]]
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, indices: Positions) -> npt.NDArray[np.int64]:
-        return self.lookup(np.asarray(indices, dtype=np.int64))
 
 
 class TokenShards:
@@ -65,19 +50,28 @@ class TokenShards:
         return int(self._ends[-1])
 
     @property
-    def lengths(self) -> ShardColumn:
+    def lengths(self) -> LazyColumn:
         """Tokens of each row."""
-        return ShardColumn(len(self), self._lengths)
+        return LazyColumn(len(self), self._lengths)
 
     @property
-    def prompt_lengths(self) -> ShardColumn:
+    def prompt_lengths(self) -> LazyColumn:
         """Leading tokens of each row that noise never touches: begin, prompt and its end."""
-        return ShardColumn(len(self), self._prompt_lengths)
+        return LazyColumn(len(self), self._prompt_lengths)
 
     @property
-    def maskable_lengths(self) -> ShardColumn:
+    def maskable_lengths(self) -> LazyColumn:
         """Maskable tokens of each row."""
-        return ShardColumn(len(self), self._maskable_lengths)
+        return LazyColumn(len(self), self._maskable_lengths)
+
+    @property
+    def answer_lengths(self) -> None:
+        """There is no canvas here (``dlm.data.canvas_rows`` lays one over the rows)."""
+
+    @property
+    def counted_lengths(self) -> LazyColumn:
+        """Every maskable token counts."""
+        return self.maskable_lengths
 
     def row(self, index: int) -> Tokens:
         """Token ids of one row."""

@@ -22,6 +22,10 @@ class RowsWanted:
     text_blocks: int | None = None
     """Texts are joined and cut into blocks of so many tokens; None: a row a text."""
 
+    canvas_length: int | None = None
+    """Responses with their end token have at most so many tokens, and rows have room for so many
+    behind the prompt. (The rows are kept without the padding.)"""
+
     @property
     def places(self) -> str:
         """Where the rows come from, for messages."""
@@ -39,6 +43,7 @@ def shard_key(wanted: RowsWanted, encoder: RowEncoder) -> str:
         "max_length": wanted.max_length,
         "too_long": "drop" if wanted.drop_too_long else "error",
         "text_blocks": wanted.text_blocks,
+        "canvas_length": wanted.canvas_length,
     }
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
