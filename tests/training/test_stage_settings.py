@@ -17,11 +17,12 @@ from dlm.data.sources import Source
 from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
+from dlm.errors import UserError
 from dlm.models.build import build_from_scratch
 from dlm.models.special_tokens import SpecialTokens
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings, lr_factor
-from dlm.training.builders import build_data, warmup_steps
+from dlm.training.builders import build_data, build_rows, warmup_steps
 from dlm.training.start import StartingPoint
 from dlm.training.train import rows_read
 
@@ -92,6 +93,14 @@ def test_tokens_that_the_tokenizer_does_not_know_are_counted() -> None:
     )  # fmt: skip
     assert data.unknown_tokens > 0
     assert rows_read(data)["unknown_tokens"] == data.unknown_tokens
+
+
+def test_blocks_that_are_longer_than_the_model_are_refused(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(TEXTS * 20, algorithm="bpe", vocab_size=40)
+    data = DataConfig(train=[SourceConfig(generator="number_text", count=9)], text_blocks=33)
+    config = StageConfig(kind="pretrain", init_from="model", data=data)
+    with pytest.raises(UserError, match=r"data\.text_blocks=33 is more than the model's 32 pos"):
+        build_rows(StageJob("r", "s", config, 0, "", tmp_path, {}), tokenizer, 32)
 
 
 def test_the_batches_of_a_length_predictor_are_not_of_like_length(tmp_path: Path) -> None:
