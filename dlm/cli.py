@@ -21,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _run_verbs(verbs)
     _recipe_verbs(verbs)
+    _data_verb(verbs)
     _model_verbs(verbs)
     return parser
 
@@ -81,6 +82,22 @@ def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                  "sets"],
     )  # fmt: skip
     listing.add_argument("--markdown", action="store_true", help="sets only: docs/data.md")
+
+
+def _data_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    data = _verb(verbs, "data", "data:data", "tokenize a recipe's rows, look at them, count them")
+    data.add_argument("action", choices=["prepare", "inspect", "stats"],
+                      help="tokenize the training rows of every stage · show rows as the model "
+                           "sees them · count rows, tokens, duplicates, padding")  # fmt: skip
+    _recipe_argument(data)
+    data.add_argument("--stage", metavar="STAGE", help="this stage alone (a name or a kind)")
+    data.add_argument("--run-dir", metavar="DIR",
+                      help="the run whose tokenizers and models are used (runs/<recipe name>)"
+                      )  # fmt: skip
+    data.add_argument("--rows", type=int, default=3, metavar="N", help="inspect: rows shown (3)")
+    data.add_argument("--verify", action="store_true",
+                      help="inspect: read every prepared file and compare its checksum"
+                      )  # fmt: skip
 
 
 def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

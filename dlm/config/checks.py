@@ -36,6 +36,7 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
     "objective.canvas_padding": ("adapt", "instruct"),
     "train.length_grouping": ("pretrain", "adapt", "instruct", "autoregressive"),
     "train.layout": ("pretrain", "adapt", "instruct", "autoregressive"),
+    "data.text_blocks": ("pretrain", "adapt", "instruct", "autoregressive"),
     "model.attention": ("adapt", "instruct"),
     "model.attention_annealing_steps": ("pretrain", "adapt", "instruct"),
     "objective.mask_rate": ("pretrain",),
@@ -83,6 +84,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "evaluation.bootstrap_samples checkpoint.every_n_steps checkpoint.keep hardware.devices "
         "hardware.num_nodes hardware.num_threads logging.every_n_steps",
     ),
+    ("at least 3", lambda x: x >= 3, "data.text_blocks"),
     ("above 0", lambda x: 0 < x < math.inf, "optim.lr optim.eps optim.gradient_clip"),
     (
         "at least 0",
@@ -160,6 +162,7 @@ def stage_findings(
     if reads(stage.kind, "data"):
         yield from source_findings(stage)
         yield from data_findings(stage)
+        yield from _text_blocks(stage)
     if reads(stage.kind, "model"):
         yield from _model(stage)
         yield from sizes_of_a_finished_model(stage, recipe, own)
@@ -232,6 +235,18 @@ def _model(stage: StageConfig) -> Iterator[Finding]:
     if stage.data.max_length > model.max_positions:
         reason = f"longer than model.max_positions = {model.max_positions}; lower it or raise that"
         yield Finding(("data.max_length", "model.max_positions"), reason, stage.data.max_length)
+
+
+def _text_blocks(stage: StageConfig) -> Iterator[Finding]:
+    data = stage.data
+    if data.text_blocks is None or not reads(stage.kind, "data.text_blocks"):
+        return
+    if data.task != "text" and not (data.task is None and stage.kind == "pretrain"):
+        reason = "ignored setting: only rows of the task text are joined; remove it"
+        yield Finding(("data.text_blocks", "data.task"), reason, data.text_blocks)
+    elif data.text_blocks > data.max_length:
+        reason = f"longer than data.max_length = {data.max_length}; lower it or raise that"
+        yield Finding(("data.text_blocks", "data.max_length"), reason, data.text_blocks)
 
 
 def _training(stage: StageConfig) -> Iterator[Finding]:

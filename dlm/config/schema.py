@@ -195,6 +195,12 @@ class DataConfig:
     """adapt and instruct only: a canvas of so many tokens behind every prompt, filled up with end
     tokens (LLaDA, Dream); a response has at most one token fewer. The model then says itself how
     long an answer is, and needs no length predictor. None: responses have their own length."""
+    text_blocks: int | None = None
+    """task text only: texts are joined with end tokens between them and cut into rows of so many
+    tokens, begin and end included, so that the model trains on full rows. None: a row a text."""
+    cache: str | None = _where(None)
+    """Folder of the tokenized training rows, which every run with the same rows and tokenizer
+    reads. Default: the variable DLM_CACHE, else ~/.cache/dlm."""
 
 
 @dataclass(frozen=True)

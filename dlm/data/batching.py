@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from dlm.data.encoding import EncodedRows
 from dlm.data.order import GlobalBatches
 from dlm.data.packing import plan_packing
+from dlm.data.rows import TokenRows
 from dlm.data.shuffle import Positions
 from dlm.diffusion.counter import counter_bits
 from dlm.models.packed import Packing
@@ -88,9 +89,7 @@ class BatchRequest:
 class TokenDataset(Dataset[TokenBatch]):
     """Collates whole micro-batches from encoded rows."""
 
-    def __init__(
-        self, rows: EncodedRows, pad_token_id: int, packed_width: int | None = None
-    ) -> None:
+    def __init__(self, rows: TokenRows, pad_token_id: int, packed_width: int | None = None) -> None:
         """``packed_width``: rows may share the network's rows, of at most so many tokens."""
         self.rows = rows
         self.packed_width = packed_width
@@ -101,19 +100,20 @@ class TokenDataset(Dataset[TokenBatch]):
 
     def __getitems__(self, request: BatchRequest) -> TokenBatch:
         indices = request.positions % len(self.rows)
-        rows = [self.rows.row(index) for index in indices.tolist()]
+        rows = self.rows.read(indices)
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        tokens = np.full((len(rows), lengths.max()), self.pad_token_id, dtype=np.int64)
-        column = np.arange(tokens.shape[1])[None]
+        column = np.arange(lengths.max())[None]
         length, first = lengths[:, None], self.rows.prompt_lengths[indices][:, None]
-        tokens[column < length] = np.concatenate(rows)
+        valid = column < length
+        tokens = np.full(valid.shape, self.pad_token_id, dtype=np.int64)
+        tokens[valid] = np.concatenate(rows)
         last = length if self.rows.end_maskable else length - 1
         answers = self.rows.answer_lengths
         counted = last if answers is None else first + answers[indices][:, None]
         maskable = torch.from_numpy((column >= first) & (column < last))
         return TokenBatch(
             tokens_BL=torch.from_numpy(tokens),
-            valid_BL=torch.from_numpy(column < length),
+            valid_BL=torch.from_numpy(valid),
             maskable_BL=maskable,
             counted_BL=maskable & torch.from_numpy(column < counted),
             response_BL=maskable if self.rows.end_maskable else torch.zeros_like(maskable),
@@ -130,7 +130,7 @@ class StepSampler(Sampler[BatchRequest]):
 
     def __init__(
         self,
-        rows: EncodedRows,
+        rows: TokenRows,
         order: GlobalBatches,
         *,
         first_step: int,

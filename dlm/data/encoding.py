@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
+from dlm.data.rows import Tokens
+from dlm.data.shuffle import Positions
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
 
@@ -60,6 +62,10 @@ class EncodedRows:
     def row(self, index: int) -> npt.NDArray[np.int32]:
         """Token ids of one row."""
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    def read(self, indices: Positions) -> list[Tokens]:
+        """Token ids of these rows."""
+        return [self.row(index) for index in indices.tolist()]
 
     def select(self, indices: Sequence[int]) -> "EncodedRows":
         """A data set of some of the rows."""
@@ -155,31 +161,43 @@ def limit_length(
         first = int(too_long[0])
         row = where(first) if where else f"{place}, row {first + 1}"
         raise UserError(
-            f"{row}: {_misfit(rows, first, max_length, canvas_length)} "
-            f"('{rows.responses[first][:40]}...'); {len(too_long)} of {len(rows)} "
-            "rows are too long. Shorten or remove them, set data.too_long=drop, or raise "
-            + ("data.canvas_length" if canvas_length and over_canvas[first] else _RAISE_MAXIMUM)
-        )
+            f"{row}: "
+            + misfit_text(
+                int(rows.lengths[first]), int(rows.maskable_lengths[first]), max_length,
+                canvas_length, rows.responses[first],
+                more=f"{len(too_long)} of {len(rows)} rows are too long. Shorten or remove them",
+            )
+        )  # fmt: skip
     kept = np.flatnonzero(~misfits)
     if not len(kept):
-        canvas = f", or its response than the canvas of {canvas_length}" if canvas_length else ""
-        raise UserError(
-            f"{place}: every row is longer than {max_length} tokens{canvas}: shorten the rows, or "
-            f"raise {'data.canvas_length or ' if canvas_length else ''}{_RAISE_MAXIMUM}"
-        )
+        raise UserError(f"{place}: {no_row_left(max_length, canvas_length)}")
     return rows.select(kept.tolist()), len(too_long)
 
 
-def _misfit(rows: EncodedRows, index: int, max_length: int, canvas_length: int | None) -> str:
-    """What of a row is too long, and how long it is."""
-    response = rows.maskable_lengths[index]
+def misfit_text(
+    length: int, response: int, max_length: int, canvas_length: int | None, text: str, *, more: str
+) -> str:
+    """What of a row is too long, how long it is, and what can be done; ``response`` counts its end
+    token, ``more`` is said between them."""
     if canvas_length and response > canvas_length:
-        return (
+        problem = (
             f"a response of {response} tokens, its end token included, where the canvas has "
             f"{canvas_length}"
         )
-    canvas = f" and a canvas of {canvas_length}" if canvas_length else ""
+        remedy = "data.canvas_length"
+    else:
+        canvas = f" and a canvas of {canvas_length}" if canvas_length else ""
+        problem = (
+            f"{length} tokens, special tokens{canvas} included, where at most {max_length} fit"
+        )
+        remedy = _RAISE_MAXIMUM
+    return f"{problem} ('{text[:40]}...'); {more}, set data.too_long=drop, or raise {remedy}"
+
+
+def no_row_left(max_length: int, canvas_length: int | None) -> str:
+    """That no row fits, and what can be done."""
+    canvas = f", or its response than the canvas of {canvas_length}" if canvas_length else ""
     return (
-        f"{rows.lengths[index]} tokens, special tokens{canvas} included, where at most "
-        f"{max_length} fit"
+        f"every row is longer than {max_length} tokens{canvas}: shorten the rows, or "
+        f"raise {'data.canvas_length or ' if canvas_length else ''}{_RAISE_MAXIMUM}"
     )

@@ -1,9 +1,11 @@
-"""A DataModule per task: sources -> template -> tokens -> batches."""
+"""A stage's data: examples -> rows of tokens -> batches, and where the run stands in them."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from lightning import LightningDataModule
@@ -11,21 +13,23 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
-from dlm.data.encoding import EncodedRows, encode_responses, encode_rows, limit_length
+from dlm.data.canvas_rows import CanvasRows
+from dlm.data.encoding import EncodedRows
 from dlm.data.examples import ExampleRecipe
 from dlm.data.mixture import MixtureStream
 from dlm.data.order import BatchOrder, GlobalBatches
 from dlm.data.overlap import OverlapIndex
-from dlm.data.prompt_limit import cut_prompt
-from dlm.data.prompts import Example
+from dlm.data.rows import TokenRows
+from dlm.data.rows_in_memory import rows_in_memory
+from dlm.data.rows_wanted import RowsWanted, TooLong
+from dlm.data.shards.prepare import token_shards
+from dlm.data.shards.reading import TokenShards
 from dlm.data.shares import MixtureSettings
 from dlm.data.sources import BadRows
 from dlm.data.tasks.registry import TASKS
 from dlm.data.token_budget import TokenBudgetOrder, WindowPlace
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
-
-TooLong = Literal["error", "drop", "truncate_prompt"]
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,6 @@ class RowsDataModule(LightningDataModule):
 
     task: ClassVar[str]
 
-    @property
-    def conditional(self) -> bool:
-        """Whether rows have prompts."""
-        return TASKS[self.task].conditional
-
     def __init__(
         self,
         *,
@@ -75,15 +74,32 @@ class RowsDataModule(LightningDataModule):
         too_long: TooLong,
         batches: BatchSettings,
         canvas: CanvasSettings | None = None,
+        text_blocks: int | None = None,
+        cache: Path | None = None,
         bad_rows: BadRows | None = None,
         mixture: MixtureSettings | None = None,
         overlap: OverlapIndex | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
         """Read and tokenize everything, so that bad data stops a run before it trains.
 
-        ``bad_rows`` decides what becomes of rows that cannot be used; None refuses them.
-        ``mixture``: shares of the training sources; None: every row once an epoch. ``overlap``
-        reads the training examples along.
+        Training rows are tokenized into files below ``cache`` and read from there; validation rows
+        stay in memory with their texts. ``say`` is told how far the tokenizing is.
+
+        Args:
+            train: The training examples.
+            validation: The validation examples, if any.
+            tokenizer: Turns them into tokens.
+            max_length: Most tokens of a row.
+            too_long: What becomes of longer rows.
+            batches: How rows become batches.
+            canvas: Responses are padded to a fixed length.
+            text_blocks: Texts are joined and cut into blocks of so many tokens.
+            cache: Where prepared rows are kept; None: the user's cache.
+            bad_rows: What becomes of rows that cannot be used; None refuses them.
+            mixture: Shares of the training sources; None: every row once an epoch.
+            overlap: Evaluation texts to look for in the training examples, in a reading of its own.
+            say: Takes one line of progress.
 
         Raises:
             UserError: A source cannot be read, a row does not fit the template or the model.
@@ -94,86 +110,75 @@ class RowsDataModule(LightningDataModule):
         self.canvas = canvas
         self.pad_token_id = SpecialTokens.of(tokenizer).pad
         self.bad_rows = bad_rows or BadRows("error")
-        self._known_window = WindowPlace(0, 0)
         self.overlap = overlap
         self.source_names = train.names
         self.counts: Counter[str] = Counter()
-        self.unknown_tokens = 0
-        self._limit: tuple[int, TooLong] = (max_length, too_long)
-        self.train_rows, rows_of_sources = self._encode(train, overlap)
-        self.mixture = self._mixture(mixture, train.names, rows_of_sources)
-        self.validation_rows = self._encode(validation)[0] if validation else None
-        keep = batches.validation_rows
-        if self.validation_rows is not None and keep is not None:
-            every = len(self.validation_rows)
-            kept = min(keep, every)
-            self.validation_rows = self.validation_rows.select(
-                [number * every // kept for number in range(kept)]
-            )
+        """What was left out or cut, by reason; training and validation together."""
+        self._known_window = WindowPlace(0, 0)
+        self._max_length = max_length
 
-    def _encode(
-        self, recipe: ExampleRecipe, overlap: OverlapIndex | None = None
-    ) -> tuple[EncodedRows, list[int]]:
-        """Rows of all sources one after the other, and how many each has."""
-        max_length, too_long = self._limit
-        canvas = self.canvas
-        examples: list[Example] = []
-        sources: list[int] = []
-        for number, example in recipe.stream(self.counts, overlap, bad_rows=self.bad_rows):
-            examples.append(example)
-            sources.append(number)
-        self.bad_rows.finish()
-        if too_long == "truncate_prompt":
-            examples = self._cut(examples, max_length)
-        rows = encode_rows(
-            self.tokenizer, [e.prompt for e in examples], [e.response for e in examples],
-            conditional=self.conditional,
-            canvas_length=canvas.length if canvas else None,
-            count_padding=canvas is None or canvas.count_padding,
-        )  # fmt: skip
-        # A row whose response alone is too long cannot be saved by cutting its prompt.
-        fits = rows.lengths <= max_length
-        rows, dropped = limit_length(
-            rows, max_length, drop=too_long != "error", place=recipe.place,
-            where=lambda index: str(examples[index].place),
-            canvas_length=canvas.length if canvas else None,
-        )  # fmt: skip
-        self.counts["dropped_rows"] += dropped
-        if self.tokenizer.unk_token_id is not None:
-            self.unknown_tokens += int((rows.tokens == self.tokenizer.unk_token_id).sum())
-        kept = np.array(sources)[fits]
-        return rows, np.bincount(kept, minlength=len(recipe.sources)).tolist()
+        def wanted(examples: ExampleRecipe) -> RowsWanted:
+            return RowsWanted(
+                examples, self.conditional, max_length, too_long, text_blocks,
+                canvas.length if canvas else None, self.bad_rows.policy,
+            )  # fmt: skip
 
-    def _cut(self, examples: list[Example], max_length: int) -> list[Example]:
-        """Every prompt cut to the room that its response leaves."""
-        prompts, responses = (
-            encode_responses(self.tokenizer, texts)
-            for texts in ([e.prompt for e in examples], [e.response for e in examples])
+        if overlap is not None:
+            for _ in train.stream(Counter(), overlap, BadRows("skip")):
+                pass
+        self.shards = token_shards(
+            wanted(train), tokenizer, cache=cache, say=say, bad_rows=self.bad_rows
         )
-        result = []
-        for example, prompt, response in zip(examples, prompts, responses, strict=True):
-            room = max_length - len(response) - 3  # begin, end and end again
-            if self.conditional and len(prompt) > room:
-                self.counts["cut_prompts"] += room > 0
-                if room > 0:
-                    text = cut_prompt(self.tokenizer, example.prompt, room)
-                    example = example._replace(prompt=text)
-            result.append(example)
-        return result
+        self._count(self.shards)
+        self.train_rows: TokenRows = self.shards
+        if canvas is not None:
+            self.train_rows = CanvasRows(
+                self.shards, canvas.length, SpecialTokens.of(tokenizer).end,
+                count_padding=canvas.count_padding,
+            )  # fmt: skip
+        self.mixture = self._mixture(mixture, self.shards.index.reached.source_rows)
+        self.validation_rows: EncodedRows | None = None
+        if validation is not None:
+            before = self.bad_rows.count
+            rows = rows_in_memory(
+                wanted(validation), tokenizer, counts=self.counts, bad_rows=self.bad_rows,
+                count_padding=canvas is None or canvas.count_padding,
+            )  # fmt: skip
+            self.counts["skipped_rows"] += self.bad_rows.count - before
+            if tokenizer.unk_token_id is not None:
+                self.unknown_tokens += int((rows.tokens == tokenizer.unk_token_id).sum())
+            self.validation_rows = _spread(rows, batches.validation_rows)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether rows have a prompt; texts have none."""
+        return TASKS[self.task].conditional
+
+    @property
+    def packed_width(self) -> int | None:
+        """Width of the rows that samples share; None: each has its own."""
+        return self._max_length if self.batches.packed else None
+
+    def _count(self, shards: TokenShards) -> None:
+        reached = shards.index.reached
+        self.counts.update(shards.index.counts)
+        self.counts["dropped_rows"] += reached.dropped
+        self.counts["cut_prompts"] += reached.cut_prompts
+        self.unknown_tokens = reached.unknown_tokens
 
     def _mixture(
-        self, settings: MixtureSettings | None, names: list[str], rows: list[int]
+        self, settings: MixtureSettings | None, rows: tuple[int, ...]
     ) -> MixtureStream | None:
         if settings is None:
             return None
-        for name, number in zip(names, rows, strict=True):
+        for name, number in zip(self.source_names, rows, strict=True):
             if not number:
                 raise UserError(
                     f"source '{name}' has no row left to draw from (too long, or duplicates of "
                     "earlier sources): remove it from data.train, or raise data.max_length"
                 )
-        shares = settings.shares(dict(zip(names, rows, strict=True)))
-        return MixtureStream(tuple(rows), tuple(shares), self.batches.seed)
+        shares = settings.shares(dict(zip(self.source_names, rows, strict=True)))
+        return MixtureStream(rows, tuple(shares), self.batches.seed)
 
     def draws_of_sources(self, steps: int) -> list[int]:
         """How often each source of the mixture is drawn in so many steps."""
@@ -220,10 +225,10 @@ class RowsDataModule(LightningDataModule):
         )  # fmt: skip
         return self._loader(self.validation_rows, requests)
 
-    def _loader(self, rows: EncodedRows, requests: Any) -> DataLoader[TokenBatch]:
+    def _loader(self, rows: TokenRows, requests: Any) -> DataLoader[TokenBatch]:
         assert self.trainer is not None
         return DataLoader(
-            TokenDataset(rows, self.pad_token_id, self._limit[0] if self.batches.packed else None),
+            TokenDataset(rows, self.pad_token_id, self.packed_width),
             batch_sampler=requests,
             collate_fn=_as_it_is,
             num_workers=self.batches.num_workers,
@@ -250,92 +255,9 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class TextDataModule(RowsDataModule):
-    """Plain text, for masked language modelling: field ``text``."""
-
-    task = "text"
-
-
-class TranslationDataModule(RowsDataModule):
-    """Sentence pairs: fields ``src`` and ``tgt``."""
-
-    task = "translation"
-
-
-class SummarizationDataModule(RowsDataModule):
-    """Texts and their summaries: ``document``, ``summary`` (of a list the first)."""
-
-    task = "summarization"
-
-
-class HeadlineDataModule(RowsDataModule):
-    """Texts and their headlines: ``document``, ``headline``."""
-
-    task = "headline"
-
-
-class ParaphraseDataModule(RowsDataModule):
-    """The same in other words: ``src``, ``tgt``."""
-
-    task = "paraphrase"
-
-
-class SimplificationDataModule(RowsDataModule):
-    """The same in simpler words or sentences: ``src``, ``tgt``."""
-
-    task = "simplification"
-
-
-class QuestionGenerationDataModule(RowsDataModule):
-    """A question whose answer is given: ``context``, ``answers`` or ``answer``, ``question``."""
-
-    task = "question_generation"
-
-
-class QuestionAnsweringDataModule(RowsDataModule):
-    """Extractive answers: ``context``, ``question``, ``answers`` (SQuAD's too) or ``answer``."""
-
-    task = "question_answering"
-
-
-class MathDataModule(RowsDataModule):
-    """Word problems: ``question``, ``answer``; or ``Body``, ``Question``, ``Answer``."""
-
-    task = "math"
-
-
-class ReasoningDataModule(RowsDataModule):
-    """Answers with their reasons first: ``question``, ``rationale``, ``answer``."""
-
-    task = "reasoning"
-
-
-class MultipleChoiceDataModule(RowsDataModule):
-    """The letter of the right choice: ``question``, ``choices``, ``answer``; or ``input``,
-    ``target``."""
-
-    task = "multiple_choice"
-
-
-class InstructionDataModule(RowsDataModule):
-    """Instructions with answers: fields ``inputs`` and ``targets``."""
-
-    task = "instruction"
-
-
-class AlpacaDataModule(RowsDataModule):
-    """Instructions with an input: ``instruction``, ``input``, ``output``."""
-
-    task = "alpaca"
-
-
-class ChatDataModule(RowsDataModule):
-    """Conversations: ``messages`` or ``conversations``; every assistant turn is an example."""
-
-    task = "chat"
-
-
-DATA_MODULES: dict[str, type[RowsDataModule]] = {
-    module.task: module for module in RowsDataModule.__subclasses__()
-}
-"""Task -> its DataModule."""
+def _spread(rows: EncodedRows, keep: int | None) -> EncodedRows:
+    """At most so many of the rows, spread evenly over all of them."""
+    every = len(rows)
+    if keep is None or keep >= every:
+        return rows
+    return rows.select([number * every // keep for number in range(keep)])

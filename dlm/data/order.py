@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from dlm.data.rows import Column
 from dlm.data.shuffle import Positions, shuffled_places
 
 
@@ -58,7 +58,7 @@ class ShuffledRows:
 class BatchOrder:
     """The global batch of every step."""
 
-    lengths: npt.NDArray[np.int64]
+    lengths: Column
     """Tokens of each row."""
     global_batch_size: int
     """Rows per step."""

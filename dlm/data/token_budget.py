@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from dlm.data.order import SampleStream, ShuffledRows
+from dlm.data.rows import Column
 from dlm.data.sharing import equal_areas, equal_sums
 from dlm.data.shuffle import Positions, shuffled_places
 
@@ -44,7 +44,7 @@ class TokenBudgetOrder:
 
     def __init__(
         self,
-        lengths: npt.NDArray[np.int64],
+        lengths: Column,
         tokens: int,
         seed: int,
         grouping: int = 50,
@@ -123,7 +123,7 @@ class TokenBudgetOrder:
         return _Window(np.concatenate(shuffled), np.cumsum([0, *map(len, shuffled)]))
 
 
-def longest_row(lengths: npt.NDArray[np.int64]) -> int:
+def longest_row(lengths: Column) -> int:
     """Tokens of the longest row, looked at part by part: a large data set's lengths are on disk."""
     starts = range(0, len(lengths), _PART)
     ends = (min(start + _PART, len(lengths)) for start in starts)

@@ -22,16 +22,8 @@ def add_missing_tokens(
     Returns:
         The tokens that were added; none if the tokenizer has them all.
     """
-    if tokenizer.unk_token_id in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        # GPT-2 names its end token so. It reads every byte: nothing is unknown to it.
-        tokenizer.unk_token = None
-    missing: dict[str, Any] = {
-        name: token for name, token in _WANTED.items() if getattr(tokenizer, name) is None
-    }
-    if not missing:
-        return []
     known = min(len(tokenizer), int(network.config.vocab_size))
-    tokenizer.add_special_tokens(missing)
+    missing = name_missing_tokens(tokenizer)
     if len(tokenizer) > known:
         _draw_rows(network, known, len(tokenizer), seed)
     if "pad_token" in missing:
@@ -39,6 +31,19 @@ def add_missing_tokens(
         if network.generation_config is not None:
             network.generation_config.pad_token_id = tokenizer.pad_token_id
     return list(missing.values())
+
+
+def name_missing_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The tokenizer's part of :func:`add_missing_tokens`: name -> token of those that are added."""
+    if tokenizer.unk_token_id in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        # GPT-2 names its end token so. It reads every byte: nothing is unknown to it.
+        tokenizer.unk_token = None
+    missing: dict[str, Any] = {
+        name: token for name, token in _WANTED.items() if getattr(tokenizer, name) is None
+    }
+    if missing:
+        tokenizer.add_special_tokens(missing)
+    return missing
 
 
 def _draw_rows(network: PreTrainedModel, known: int, size: int, seed: int) -> None:

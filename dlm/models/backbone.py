@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
@@ -24,9 +24,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.network = network
         self._head = lm_head(network)
-        padding_index = network.config.pad_token_id or 0
-        offset = network.config.model_type in _OFFSET_POSITIONS
-        self.position_offset = padding_index + 1 if offset else 0
+        self.position_offset = position_offset(network.config)
         # How far the layers of narrow sight see, in an encoder that has them.
         narrow = "sliding_attention" in (getattr(network.config, "layer_types", None) or ())
         encoder = network.config.model_type == "modernbert"
@@ -47,7 +45,7 @@ class Backbone(nn.Module):
     @property
     def max_length(self) -> int:
         """Longest sequence in tokens that the network can read."""
-        return int(self.network.config.max_position_embeddings) - self.position_offset
+        return positions(self.network.config)
 
     @property
     def hidden_size(self) -> int:
@@ -137,3 +135,13 @@ class Backbone(nn.Module):
         """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or
         ``AutoModelForCausalLM`` if the network is causal."""
         self.network.save_pretrained(directory)
+
+
+def position_offset(config: PretrainedConfig) -> int:
+    """The position id of a row's first token."""
+    return (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
+
+
+def positions(config: PretrainedConfig) -> int:
+    """Longest sequence in tokens that a network can read."""
+    return int(config.max_position_embeddings) - position_offset(config)

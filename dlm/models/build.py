@@ -171,5 +171,23 @@ def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrain
         raise UserError(f"the tokenizer '{name}' cannot be loaded: {_first_line(error)}") from error
 
 
+def load_config(
+    name: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PretrainedConfig:
+    """A network's configuration, without its weights.
+
+    Raises:
+        UserError: It cannot be loaded, or its type is not supported.
+    """
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model '{name}' cannot be loaded: {_first_line(error)}") from error
+    check_supported(config.model_type)
+    return config
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

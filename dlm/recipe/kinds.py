@@ -1,5 +1,6 @@
 """What each kind of stage does, and what decides its data."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,25 @@ def train_tokenizer_stage(job: StageJob) -> dict[str, Any]:
 
     bad_rows = build_bad_rows(job)
     template = Template.of("text", response=job.config.data.text)
-    texts = [
-        example.response
-        for source in build_sources(job.config)[0]
-        for example in stream_examples(source, template, bad_rows=bad_rows)
-    ]
-    bad_rows.finish()
-    if bad_rows.count:
-        print(f"{job.name}: {bad_rows.note()}", flush=True)
+    count = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal count
+        for source in build_sources(job.config)[0]:
+            for example in stream_examples(source, template, bad_rows=bad_rows):
+                count += 1
+                yield example.response
+        bad_rows.finish()
+
     settings = job.config.tokenizer_training
     tokenizer = train_tokenizer(
-        texts, algorithm=settings.algorithm, vocab_size=settings.vocab_size,
+        texts(), algorithm=settings.algorithm, vocab_size=settings.vocab_size,
         lowercase=settings.lowercase,
     )  # fmt: skip
     directory: Path = job.directory / "export"
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(directory)
+    if bad_rows.count:
+        print(f"{job.name}: {bad_rows.note()}", flush=True)
     skipped = {"skipped_rows": bad_rows.count} if bad_rows.count else {}
-    return {"texts": len(texts), "vocab_size": len(tokenizer), **skipped}
+    return {"texts": count, "vocab_size": len(tokenizer), **skipped}

@@ -1,14 +1,17 @@
 """From configuration to plain objects: the last place that knows a config type."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
+from transformers import PreTrainedTokenizerBase
 
 from dlm.config.job import StageJob
 from dlm.config.schema import GenerationConfig, StageConfig
-from dlm.data.modules import DATA_MODULES, BatchSettings, CanvasSettings, RowsDataModule
+from dlm.data.modules import BatchSettings, CanvasSettings, RowsDataModule
 from dlm.data.overlap import OverlapIndex
+from dlm.data.task_modules import DATA_MODULES
 from dlm.data.token_budget import longest_row, smallest_budget
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
@@ -72,7 +75,18 @@ def accumulation(config: StageConfig) -> int:
 
 
 def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
-    """The stage's DataModule, read and tokenized.
+    """The stage's DataModule, read and tokenized, for the network that it starts from.
+
+    Raises:
+        UserError: As :func:`build_rows`.
+    """
+    return build_rows(job, start.tokenizer, start.backbone.max_length)
+
+
+def build_rows(
+    job: StageJob, tokenizer: PreTrainedTokenizerBase, max_positions: int
+) -> RowsDataModule:
+    """The stage's DataModule for a network of so many positions.
 
     Raises:
         UserError: The data is missing, broken or does not fit the model.
@@ -80,17 +94,26 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
     config = job.config
     data = config.data
     train, validation = build_examples(config)
-    if data.max_length > start.backbone.max_length and config.init_from is None:
+    if data.max_length > max_positions and config.init_from is None:
         raise UserError(
             f"data.max_length={data.max_length} is more than the model's "
-            f"{start.backbone.max_length} positions: lower it or raise model.max_positions"
+            f"{max_positions} positions: lower it or raise model.max_positions"
+        )
+    text = task_of(config) == "text"
+    max_length = min(data.max_length, max_positions)
+    if text and (data.text_blocks or 0) > max_length:
+        raise UserError(
+            f"data.text_blocks={data.text_blocks} is more than the model's {max_length} positions: "
+            "lower it"
         )
     accumulate = accumulation(config)
     overlap = build_overlap(job)
     module = DATA_MODULES[task_of(config)](
-        train=train, validation=validation, tokenizer=start.tokenizer,
-        max_length=min(data.max_length, start.backbone.max_length),
-        too_long=data.too_long, mixture=build_mixture(data), overlap=overlap,
+        train=train, validation=validation, tokenizer=tokenizer, max_length=max_length,
+        too_long=data.too_long, text_blocks=data.text_blocks if text else None,
+        cache=None if data.cache is None else Path(data.cache).expanduser(),
+        say=lambda note: rank_zero_only(print)(f"{job.name}: {note}", flush=True),
+        mixture=build_mixture(data), overlap=overlap,
         batches=BatchSettings(
             global_batch_size=config.train.batch_rows,
             accumulate=accumulate,

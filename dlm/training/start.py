@@ -9,10 +9,11 @@ from transformers import PreTrainedTokenizerBase
 from dlm.config.job import StageJob
 from dlm.errors import UserError
 from dlm.generation.model import Description, read_description
-from dlm.models.added_tokens import add_missing_tokens
+from dlm.models.added_tokens import add_missing_tokens, name_missing_tokens
 from dlm.models.annealing import Annealing
-from dlm.models.backbone import Backbone
-from dlm.models.build import build_from_scratch, load_backbone, load_tokenizer
+from dlm.models.backbone import Backbone, positions
+from dlm.models.build import build_from_scratch, load_backbone, load_config, load_tokenizer
+from dlm.models.lm_head import CAUSAL_TYPES
 from dlm.models.special_tokens import SpecialTokens
 
 
@@ -58,6 +59,25 @@ def starting_point(job: StageJob) -> StartingPoint:
     directory = Path(place) if Path(place).is_dir() else None
     _set_attention(job, backbone, special, directory)
     return StartingPoint(backbone, tokenizer, special, directory)
+
+
+def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
+    """The tokenizer of :func:`starting_point`, and its network's positions, without the weights.
+
+    Raises:
+        UserError: They cannot be loaded.
+    """
+    model = job.config.model
+    source = job.config.init_from or model.pretrained
+    if source is None:
+        assert job.config.tokenizer is not None, "checked when the recipe was read"
+        return load_tokenizer(_place(job, job.config.tokenizer)), model.max_positions
+    place = _place(job, source)
+    tokenizer = load_tokenizer(place, revision=model.revision)
+    config = load_config(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    if config.model_type in CAUSAL_TYPES and job.config.kind != "length":
+        name_missing_tokens(tokenizer)
+    return tokenizer, positions(config)
 
 
 def _given_tokens(job: StageJob, backbone: Backbone, tokenizer: PreTrainedTokenizerBase) -> None:

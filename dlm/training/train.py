@@ -53,8 +53,6 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     resume, notes = newest_checkpoint(job.directory / "checkpoints")
     if resume is not None:
         notes.append(f"resuming from step {resume.step}")
-    if data.bad_rows.count:
-        notes.append(data.bad_rows.note())
     notes += data_notes(data)
     if data.unknown_tokens:
         notes.append(
@@ -192,11 +190,7 @@ def room_for_canvas(start: StartingPoint, settings: GenerationSettings, longest:
 
 def rows_read(data: RowsDataModule, steps: int) -> dict[str, Any]:
     """How many rows the stage used, left out and drew, and how many tokens it could not read."""
-    counts = {
-        **data.counts,
-        "skipped_rows": data.bad_rows.count,
-        "unknown_tokens": data.unknown_tokens,
-    }
+    counts = {**data.counts, "unknown_tokens": data.unknown_tokens}
     figures: dict[str, Any] = {"train_rows": len(data.train_rows)}
     figures |= {key: value for key, value in counts.items() if value}
     if data.mixture is not None:
@@ -221,6 +215,13 @@ def data_notes(data: RowsDataModule) -> list[str]:
         "dropped_rows": "rows are too long, and left out",
     }
     notes = [f"{data.counts[key]} {text}" for key, text in reasons.items() if data.counts[key]]
+    if data.bad_rows.count:
+        notes.append(data.bad_rows.note())
+    elif data.counts["skipped_rows"]:
+        notes.append(
+            f"{data.counts['skipped_rows']} bad rows were skipped when the rows were prepared; "
+            "the logs of the stage that did it list them"
+        )
     if data.mixture is not None:
         shares = zip(data.source_names, data.mixture.shares, data.mixture.rows, strict=True)
         text = ", ".join(f"{name} {share:.1%} ({rows} rows)" for name, share, rows in shares)

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
 
     command = ["dlm", *sys.argv[1:]]
     try:
-        recipe, run_dir = _checked(options)
+        recipe, run_dir = checked(options)
     except UserError as error:
         if process_rank() == 0:
             explain(error)
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def _checked(options: argparse.Namespace) -> tuple[RecipeConfig, Path]:
+def checked(options: argparse.Namespace) -> tuple[RecipeConfig, Path]:
     """The recipe and its directory, after everything that can be known before any work."""
     recipe = load_recipe(options.recipe, options.overrides)
     problems = [*missing_files(recipe), *unknown_names(recipe)]

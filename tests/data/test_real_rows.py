@@ -5,11 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+from shard_tools import assert_same_rows, in_memory, prepared, wanted
 
 from dlm.data.prompts import Template, stream_examples
 from dlm.data.sources import Source, source_identity, stream_rows
 from dlm.evaluation.task_rows import read_task
 from dlm.evaluation.tasks import load_task
+from dlm.models.build import load_tokenizer
 
 pytestmark = [
     pytest.mark.real_data,
@@ -114,3 +116,14 @@ def test_every_set_is_read_whole_with_its_fields(path: str) -> None:
         rows += 1
     assert rows == count if count else rows > 100
     assert source_identity(source)
+
+
+@pytest.mark.skipif("DLM_REAL_MODELS" not in os.environ, reason="DLM_REAL_MODELS is not set")
+@pytest.mark.parametrize("model", ["bert-tiny-mlm", "minilm-l6"])
+def test_rows_prepared_with_a_published_tokenizer_are_those_of_its_own_call(
+    model: str, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(Path(os.environ["DLM_REAL_MODELS"]) / model)
+    rows = wanted([root() / "de-en" / "val.jsonl"], max_length=512)
+    shards, _ = prepared(rows, tokenizer, tmp_path)
+    assert_same_rows(shards, in_memory(rows, tokenizer))

@@ -5,9 +5,9 @@ from typing import Any, get_args
 import pytest
 
 from dlm.config.schema import DataTask
-from dlm.data.modules import DATA_MODULES
 from dlm.data.prompts import Template
 from dlm.data.sources import Place
+from dlm.data.task_modules import DATA_MODULES
 from dlm.data.tasks.registry import TASKS, shipped_templates
 from dlm.errors import UserError
 

@@ -13,10 +13,11 @@ from dlm.config.schema import DataConfig, OptimConfig, SourceConfig, StageConfig
 from dlm.data.batching import BatchRequest, TokenDataset
 from dlm.data.encoding import encode_rows
 from dlm.data.examples import ExampleRecipe, TaskSource
-from dlm.data.modules import BatchSettings, InstructionDataModule, RowsDataModule
+from dlm.data.modules import BatchSettings, RowsDataModule
 from dlm.data.order import BatchOrder
 from dlm.data.prompts import Template
 from dlm.data.sources import Source
+from dlm.data.task_modules import InstructionDataModule
 from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
@@ -25,7 +26,7 @@ from dlm.models.build import build_from_scratch
 from dlm.models.special_tokens import SpecialTokens
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings, lr_factor
-from dlm.training.builders import build_data, warmup_steps
+from dlm.training.builders import build_data, build_rows, warmup_steps
 from dlm.training.start import StartingPoint
 from dlm.training.train import rows_read
 
@@ -132,6 +133,14 @@ def test_a_token_budget_too_small_for_its_micro_batches_is_refused_with_what_fit
     micro = number("set train.micro_batch_tokens to", refused(600, 10))
     data = data_of(tmp_path, TrainConfig(global_batch_tokens=600, micro_batch_tokens=micro))
     assert data.batches.accumulate == 600 // (2 * few)
+
+
+def test_blocks_that_are_longer_than_the_model_are_refused(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(TEXTS * 20, algorithm="bpe", vocab_size=40)
+    data = DataConfig(train=[SourceConfig(generator="number_text", count=9)], text_blocks=33)
+    config = StageConfig(kind="pretrain", init_from="model", data=data)
+    with pytest.raises(UserError, match=r"data\.text_blocks=33 is more than the model's 32 pos"):
+        build_rows(StageJob("r", "s", config, 0, "", tmp_path, {}), tokenizer, 32)
 
 
 def test_the_batches_of_a_length_predictor_are_not_of_like_length(tmp_path: Path) -> None:

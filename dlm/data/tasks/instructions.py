@@ -59,7 +59,7 @@ def _turn(turn: Any, number: int, place: Place) -> tuple[str, str]:
     if role is None:
         raise BadRow(
             place,
-            f"turn {number} needs `role` and `content` (or `from` and `value`), the role one of "
+            f"turn {number}: needs `role` and `content` (or `from` and `value`), the role one of "
             f"{', '.join(_ROLES)}: correct the row",
         )
     return role, text_of(values.get("content", values.get("value")), "content", place).strip()

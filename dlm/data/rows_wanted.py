@@ -1,0 +1,31 @@
+"""What decides the rows of a data set, apart from the tokenizer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dlm.data.examples import ExampleRecipe
+
+TooLong = Literal["error", "drop", "truncate_prompt"]
+
+
+@dataclass(frozen=True)
+class RowsWanted:
+    """Examples, and how they become rows of tokens."""
+
+    examples: ExampleRecipe
+    conditional: bool
+    """Whether rows have a prompt."""
+    max_length: int
+    too_long: TooLong = "error"
+    text_blocks: int | None = None
+    """Texts are joined and cut into blocks of so many tokens; None: a row a text."""
+    canvas_length: int | None = None
+    """Responses with their end token have at most so many tokens, and rows have room for so many
+    behind the prompt. (The rows are kept without the padding.)"""
+    on_bad_row: str = "error"
+    """The policy for rows that cannot be used."""
+
+    def prompt_room(self, response: int) -> int:
+        """Tokens that a prompt may have before a response of so many tokens; begin and both ends
+        are special tokens."""
+        return self.max_length - max(response + 1, self.canvas_length or 0) - 2

@@ -1,0 +1,91 @@
+"""Rows to token ids in bulk: the tokenizer's own threads, and no Python object for a token."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from dlm.data.encoding import encode_responses
+from dlm.data.prompt_limit import cut_prompt
+from dlm.data.prompts import Example
+from dlm.models.special_tokens import SpecialTokens
+
+Ids = Sequence[int]
+
+
+class RowEncoder:
+    """Gives the ids of :func:`dlm.data.encoding.encode_rows`, for a stream of rows."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, conditional: bool) -> None:
+        self.special = SpecialTokens.of(tokenizer)
+        self.conditional = conditional
+        self.unknown = tokenizer.unk_token_id
+        self.dtype: npt.DTypeLike = np.uint16 if len(tokenizer) <= 2**16 else np.int32
+        self._tokenizer = tokenizer
+        self._fast: Tokenizer | None = None
+        if tokenizer.is_fast:
+            # A copy: nobody else's calls set padding or truncation in it.
+            self._fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+            self._fast.no_padding()
+            self._fast.no_truncation()
+            # Text is text: a row that spells out "<mask>" must not become noise.
+            self._fast.encode_special_tokens = True
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the ids of a text, and what a row is put together from."""
+        if self._fast is not None:
+            content = self._fast.to_str()
+        else:
+            kept = {
+                "class": type(self._tokenizer).__name__,
+                "settings": self._tokenizer.init_kwargs,
+            }
+            content = json.dumps(kept | {"vocabulary": self._tokenizer.get_vocab()},
+                                 sort_keys=True, default=str)  # fmt: skip
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        return {
+            "tokenizer": digest,
+            "special": vars(self.special),
+            "dtype": np.dtype(self.dtype).name,
+        }
+
+    def encode(self, examples: Sequence[Example]) -> list[Any]:
+        """The longest part of the work, without the interpreter's lock; see :meth:`ids`."""
+        texts = [example.response for example in examples]
+        if self.conditional:
+            texts += [example.prompt for example in examples]
+        if self._fast is None:
+            return encode_responses(self._tokenizer, texts) if texts else []
+        return self._fast.encode_batch_fast(texts, add_special_tokens=False)
+
+    def end_of(self, prompt: str, tokens: int) -> Ids:
+        """Token ids of the end of a prompt, at most so many (see ``cut_prompt``)."""
+        return encode_responses(self._tokenizer, [cut_prompt(self._tokenizer, prompt, tokens)])[0]
+
+    def ids(self, encoded: list[Any]) -> tuple[list[Ids], list[Ids]]:
+        """The prompts' and responses' ids of what :meth:`encode` gave (no prompts in texts)."""
+        ids = encoded if self._fast is None else [encoding.ids for encoding in encoded]
+        count = len(ids) // 2 if self.conditional else len(ids)
+        return ids[count:], ids[:count]
+
+    def rows(self, prompts: list[Ids], responses: list[Ids]) -> list[list[Ids]]:
+        """Each row in parts: begin prompt end response end, or begin text end."""
+        begin, end = [self.special.begin], [self.special.end]
+        if not self.conditional:
+            return [[begin, text, end] for text in responses]
+        return [
+            [begin, prompt, end, response, end]
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+
+    def flat(self, rows: list[list[Ids]], count: int) -> npt.NDArray[Any]:
+        """The rows' tokens one after the other; ``count`` is their number."""
+        parts = chain.from_iterable(rows)
+        return np.fromiter(chain.from_iterable(parts), dtype=self.dtype, count=count)

@@ -1,0 +1,205 @@
+"""The files of a prepared data set, and how one knows that they are whole.
+
+A directory holds shards of bounded size. A shard is three arrays: the token ids of its rows one
+after the other, where each row begins (and the last one ends), and the prompts' lengths.
+``index.json`` is written last, and atomically: without it nothing is read. While a data set is made
+``progress.jsonl`` has a line for each finished shard.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlm.errors import UserError
+
+VERSION = 1
+"""Raised whenever the same rows would be written otherwise; it is part of the key."""
+SHARD_TOKENS = 16 * 2**20
+"""A shard is closed when it has so many tokens: 32 MiB of uint16, 64 MiB of int32."""
+INDEX, PROGRESS = "index.json", "progress.jsonl"
+ARRAYS = ("tokens", "offsets", "prompts")
+
+
+@dataclass(frozen=True)
+class FileSum:
+    """What a file must be."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One finished shard."""
+
+    rows: int
+    tokens: int
+    files: dict[str, FileSum]
+    """Name of the array -> its file."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far the sources are read and what was counted on the way.
+
+    It is kept with every shard, so that a preparation that was killed goes on behind the last one.
+    """
+
+    source: int = 0
+    """Sources read to their end."""
+    examples: int = 0
+    """Examples read of the source after them."""
+    dropped: int = 0
+    """Rows left out because they are too long."""
+    unknown_tokens: int = 0
+    """Tokens that the tokenizer does not know."""
+    source_rows: tuple[int, ...] = ()
+    """Rows kept of each source begun."""
+    cut_prompts: int = 0
+    """Prompts that lost their beginning."""
+    carry: tuple[int, ...] = ()
+    """Tokens that wait for the rest of their block."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """A finished data set."""
+
+    key: str
+    conditional: bool
+    shards: tuple[Shard, ...]
+    reached: Reached = field(default_factory=Reached)
+    counts: dict[str, int] = field(default_factory=dict)
+    """What was left out while reading, by reason."""
+    version: int = VERSION
+
+    @property
+    def rows(self) -> int:
+        """Rows of all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all shards."""
+        return sum(shard.tokens for shard in self.shards)
+
+
+class DamagedShards(UserError):
+    """A prepared data set is not whole, or of another version."""
+
+    def __init__(self, directory: Path, problem: str) -> None:
+        super().__init__(
+            f"{directory}: {problem}. Delete this directory; it is made again from the sources"
+        )
+
+
+def file_name(number: int, array: str) -> str:
+    """Name of one array of a shard."""
+    return f"{number:06d}.{array}.npy"
+
+
+def write_array(directory: Path, number: int, name: str, array: npt.NDArray[Any]) -> FileSum:
+    """Write one array of a shard, on the disk before its name is there."""
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    content = buffer.getbuffer()
+    write_whole(directory / file_name(number, name), content)
+    return FileSum(len(content), hashlib.sha256(content).hexdigest())
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file under another name, flush it, and give it its own: whole or not there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_index(directory: Path, index: Index) -> None:
+    """Declare a data set finished."""
+    write_whole(directory / INDEX, json.dumps(asdict(index), indent=1).encode())
+
+
+def read_index(directory: Path) -> Index | None:
+    """The index of a finished data set whose files have their sizes; None if it is not finished.
+
+    Raises:
+        DamagedShards: A file is missing or cut short, or the format is another version's.
+    """
+    try:
+        text = (directory / INDEX).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedShards(directory, f"{INDEX} cannot be read ({error})") from error
+    try:
+        values = json.loads(text)
+        version = values["version"]
+        if version != VERSION:
+            raise DamagedShards(
+                directory, f"its format is version {version}, and this dlm reads {VERSION}"
+            )
+        index = Index(
+            values["key"], values["conditional"], tuple(map(shard_of, values["shards"])),
+            reached_of(values["reached"]), values["counts"], version,
+        )  # fmt: skip
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedShards(directory, f"{INDEX} cannot be read ({error})") from error
+    if index.key != directory.name:
+        raise DamagedShards(directory, f"{INDEX} is of another data set, {index.key}")
+    for number, shard in enumerate(index.shards):
+        if (problem := damage(directory, number, shard, checksums=False)) is not None:
+            raise DamagedShards(directory, problem)
+    return index
+
+
+def verify(directory: Path, index: Index) -> None:
+    """Read every shard and compare its checksums.
+
+    Raises:
+        DamagedShards: A file has changed.
+    """
+    for number, shard in enumerate(index.shards):
+        if (problem := damage(directory, number, shard, checksums=True)) is not None:
+            raise DamagedShards(directory, problem)
+
+
+def damage(directory: Path, number: int, shard: Shard, *, checksums: bool) -> str | None:
+    """What is wrong with a shard's files; None if nothing is."""
+    for array, expected in shard.files.items():
+        path = directory / file_name(number, array)
+        try:
+            size = path.stat().st_size
+            if size != expected.size:
+                return f"{path.name} has {size} bytes in place of {expected.size}"
+            if checksums:
+                with path.open("rb") as stream:
+                    if hashlib.file_digest(stream, "sha256").hexdigest() != expected.sha256:
+                        return f"{path.name} is not what was written (its checksum differs)"
+        except OSError as error:
+            return f"{path.name} cannot be read ({error.strerror})"
+    return None
+
+
+def shard_of(values: dict[str, Any]) -> Shard:
+    """Read back what ``asdict`` made."""
+    files = {array: FileSum(**values["files"][array]) for array in ARRAYS}
+    return Shard(values["rows"], values["tokens"], files)
+
+
+def reached_of(values: dict[str, Any]) -> Reached:
+    """Read back what ``asdict`` made."""
+    lists = {name: tuple(values[name]) for name in ("source_rows", "carry")}
+    return Reached(**{**values, **lists})

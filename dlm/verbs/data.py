@@ -1,0 +1,154 @@
+"""dlm data prepare, inspect, stats: a recipe's training rows before anything trains on them."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlm.config.schema import RecipeConfig
+from dlm.errors import UserError
+from dlm.verbs.run import checked
+
+if TYPE_CHECKING:
+    from dlm.config.job import StageJob
+    from dlm.data.modules import RowsDataModule
+    from dlm.recipe.plan import PlannedStage
+
+_STEPS = 200
+"""Steps over which padding is measured."""
+
+
+def data(options: argparse.Namespace) -> int:
+    """Prepare the rows of every stage that trains, and show or count them."""
+    from dlm.recipe.kinds import data_identity
+    from dlm.recipe.plan import plan
+    from dlm.training.quiet import quiet_libraries
+
+    if options.rows < 1:
+        raise UserError(f"--rows {options.rows}: show at least one row")
+    recipe, run_dir = checked(options)
+    quiet_libraries()
+    planned = {s.job.name: s for s in plan(recipe, run_dir, data_identity=data_identity)}
+    missing = []
+    for job in _training_jobs(recipe, planned, options.stage):
+        unfinished = [planned[name] for name in job.exports if planned[name].state.name != "done"]
+        if unfinished:
+            missing.append(_make_first(options, job, unfinished[-1], run_dir))
+        else:
+            _show(options, job)
+    if missing:
+        raise UserError("\n".join(missing))
+    return 0
+
+
+def _training_jobs(
+    recipe: RecipeConfig, planned: "dict[str, PlannedStage]", stage: str | None
+) -> "list[StageJob]":
+    from dlm.recipe.selection import stage_name
+
+    names = list(planned) if stage is None else [stage_name(recipe, "--stage", stage)]
+    kinds = {name: recipe.stages[name].kind for name in names}
+    jobs = [planned[name].job for name in names if kinds[name] not in ("tokenizer", "evaluate")]
+    if not jobs:
+        named = f"stage {stage}" if stage else f"recipe {recipe.name}"
+        raise UserError(f"{named} trains no model, so there are no training rows to tokenize")
+    return jobs
+
+
+def _make_first(
+    options: argparse.Namespace, job: "StageJob", needed: "PlannedStage", run_dir: Path
+) -> str:
+    from dlm.recipe.console import words_of
+
+    words = ["dlm", "run", options.recipe, *options.overrides]
+    command = [*words, "--run-dir", str(run_dir), "--to", needed.job.name]
+    return (
+        f"stage {job.name}: its tokenizer comes from stage {needed.job.name}, which is "
+        f"{needed.state.name} in {run_dir}. Make it with\n  {' '.join(words_of(command))}\n"
+        "or give --run-dir a run that has it"
+    )
+
+
+def _show(options: argparse.Namespace, job: "StageJob") -> None:
+    from dlm.training.builders import build_rows
+    from dlm.training.start import starting_tokenizer
+
+    rows = build_rows(job, *starting_tokenizer(job))
+    actions: dict[str, Callable[[str, RowsDataModule], None]] = {
+        "prepare": _prepared,
+        "inspect": partial(_inspect, count=options.rows, verify=options.verify),
+        "stats": _stats,
+    }
+    actions[options.action](job.name, rows)
+
+
+def _prepared(stage: str, rows: "RowsDataModule") -> None:
+    shards = rows.shards
+    left_out = shards.index.reached.dropped
+    dropped = f", {left_out:,} too long" if left_out else ""
+    print(f"{stage}: {len(shards):,} rows, {shards.index.tokens:,} tokens{dropped} in "
+          f"{shards.directory}")  # fmt: skip
+
+
+def _inspect(stage: str, rows: "RowsDataModule", *, count: int, verify: bool) -> None:
+    """The first rows, collated as for training."""
+    import numpy as np
+
+    from dlm.data.batching import BatchRequest, TokenDataset
+    from dlm.data.shards.format import verify as compare
+
+    _prepared(stage, rows)
+    shards = rows.shards
+    if verify:
+        compare(shards.directory, shards.index)
+        print(f"{stage}: all {len(shards.index.shards)} shards are as they were written")
+    for number in range(min(count, len(shards))):
+        alone = BatchRequest(np.array([number]), np.array([0]), 1, 0)
+        batch = TokenDataset(rows.train_rows, rows.pad_token_id).__getitems__(alone)
+        tokens, maskable = batch.tokens_BL[0].tolist(), batch.maskable_BL[0].tolist()
+        first = int(shards.prompt_lengths[np.array([number])][0])
+        print(f"\nrow {number + 1}: {len(tokens)} tokens, {sum(maskable)} of them maskable")
+        if rows.conditional:
+            print(f"  prompt    {_text(rows, tokens[:first])}")
+        print(f"  {'response' if rows.conditional else 'text':<8}  {_text(rows, tokens[first:])}")
+        pieces = rows.tokenizer.convert_ids_to_tokens(tokens)
+        # In brackets what noise may hit.
+        shown = [f"[{p}]" if m else p for p, m in zip(pieces, maskable, strict=True)]
+        print(f"  tokens    {' '.join(shown)}")
+    print("\nIn brackets: tokens that noise may mask; the others are always given.")
+
+
+def _text(rows: "RowsDataModule", tokens: list[int]) -> str:
+    return repr(str(rows.tokenizer.decode(tokens, skip_special_tokens=True)).strip())
+
+
+def _stats(stage: str, rows: "RowsDataModule") -> None:
+    from dlm.data.batching import StepSampler, TokenDataset
+    from dlm.data.statistics import duplicates, length_quantiles, padding_share
+
+    shards, batches = rows.shards, rows.batches
+    reached, tokens = shards.index.reached, shards.index.tokens
+    repeated = duplicates(shards)
+    read = rows.train_rows
+    sampler = StepSampler(
+        read, rows.order, first_step=0, accumulate=batches.accumulate, rank=0, world_size=1
+    )
+    loaded = TokenDataset(read, rows.pad_token_id, rows.packed_width)
+    waste = padding_share(loaded, sampler, _STEPS * batches.accumulate)
+    quantiles = length_quantiles(shards).items()
+    names = {0.0: "shortest", 0.5: "median", 1.0: "longest"}
+    lengths = ", ".join(f"{names.get(q, f'{q:.0%}')} {length}" for q, length in quantiles)
+    of = f"a sample of {repeated.of:,} rows" if repeated.sampled else "the rows"
+    lines = {
+        "rows": f"{len(shards):,}",
+        "tokens": f"{tokens:,}",
+        "length": lengths,
+        "too long": f"{reached.dropped:,} rows left out",
+        "duplicates": f"{repeated.rows:,} ({repeated.share:.2%} of {of})",
+        "unknown": f"{reached.unknown_tokens:,} tokens ({reached.unknown_tokens / tokens:.3%})",
+        "padding": f"{waste:.1%} of the first {_STEPS} batches",
+    }
+    print(f"{stage}:")
+    for name, line in lines.items():
+        print(f"  {name:<10}  {line}")
