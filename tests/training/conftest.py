@@ -1,11 +1,8 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from family_tools import Finished, run_family, write_family
-from resume_tools import copy_needed, directory, run, run_interrupted
-
-Uninterrupted = Callable[[str], Path]
+from resume_tools import Uninterrupted, copy_needed, directory, run, run_interrupted
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ NEEDS = {
     "evaluate": STAGES[:-1],
 }
 Records = dict[int, list[list[int]]]
+Uninterrupted = Callable[[str], Path]
 
 
 class PowerCut(BaseException):

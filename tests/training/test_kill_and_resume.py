@@ -5,9 +5,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Uninterrupted
 from resume_tools import (
     SAVED_EVERY,
+    Uninterrupted,
     assert_same_result,
     copy_needed,
     run_process,

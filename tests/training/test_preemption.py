@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Uninterrupted
 from resume_tools import (
+    Uninterrupted,
     assert_same_result,
     copy_needed,
     run_process,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Uninterrupted
 from resume_tools import (
     PowerCut,
     StopAt,
+    Uninterrupted,
     assert_same_result,
     copy_needed,
     measured,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Uninterrupted
 from resume_tools import (
     STEPS,
     RecordBatches,
     Records,
+    Uninterrupted,
     assert_same_result,
     copy_needed,
     directory,

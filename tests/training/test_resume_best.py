@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Uninterrupted
 from resume_tools import (
+    Uninterrupted,
     checkpoint_weights,
     copy_needed,
     run,

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Uninterrupted
-from resume_tools import assert_same_result, run, run_interrupted, saved_steps
+from resume_tools import Uninterrupted, assert_same_result, run, run_interrupted, saved_steps
 
 Output = pytest.CaptureFixture[str]
 Damage = Callable[[Path], None]

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Uninterrupted
-from resume_tools import assert_same_result, copy_needed, run, saved_steps
+from resume_tools import Uninterrupted, assert_same_result, copy_needed, run, saved_steps
 
 from dlm.callbacks.checkpoint import newest_checkpoint
 

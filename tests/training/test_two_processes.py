@@ -4,8 +4,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Uninterrupted
 from resume_tools import (
+    Uninterrupted,
     copy_needed,
     directory,
     run,
