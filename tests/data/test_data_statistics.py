@@ -7,7 +7,7 @@ import pytest
 from shard_tools import prepared, wanted, write_pairs
 from small_vocabulary import tokenizer_of
 
-from dlm.data.batching import StepSampler
+from dlm.data.batching import StepSampler, TokenDataset
 from dlm.data.order import BatchOrder
 from dlm.data.shards.reading import TokenShards
 from dlm.data.statistics import duplicates, length_quantiles, padding_share
@@ -49,7 +49,7 @@ def test_padding_is_what_the_batches_hold_besides_their_rows(shards: TokenShards
     def share(grouping: int) -> float:
         order = BatchOrder(shards.lengths, 16, 0, grouping)
         sampler = StepSampler(shards, order, first_step=0, accumulate=2, rank=0, world_size=1)
-        return padding_share(shards, sampler, 40)
+        return padding_share(TokenDataset(shards, 0), sampler, 40)
 
     lengths = shards.lengths[np.arange(len(shards))]
     order = BatchOrder(shards.lengths, 16, 0, 0)

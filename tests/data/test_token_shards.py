@@ -133,20 +133,24 @@ def test_no_row_left_is_an_error_even_when_dropping(
         prepared(wanted(files, max_length=3, too_long="drop"), tokenizer, tmp_path)
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(
-    files: list[Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path,
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("add", "was changed while it was read"), ("__init__", "a file changed while it was read")],
+)
+def test_a_file_that_changes_before_its_rows_are_all_read_is_refused(
+    method: str, words: str, files: list[Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    add = ShardWriter.add
+    original = getattr(ShardWriter, method)
 
-    def add_while_the_file_grows(*arguments: Any) -> None:
+    def while_the_file_grows(*arguments: Any, **options: Any) -> None:
         with files[0].open("a", encoding="utf-8") as file:
             file.write('{"src": "one", "tgt": "two"}\n')
-        add(*arguments)
+        original(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ShardWriter, "add", add_while_the_file_grows)
-        with pytest.raises(UserError, match="a file changed while it was read: start again when"):
+        patch.setattr(ShardWriter, method, while_the_file_grows)
+        with pytest.raises(UserError, match=words):
             prepared(wanted(files), tokenizer, tmp_path)
     shards, _ = prepared(wanted(files), tokenizer, tmp_path)
     assert_same_rows(shards, in_memory(wanted(files), tokenizer))

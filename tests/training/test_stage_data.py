@@ -1,6 +1,7 @@
 """From a stage's ``data`` to its rows: mixtures, demonstrations, long prompts, overlap."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from dlm.models.special_tokens import SpecialTokens
 from dlm.recipe.fingerprint import identify
 from dlm.recipe.kinds import data_identity
 from dlm.training.builders import build_data
+from dlm.training.sources import build_examples
 from dlm.training.start import StartingPoint
 from dlm.training.train import data_notes, rows_read
 
@@ -65,6 +67,21 @@ def build(
     return build_data(StageJob("r", "s", config, 0, "", Path(), {}, sets), start)
 
 
+def pairs_of(config: StageConfig) -> list[tuple[str, str]]:
+    """Prompts and responses of the training examples."""
+    return [(e.prompt, e.response) for _, e in build_examples(config)[0].stream(Counter())]
+
+
+def texts_of(data: RowsDataModule) -> list[tuple[str, str]]:
+    """Prompts and responses of the training rows, from their tokens."""
+    every = np.arange(len(data.train_rows))
+    firsts = data.train_rows.prompt_lengths[every].tolist()
+    return [
+        (data.tokenizer.decode(row[1 : first - 1]), data.tokenizer.decode(row[first:-1]))
+        for row, first in zip(data.train_rows.read(every), firsts, strict=True)
+    ]
+
+
 def test_a_mixture_is_drawn_as_it_says_and_what_was_drawn_is_kept(
     tmp_path: Path, start: StartingPoint
 ) -> None:
@@ -73,10 +90,11 @@ def test_a_mixture_is_drawn_as_it_says_and_what_was_drawn_is_kept(
     sources = rows_read(data, steps=128)["sources"]  # 1,024 draws: a block
     assert {name: row["rows"] for name, row in sources.items()} == {"a": 10, "b": 4}
     drawn = {"a": 0, "b": 0}
+    texts = texts_of(data)
     for step in range(128):
         for position in data.order.batch(step):
             row = int(position) % len(data.train_rows)
-            drawn[data.train_rows.prompts[row][0]] += 1
+            drawn[texts[row][0][0]] += 1
     assert {name: row["draws"] for name, row in sources.items()} == drawn
     assert abs(drawn["b"] - 768) <= 1
     assert "mixture: a 25.0% (10 rows), b 75.0% (4 rows)" in data_notes(data)
@@ -106,10 +124,11 @@ def test_demonstrations_stand_before_training_and_validation_prompts(
 ) -> None:
     few_shot = FewShotConfig(count=1, source="b", separator=" | ", joiner=" > ")
     validation = [SourceConfig(path="a.jsonl")]
-    data = build(config_of(tmp_path, few_shot=few_shot, validation=validation), start)
+    config = config_of(tmp_path, few_shot=few_shot, validation=validation)
+    data, prompts = build(config, start), [prompt for prompt, _ in pairs_of(config)]
     assert data.validation_rows is not None
-    assert data.validation_rows.prompts == data.train_rows.prompts[:10]
-    assert all(prompt.startswith("b ") for prompt in data.train_rows.prompts)
+    assert data.validation_rows.prompts == prompts[:10]
+    assert all(prompt.startswith("b ") for prompt in prompts)
 
 
 def test_long_prompts_lose_their_beginning_and_long_responses_their_row(
@@ -124,14 +143,13 @@ def test_long_prompts_lose_their_beginning_and_long_responses_their_row(
     train = [SourceConfig(path="long.jsonl")]
     config = config_of(tmp_path, train=train, max_length=10, too_long="truncate_prompt")
     data = build(config, start)
-    assert data.train_rows.responses == ["ten", "nine"]
-    cut, whole = data.train_rows.prompts
-    assert whole == "nine"
+    (cut, ten), nine = texts_of(data)
+    assert (ten, nine) == ("ten", ("nine", "nine"))
     assert cut == " ".join(WORDS[-6:]), "begin, end, the answer and its end take four of ten"
-    assert data.counts == {"cut_prompts": 1, "dropped_rows": 1}
+    assert +data.counts == {"cut_prompts": 1, "dropped_rows": 1}
     assert "1 prompts are too long, and lost their beginning" in data_notes(data)
     dropped = build(config_of(tmp_path, train=train, max_length=10, too_long="drop"), start)
-    assert dropped.train_rows.responses == ["nine"]
+    assert texts_of(dropped) == [("nine", "nine")]
 
 
 def test_text_of_the_evaluation_sets_is_reported_or_refused(
@@ -168,9 +186,13 @@ def test_a_source_has_a_task_and_a_template_of_its_own(
         SourceConfig(path="b.jsonl", limit=1, prompt="Say {src}"),
         SourceConfig(path="sums.jsonl", task="math"),
     ]
-    data = build(config_of(tmp_path, train=train, prompt="To {src}"), start)
-    assert data.train_rows.prompts == ["To b one", "Say b one", "Question: one\n\nAnswer:"]
-    assert data.train_rows.responses == ["one", "one", "2"]
+    config = config_of(tmp_path, train=train, prompt="To {src}")
+    assert pairs_of(config) == [
+        ("To b one", "one"),
+        ("Say b one", "one"),
+        ("Question: one\n\nAnswer:", "2"),
+    ]
+    assert len(build(config, start).train_rows) == 3
 
 
 def test_names_decide_a_stage_only_where_settings_refer_to_them(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from dlm.data.order import BatchOrder
 from dlm.data.prompts import Template
 from dlm.data.sources import Source
 from dlm.data.task_modules import InstructionDataModule
+from dlm.data.token_budget import longest_row
 from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
@@ -129,7 +130,7 @@ def test_a_token_budget_too_small_for_its_micro_batches_is_refused_with_what_fit
     assert number("use", refused(20, 10)) == few
     assert "and no train.micro_batch_tokens" in refused(20, 10)
     data = data_of(tmp_path, TrainConfig(global_batch_tokens=few))
-    assert int(data.train_rows.lengths.max()) == few
+    assert longest_row(data.train_rows.lengths) == few
     micro = number("set train.micro_batch_tokens to", refused(600, 10))
     data = data_of(tmp_path, TrainConfig(global_batch_tokens=600, micro_batch_tokens=micro))
     assert data.batches.accumulate == 600 // (2 * few)
