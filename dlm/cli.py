@@ -120,6 +120,9 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     evaluate.add_argument("--output", required=True, metavar="DIR")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
+    evaluate.add_argument("--skip-too-long", action="store_true",
+                          help="leave out, and count, prompts that leave no room for an answer"
+                          )  # fmt: skip
     evaluate.add_argument("--few-shot", type=int, metavar="K",
                           help="demonstrations before every prompt (0: none); default: as the "
                                "task says")  # fmt: skip

@@ -479,6 +479,9 @@ class EvaluationConfig:
     """Pairs of systems: the first minus the second, with a paired bootstrap interval."""
     limit: int | None = None
     """Only the first so many rows of each task."""
+    too_long: Literal["error", "skip"] = "error"
+    """Tasks that generate: a prompt that leaves no room for an answer in the model's positions is
+    refused before anything is run, or its row is left out and counted (the paper, section 4.3)."""
     likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
     """For the tasks that estimate one."""
     bootstrap_samples: int = 1000

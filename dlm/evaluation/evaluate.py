@@ -61,14 +61,14 @@ def evaluate_system(
         "task_version": task.version,
         "task_kind": task.kind,
         "few_shot": (task.few_shot or {}).get("count", 0),
-        "rows": len(rows.prompts),
+        "rows": len(scored.samples),
         **scored.settings,
         "scores": {
             metric: _score(metric, rows, scored, bootstrap_samples) for metric in task.metrics
         },
         **scored.figures,
         "seconds": round(seconds, 3),
-        "rows_per_second": round(len(rows.prompts) / max(1e-9, seconds), 2),
+        "rows_per_second": round(len(scored.samples) / max(1e-9, seconds), 2),
     }
     result = Result(name, task.name, metrics, scored.samples)
     write_result(result, directory)

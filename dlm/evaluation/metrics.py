@@ -86,6 +86,9 @@ def not_comparable(
     metric: RowMetric, first: Sequence[Sample], second: Sequence[Sample]
 ) -> str | None:
     """Why two systems' scores on the same rows cannot be compared; None where they can."""
+    sources = [[sample.get("source") for sample in samples] for samples in (first, second)]
+    if sources[0] != sources[1]:
+        return "rows that were too long for one of them were skipped"
     if not metric.per_token:
         return None
     if [sample["tokens"] for sample in first] == [sample["tokens"] for sample in second]:

@@ -23,11 +23,15 @@ class TaskRows:
     """The text to be generated, the right choice, or the text whose likelihood is bounded."""
     choices: list[list[str]] = field(default_factory=list)
     """multiple_choice: the choices of every row."""
+    skip_too_long: bool = False
+    """generation: leave out prompts that leave no room for an answer, and count them."""
     right: list[int] = field(default_factory=list)
     """multiple_choice: the index of the right one."""
 
 
-def read_task(task: Task, *, root: str | None, limit: int | None) -> TaskRows:
+def read_task(
+    task: Task, *, root: str | None, limit: int | None, skip_too_long: bool = False
+) -> TaskRows:
     """Read a task's rows, at most ``limit``.
 
     Of a task of texts alone blank rows are left out: a text set of the hub has them where a file
@@ -47,7 +51,8 @@ def read_task(task: Task, *, root: str | None, limit: int | None) -> TaskRows:
             raise UserError(f"{source.place} has only blank rows: give a source with texts")
         return TaskRows(task, [""] * len(texts), texts)
     rows = [example for _, example in task.examples(root, limit).stream(Counter())]
-    return TaskRows(task, [row.prompt for row in rows], [row.response for row in rows])
+    prompts, references = [row.prompt for row in rows], [row.response for row in rows]
+    return TaskRows(task, prompts, references, skip_too_long=skip_too_long)
 
 
 def _texts(source: Source, template: Template) -> Iterator[str]:

@@ -35,6 +35,7 @@ def evaluate_stage(job: StageJob) -> dict[str, Any]:
         read_task(
             load_task(name).with_likelihood(asdict(config.likelihood)),
             root=job.config.data.root, limit=config.limit,
+            skip_too_long=config.too_long == "skip",
         )
         for name in config.tasks
     ]  # fmt: skip

@@ -28,7 +28,12 @@ def evaluate(options: argparse.Namespace) -> int:
     from dlm.training.quiet import quiet_libraries
 
     quiet_libraries()
-    rows = [read_task(task, root=options.data_root, limit=options.limit) for task in tasks]
+    rows = [
+        read_task(
+            task, root=options.data_root, limit=options.limit, skip_too_long=options.skip_too_long
+        )
+        for task in tasks
+    ]
     model = open_located(located)
     settings = chosen_settings(options, located, model)
     check_system(located.name, model, settings, rows)

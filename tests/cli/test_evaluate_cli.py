@@ -153,7 +153,7 @@ def test_a_wrong_evaluation_is_refused_and_writes_nothing(
     assert not output.exists()
 
 
-def test_a_row_that_leaves_no_room_for_an_answer_is_named(
+def test_a_row_that_leaves_no_room_for_an_answer_is_named_or_skipped_and_counted(
     call: Caller, trained: TrainedRun, tmp_path: Path, task_file: Path
 ) -> None:
     with (tmp_path / "captions.jsonl").open("a") as file:
@@ -162,7 +162,11 @@ def test_a_row_that_leaves_no_room_for_an_answer_is_named(
     outcome = call("evaluate", trained.directory, "--tasks", task_file, "--output", output)
     assert outcome.code == 2
     assert "task captions: row 4: a prompt of" in outcome.err
-    assert "shorten or remove the row" in outcome.err
+    assert "shorten or remove such rows, or leave them out" in outcome.err
+    words = ("--tasks", task_file, "--output", output, "--skip-too-long")
+    assert call("evaluate", trained.directory, *words).code == 0
+    metrics, samples = read_scores(output / "captions")
+    assert (metrics["rows"], metrics["skipped_rows"], len(samples)) == (3, 1, 3)
 
 
 def test_an_output_that_holds_anything_is_left_alone(

@@ -91,3 +91,11 @@ def test_a_sample_shows_what_was_chosen_and_what_was_right() -> None:
     assert sample_text(question | {"chosen": 0}) == "2  ->  eins  (right: zwei)"
     assert sample_text(question | {"chosen": 1}) == "2  ->  zwei"
     assert sample_text(bound(9.0, 3)) == "x  ->  3.000 nats a token"
+
+
+def test_systems_that_skipped_other_rows_are_not_compared_and_it_is_said() -> None:
+    metric = METRICS["generation"]["exact_match"]
+    both = [{"source": text, "hypothesis": "a", "reference": "a"} for text in ("one", "two")]
+    assert not_comparable(metric, both, both) is None
+    said = not_comparable(metric, both, both[:1])
+    assert said == "rows that were too long for one of them were skipped"
