@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dlm.evaluation.evaluate import compare
-from dlm.evaluation.metrics import METRICS, interval
+from dlm.evaluation.metrics import METRICS, interval, not_comparable
 from dlm.evaluation.results import Result
 from dlm.evaluation.table import comparison_text, markdown_table, sample_text
 from dlm.evaluation.task_rows import TaskRows
