@@ -12,6 +12,8 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 DLM := $(BIN)/dlm
 PYTEST := $(BIN)/python -m pytest
+# The fast tests share the cores, a process each; the slow ones start processes of their own.
+IN_PARALLEL := -n auto --dist loadfile
 STAGES := pretrain adapt length instruct autoregressive evaluate
 
 IN_RUN_DIR = $(if $(RUN_DIR),--run-dir $(RUN_DIR))
@@ -40,11 +42,11 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP) ## run the whole chain on a laptop CPU, offline, in minutes
 	$(DLM) run quickstart $(IN_RUN_DIR) $(ARGS)
 
-test: $(STAMP) ## run the fast tests (ARGS='-n 2 -k resume')
-	$(PYTEST) -m "not slow" $(ARGS)
+test: $(STAMP) ## run the fast tests (ARGS='-k resume')
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" $(IN_PARALLEL) $(ARGS)
 
-test-all: $(STAMP) ## run every test
-	$(PYTEST) $(ARGS)
+test-all: test ## run every test: the fast ones, then the slow ones
+	$(PYTEST) -m slow $(ARGS)
 
 lint: $(STAMP) ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check .
