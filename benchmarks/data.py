@@ -101,8 +101,8 @@ def load(path: Path, tokenizer_name: str, workers: int) -> dict[str, Any]:
     """A loader alone: batches of 64 blocks, in the order of training."""
     from torch.utils.data import DataLoader
 
-    from dlm.data.batching import StepSampler, TokenDataset
-    from dlm.data.order import BatchOrder
+    from dlm.data.batches.batching import StepSampler, TokenDataset
+    from dlm.data.batches.order import BatchOrder
 
     tokenizer, rows = _setting(path, tokenizer_name)
     shards = _shards(rows, tokenizer)
@@ -136,7 +136,7 @@ def _setting(path: Path, tokenizer_name: str) -> tuple[Any, Any]:
 
     from dlm.data.examples import ExampleRecipe, TaskSource
     from dlm.data.prompts import Template
-    from dlm.data.rows_wanted import RowsWanted
+    from dlm.data.rows.wanted import RowsWanted
     from dlm.data.sources import Source
 
     source = TaskSource("text", Source(split="", path=path), "text", (Template.of("text"),))
@@ -145,7 +145,7 @@ def _setting(path: Path, tokenizer_name: str) -> tuple[Any, Any]:
 
 
 def _shards(rows: Any, tokenizer: Any) -> Any:
-    from dlm.data.shards.prepare import token_shards
+    from dlm.data.rows.shards.prepare import token_shards
 
     return token_shards(rows, tokenizer, say=lambda note: print(note, file=sys.stderr))
 

@@ -12,22 +12,22 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from dlm.data.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
-from dlm.data.canvas_rows import CanvasRows
-from dlm.data.encoding import EncodedRows
+from dlm.data.batches.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
+from dlm.data.batches.mixture import MixtureStream
+from dlm.data.batches.order import BatchOrder, GlobalBatches
+from dlm.data.batches.shares import MixtureSettings
+from dlm.data.batches.token_budget import TokenBudgetOrder, WindowPlace
 from dlm.data.examples import ExampleRecipe
-from dlm.data.mixture import MixtureStream
-from dlm.data.order import BatchOrder, GlobalBatches
 from dlm.data.overlap import OverlapIndex
-from dlm.data.rows import TokenRows
-from dlm.data.rows_in_memory import rows_in_memory
-from dlm.data.rows_wanted import RowsWanted, TooLong
-from dlm.data.shards.prepare import token_shards
-from dlm.data.shards.reading import TokenShards
-from dlm.data.shares import MixtureSettings
+from dlm.data.rows.canvas import CanvasRows
+from dlm.data.rows.encoding import EncodedRows
+from dlm.data.rows.in_memory import rows_in_memory
+from dlm.data.rows.protocol import TokenRows
+from dlm.data.rows.shards.prepare import token_shards
+from dlm.data.rows.shards.reading import TokenShards
+from dlm.data.rows.wanted import RowsWanted, TooLong
 from dlm.data.sources import BadRows
 from dlm.data.tasks.registry import TASKS
-from dlm.data.token_budget import TokenBudgetOrder, WindowPlace
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
 

@@ -7,8 +7,8 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from dlm.data.batching import StepSampler, TokenDataset
-from dlm.data.shards.reading import TokenShards
+from dlm.data.batches.batching import StepSampler, TokenDataset
+from dlm.data.rows.shards.reading import TokenShards
 
 MOST_HASHES = 2**22
 """Rows whose hashes are compared; of more rows a sample is taken, by the hash itself."""

@@ -1,6 +1,6 @@
 """Tasks of kind generation: prompts are answered, the answers are compared with references."""
 
-from dlm.data.encoding import encode_prompts
+from dlm.data.rows.encoding import encode_prompts
 from dlm.errors import UserError
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.task_rows import TaskRows

@@ -4,7 +4,7 @@ The one place where a perplexity is reported. It is estimated from bounds on -lo
 training loss: that is a bound under the weight ``elbo`` alone, and without a normaliser.
 """
 
-from dlm.data.encoding import encode_responses
+from dlm.data.rows.encoding import encode_responses
 from dlm.evaluation.likelihood_settings import likelihood_settings, shown_likelihood
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.task_rows import TaskRows

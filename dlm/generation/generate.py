@@ -1,6 +1,6 @@
 """The one call: prompts in, text out."""
 
-from dlm.data.encoding import encode_prompts
+from dlm.data.rows.encoding import encode_prompts
 from dlm.errors import UserError
 from dlm.generation.autoregressive import generate_autoregressively
 from dlm.generation.canvas import generate_on_canvas

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field, replace
 
-from dlm.data.encoding import encode_prompts, encode_responses
+from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.diffusion import denoise_masks

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from dlm.data.encoding import encode_responses
+from dlm.data.rows.encoding import encode_responses
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.model import GenerativeModel

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlm.data.encoding import encode_prompts, encode_responses
+from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.diffusion.likelihood import Estimate
 from dlm.errors import UserError
 from dlm.generation.model import GenerativeModel

@@ -10,7 +10,7 @@ from string import ascii_lowercase, digits, punctuation
 
 from transformers import PreTrainedTokenizerBase
 
-from dlm.data.encoding import encode_responses
+from dlm.data.rows.encoding import encode_responses
 
 
 class Pieces:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from dlm.data.batching import TokenBatch
+from dlm.data.batches.batching import TokenBatch
 from dlm.models.backbone import Backbone
 from dlm.stages.base import TrainingStage
 from dlm.stages.optimizer import OptimizerSettings

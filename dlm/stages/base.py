@@ -7,7 +7,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from dlm.data.batching import TokenBatch
+from dlm.data.batches.batching import TokenBatch
 from dlm.diffusion.counter import counter_seed
 from dlm.models.backbone import Backbone
 from dlm.stages.optimizer import OptimizerSettings, build_optimizer

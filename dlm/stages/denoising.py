@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from dlm.data.batching import TokenBatch
+from dlm.data.batches.batching import TokenBatch
 from dlm.diffusion.noise import ForwardProcess, NoiseKey, replace_masked
 from dlm.diffusion.objective import Objective, token_losses
 from dlm.models.backbone import Backbone

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from dlm.data.batching import TokenBatch
+from dlm.data.batches.batching import TokenBatch
 from dlm.models.backbone import Backbone
 from dlm.models.length_predictor import LengthPredictor, top_lengths
 from dlm.stages.base import TrainingStage

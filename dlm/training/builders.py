@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.config.job import StageJob
 from dlm.config.schema import GenerationConfig, StageConfig
+from dlm.data.batches.token_budget import longest_row, smallest_budget
 from dlm.data.modules import BatchSettings, CanvasSettings, RowsDataModule
 from dlm.data.overlap import OverlapIndex
 from dlm.data.task_modules import DATA_MODULES
-from dlm.data.token_budget import longest_row, smallest_budget
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
 from dlm.errors import UserError

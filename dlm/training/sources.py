@@ -7,10 +7,10 @@ from dlm.config.data_checks import source_name
 from dlm.config.job import StageJob
 from dlm.config.references import local_path
 from dlm.config.schema import DataConfig, SourceConfig, StageConfig
+from dlm.data.batches.shares import MixtureSettings
 from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.few_shot import FewShot
 from dlm.data.prompts import Template
-from dlm.data.shares import MixtureSettings
 from dlm.data.sources import BadRows, Holdout, Source
 from dlm.data.tasks.registry import TASKS, shipped_templates
 from dlm.errors import UserError

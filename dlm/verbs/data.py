@@ -95,8 +95,8 @@ def _inspect(stage: str, rows: "RowsDataModule", *, count: int, verify: bool) ->
     """The first rows, collated as for training."""
     import numpy as np
 
-    from dlm.data.batching import BatchRequest, TokenDataset
-    from dlm.data.shards.format import verify as compare
+    from dlm.data.batches.batching import BatchRequest, TokenDataset
+    from dlm.data.rows.shards.format import verify as compare
 
     _prepared(stage, rows)
     shards = rows.shards
@@ -124,7 +124,7 @@ def _text(rows: "RowsDataModule", tokens: list[int]) -> str:
 
 
 def _stats(stage: str, rows: "RowsDataModule") -> None:
-    from dlm.data.batching import StepSampler, TokenDataset
+    from dlm.data.batches.batching import StepSampler, TokenDataset
     from dlm.data.statistics import duplicates, length_quantiles, padding_share
 
     shards, batches = rows.shards, rows.batches

@@ -232,7 +232,7 @@ def _check_answerable(
     places: list[str],
 ) -> None:  # fmt: skip
     """Refuse a model without lengths, and a prompt that leaves no room for an answer."""
-    from dlm.data.encoding import encode_prompts
+    from dlm.data.rows.encoding import encode_prompts
     from dlm.generation.lengths import longest_prompt
 
     on_canvas = model.kind == "diffusion" and settings.length == "canvas"

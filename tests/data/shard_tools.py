@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from dlm.data.encoding import EncodedRows, encode_rows
 from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.prompts import Template
-from dlm.data.rows import TokenRows
-from dlm.data.rows_wanted import RowsWanted
-from dlm.data.shards.prepare import token_shards
-from dlm.data.shards.reading import TokenShards
+from dlm.data.rows.encoding import EncodedRows, encode_rows
+from dlm.data.rows.protocol import TokenRows
+from dlm.data.rows.shards.prepare import token_shards
+from dlm.data.rows.shards.reading import TokenShards
+from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import Source
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "</s>", "<mask>", "日本", "<s>"]

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from small_vocabulary import tokenizer_of
 
-from dlm.data.batching import (
+from dlm.data.batches.batching import (
     BatchRequest,
     StepSampler,
     TokenBatch,
     TokenDataset,
     validation_requests,
 )
-from dlm.data.encoding import EncodedRows, encode_rows, limit_length
-from dlm.data.order import BatchOrder
+from dlm.data.batches.order import BatchOrder
+from dlm.data.rows.encoding import EncodedRows, encode_rows, limit_length
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
 

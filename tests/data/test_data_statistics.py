@@ -7,9 +7,9 @@ import pytest
 from shard_tools import prepared, wanted, write_pairs
 from small_vocabulary import tokenizer_of
 
-from dlm.data.batching import StepSampler, TokenDataset
-from dlm.data.order import BatchOrder
-from dlm.data.shards.reading import TokenShards
+from dlm.data.batches.batching import StepSampler, TokenDataset
+from dlm.data.batches.order import BatchOrder
+from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.statistics import duplicates, length_quantiles, padding_share
 
 
@@ -20,7 +20,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([*lines, *lines[:40], lines[0]]), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dlm.data.shards.portions.PORTION_ROWS", 50)
+        patch.setattr("dlm.data.rows.shards.portions.PORTION_ROWS", 50)
         return prepared(wanted([path]), tokenizer_of(), folder, shard_tokens=500)[0]
 
 

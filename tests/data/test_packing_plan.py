@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlm.data.packing import plan_packing
+from dlm.data.batches.packing import plan_packing
 from dlm.models.packed import Packing
 
 

@@ -5,7 +5,7 @@ import pytest
 from small_vocabulary import tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
-from dlm.data.encoding import (
+from dlm.data.rows.encoding import (
     EncodedRows,
     encode_prompts,
     encode_responses,

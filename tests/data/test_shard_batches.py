@@ -15,13 +15,13 @@ from shard_tools import in_memory, prepared, wanted, write_pairs
 from small_vocabulary import tokenizer_of
 from torch.utils.data import DataLoader
 
-from dlm.data.batching import BatchRequest, StepSampler, TokenBatch, TokenDataset
-from dlm.data.encoding import EncodedRows
-from dlm.data.order import BatchOrder
-from dlm.data.rows import TokenRows
-from dlm.data.shards.format import Reached
-from dlm.data.shards.reading import TokenShards
-from dlm.data.shards.writer import ShardWriter
+from dlm.data.batches.batching import BatchRequest, StepSampler, TokenBatch, TokenDataset
+from dlm.data.batches.order import BatchOrder
+from dlm.data.rows.encoding import EncodedRows
+from dlm.data.rows.protocol import TokenRows
+from dlm.data.rows.shards.format import Reached
+from dlm.data.rows.shards.reading import TokenShards
+from dlm.data.rows.shards.writer import ShardWriter
 
 PAD = 1
 
@@ -32,7 +32,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenShards, Encoded
     folder = tmp_path_factory.mktemp("rows")
     rows = wanted([write_pairs(folder / "pairs.jsonl", 97)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dlm.data.shards.portions.PORTION_ROWS", 14)
+        patch.setattr("dlm.data.rows.shards.portions.PORTION_ROWS", 14)
         shards, _ = prepared(rows, tokenizer_of(), folder, shard_tokens=100)
     assert len(shards.index.shards) == 7
     return shards, in_memory(rows, tokenizer_of())

@@ -14,11 +14,11 @@ from shard_tools import assert_same_rows, contents, in_memory, prepared, wanted,
 from small_vocabulary import tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
-from dlm.data.rows_wanted import RowsWanted
-from dlm.data.shards import portions, prepare
-from dlm.data.shards.format import INDEX, PROGRESS, DamagedShards, verify
-from dlm.data.shards.reading import TokenShards
-from dlm.data.shards.writer import ShardWriter
+from dlm.data.rows.shards import portions, prepare
+from dlm.data.rows.shards.format import INDEX, PROGRESS, DamagedShards, verify
+from dlm.data.rows.shards.reading import TokenShards
+from dlm.data.rows.shards.writer import ShardWriter
+from dlm.data.rows.wanted import RowsWanted
 from dlm.errors import StageFailed, UserError
 
 SMALL = {"shard_tokens": 150}
@@ -174,8 +174,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from shard_tools import prepared, wanted
 from transformers import PreTrainedTokenizerFast
-from dlm.data.shards import portions
-from dlm.data.shards.writer import ShardWriter
+from dlm.data.rows.shards import portions
+from dlm.data.rows.shards.writer import ShardWriter
 portions.PORTION_ROWS = 7
 folder = Path(sys.argv[2])
 add = ShardWriter.add

@@ -5,8 +5,8 @@ import pytest
 import torch
 from small_vocabulary import tokenizer_of
 
-from dlm.data.batching import BatchRequest, TokenBatch, TokenDataset, validation_requests
-from dlm.data.encoding import EncodedRows, encode_rows
+from dlm.data.batches.batching import BatchRequest, TokenBatch, TokenDataset, validation_requests
+from dlm.data.rows.encoding import EncodedRows, encode_rows
 
 PAD = 1
 PROMPTS = ["seven", "two hundred and seven", "twelve", "nine", "forty"]

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_real_rows import pytestmark as needs_real_data
 
-from dlm.data.batching import StepSampler, TokenDataset
-from dlm.data.encoding import EncodedRows, encode_rows
-from dlm.data.order import BatchOrder, GlobalBatches
-from dlm.data.prompts import Template, stream_examples
-from dlm.data.sharing import equal_areas, equal_sums
-from dlm.data.sources import Source
-from dlm.data.token_budget import (
+from dlm.data.batches.batching import StepSampler, TokenDataset
+from dlm.data.batches.order import BatchOrder, GlobalBatches
+from dlm.data.batches.sharing import equal_areas, equal_sums
+from dlm.data.batches.token_budget import (
     TokenBudgetOrder,
     WindowPlace,
     smallest_budget,
 )
+from dlm.data.prompts import Template, stream_examples
+from dlm.data.rows.encoding import EncodedRows, encode_rows
+from dlm.data.sources import Source
 
 SHAPES = {
     "rows": st.integers(20, 200), "tokens": st.integers(30, 300), "grouping": st.integers(0, 8),

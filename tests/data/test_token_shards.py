@@ -11,13 +11,13 @@ from shard_tools import assert_same_rows, contents, in_memory, prepared, wanted,
 from small_vocabulary import tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
-from dlm.data.blocks import encode_blocks
-from dlm.data.canvas_rows import CanvasRows
-from dlm.data.encoding import limit_length
-from dlm.data.shards import portions
-from dlm.data.shards.encoder import RowEncoder
-from dlm.data.shards.wanted import shard_key
-from dlm.data.shards.writer import ShardWriter
+from dlm.data.rows.blocks import encode_blocks
+from dlm.data.rows.canvas import CanvasRows
+from dlm.data.rows.encoding import limit_length
+from dlm.data.rows.shards import portions
+from dlm.data.rows.shards.encoder import RowEncoder
+from dlm.data.rows.shards.key import shard_key
+from dlm.data.rows.shards.writer import ShardWriter
 from dlm.data.sources import Source
 from dlm.errors import UserError
 
@@ -277,6 +277,6 @@ def test_progress_is_a_line_with_the_speed(
     files: list[Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("dlm.data.shards.prepare.PROGRESS_S", 0.0)
+    monkeypatch.setattr("dlm.data.rows.shards.prepare.PROGRESS_S", 0.0)
     _, said = prepared(wanted(files), tokenizer, tmp_path)
     assert said[0].startswith("tokenizing: 7 rows (") and said[0].endswith(" rows/s")

@@ -6,7 +6,7 @@ import pytest
 from small_vocabulary import texts, tokenizer_of
 from transformers import AutoTokenizer
 
-from dlm.data.encoding import encode_prompts, encode_responses
+from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.data.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from dlm.errors import UserError
 

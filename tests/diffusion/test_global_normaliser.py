@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlm.data.batching import StepSampler, TokenDataset, validation_requests
-from dlm.data.encoding import EncodedRows
-from dlm.data.order import BatchOrder
+from dlm.data.batches.batching import StepSampler, TokenDataset, validation_requests
+from dlm.data.batches.order import BatchOrder
+from dlm.data.rows.encoding import EncodedRows
 from dlm.diffusion.noise import ForwardProcess, NoiseKey, Times
 from dlm.diffusion.objective import Normaliser, Objective
 from dlm.stages.adapt import DiffusiveAdaptation

@@ -8,9 +8,9 @@ import torch
 from statistics_bounds import assert_distributed, assert_share
 from torch import Tensor
 
-from dlm.data.batching import StepSampler, TokenDataset, random_ranks, validation_requests
-from dlm.data.encoding import EncodedRows
-from dlm.data.order import BatchOrder
+from dlm.data.batches.batching import StepSampler, TokenDataset, random_ranks, validation_requests
+from dlm.data.batches.order import BatchOrder
+from dlm.data.rows.encoding import EncodedRows
 from dlm.diffusion.noise import ForwardProcess, NoiseKey, mask_rate, time_of_rate
 
 ROWS, LENGTH, STEPS = 6000, 8, 10

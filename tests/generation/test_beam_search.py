@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_generation import PROMPTS, count_calls, letter_tokenizer, tiny_model
 
-from dlm.data.encoding import encode_prompts
+from dlm.data.rows.encoding import encode_prompts
 from dlm.generation.generate import generate
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import Generated, GenerationSettings

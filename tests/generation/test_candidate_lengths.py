@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_generation import PROMPTS, FixedLengths, count_calls, random_predictor, tiny_model
 
-from dlm.data.encoding import encode_prompts
+from dlm.data.rows.encoding import encode_prompts
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import LengthChoice, candidate_lengths

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_generation import PROMPTS, FixedLengths, count_calls, tiny_model
 
-from dlm.data.encoding import encode_prompts
+from dlm.data.rows.encoding import encode_prompts
 from dlm.diffusion.sampling.samplers import SAMPLERS
 from dlm.errors import UserError
 from dlm.evaluation.evaluate import check_system

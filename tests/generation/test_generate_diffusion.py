@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_generation import PROMPTS, FixedLengths, count_calls, random_predictor, tiny_model
 
-from dlm.data.encoding import encode_prompts
+from dlm.data.rows.encoding import encode_prompts
 from dlm.errors import UserError
 from dlm.generation.generate import generate
 from dlm.generation.lengths import candidate_lengths

@@ -9,7 +9,7 @@ from tiny_generation import PROMPTS, TEXTS, count_calls, tiny_model, word_tokeni
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dlm.data.encoding import encode_responses, encode_rows
+from dlm.data.rows.encoding import encode_responses, encode_rows
 from dlm.data.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from dlm.errors import UserError
 from dlm.generation import infill as infill_module

@@ -10,7 +10,7 @@ import torch
 from tiny_generation import count_calls, letter_tokenizer, tiny_model
 from torch import Tensor
 
-from dlm.data.encoding import encode_prompts, encode_responses
+from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.diffusion.likelihood import bernoulli_bound, chain_rule, exactly_l_bound
 from dlm.diffusion.noise import NoiseKey
 from dlm.errors import UserError

@@ -8,8 +8,8 @@ import torch
 from tiny_backbones import padded, random_rows, tiny_backbone, tiny_tokenizer
 from torch import Tensor
 
-from dlm.data.batching import BatchRequest, TokenBatch, TokenDataset
-from dlm.data.encoding import encode_prompts, encode_rows
+from dlm.data.batches.batching import BatchRequest, TokenBatch, TokenDataset
+from dlm.data.rows.encoding import encode_prompts, encode_rows
 from dlm.errors import UserError
 from dlm.models.length_predictor import (
     LengthPredictor,

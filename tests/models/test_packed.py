@@ -9,7 +9,7 @@ from tiny_causal import CAUSAL, causal_backbone
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, ModernBertConfig
 
-from dlm.data.packing import plan_packing
+from dlm.data.batches.packing import plan_packing
 from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.models.packed import Packing

@@ -7,7 +7,7 @@ from tiny_causal import CAUSAL, write_directory
 
 from dlm.config.job import StageJob
 from dlm.config.schema import ModelConfig, StageConfig
-from dlm.data.shards.encoder import RowEncoder
+from dlm.data.rows.shards.encoder import RowEncoder
 from dlm.errors import UserError
 from dlm.training.start import starting_point, starting_tokenizer
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from dlm.data.batching import BatchRequest, TokenBatch, TokenDataset
-from dlm.data.encoding import EncodedRows
+from dlm.data.batches.batching import BatchRequest, TokenBatch, TokenDataset
+from dlm.data.rows.encoding import EncodedRows
 from dlm.diffusion.noise import ForwardProcess, Times
 from dlm.diffusion.objective import Normaliser, Objective
 from dlm.models.annealing import Annealing

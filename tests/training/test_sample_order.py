@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlm.data.batching import BatchRequest, StepSampler, TokenDataset, validation_requests
-from dlm.data.encoding import EncodedRows
-from dlm.data.order import BatchOrder
+from dlm.data.batches.batching import BatchRequest, StepSampler, TokenDataset, validation_requests
+from dlm.data.batches.order import BatchOrder
+from dlm.data.rows.encoding import EncodedRows
 
 SHAPES = {"rows": st.integers(1, 40), "batch": st.integers(1, 24), "grouping": st.integers(0, 6)}
 

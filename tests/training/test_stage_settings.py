@@ -10,15 +10,15 @@ import torch
 
 from dlm.config.job import StageJob
 from dlm.config.schema import DataConfig, OptimConfig, SourceConfig, StageConfig, TrainConfig
-from dlm.data.batching import BatchRequest, TokenDataset
-from dlm.data.encoding import encode_rows
+from dlm.data.batches.batching import BatchRequest, TokenDataset
+from dlm.data.batches.order import BatchOrder
+from dlm.data.batches.token_budget import longest_row
 from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.modules import BatchSettings, RowsDataModule
-from dlm.data.order import BatchOrder
 from dlm.data.prompts import Template
+from dlm.data.rows.encoding import encode_rows
 from dlm.data.sources import Source
 from dlm.data.task_modules import InstructionDataModule
-from dlm.data.token_budget import longest_row
 from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dlm.data.rows import LazyColumn, Tokens
-from dlm.data.shards.format import ARRAYS, DamagedShards, Index, file_name, read_index
+from dlm.data.rows.protocol import LazyColumn, Tokens
+from dlm.data.rows.shards.format import ARRAYS, DamagedShards, Index, file_name, read_index
 from dlm.data.shuffle import Positions
 
 
@@ -21,7 +21,7 @@ class OpenShard(NamedTuple):
 
 
 class TokenShards:
-    """The rows of a data set (``dlm.data.rows.TokenRows``) in a few kilobytes of its own memory.
+    """The rows of a data set (``TokenRows``) in a few kilobytes of its own memory.
 
     A copy for another process is the index alone: it maps the files itself.
     """
@@ -66,7 +66,7 @@ class TokenShards:
 
     @property
     def answer_lengths(self) -> None:
-        """There is no canvas here (``dlm.data.canvas_rows`` lays one over the rows)."""
+        """There is no canvas here (``dlm.data.rows.canvas`` lays one over the rows)."""
 
     @property
     def counted_lengths(self) -> LazyColumn:

@@ -6,11 +6,11 @@ from operator import itemgetter
 
 from transformers import PreTrainedTokenizerBase
 
-from dlm.data.blocks import encode_blocks
-from dlm.data.encoding import EncodedRows, encode_responses, encode_rows, limit_length
-from dlm.data.prompt_limit import cut_prompt
 from dlm.data.prompts import Example
-from dlm.data.rows_wanted import RowsWanted
+from dlm.data.rows.blocks import encode_blocks
+from dlm.data.rows.encoding import EncodedRows, encode_responses, encode_rows, limit_length
+from dlm.data.rows.prompt_limit import cut_prompt
+from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import BadRows
 
 

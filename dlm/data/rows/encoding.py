@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from dlm.data.rows import Tokens
+from dlm.data.rows.protocol import Tokens
 from dlm.data.shuffle import Positions
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from dlm.data.encoding import EncodedRows, encode_responses
+from dlm.data.rows.encoding import EncodedRows, encode_responses
 from dlm.models.special_tokens import SpecialTokens
 
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from dlm.data.blocks import cut_blocks
-from dlm.data.encoding import misfit_text, no_row_left
-from dlm.data.rows_wanted import RowsWanted
-from dlm.data.shards.encoder import Ids, RowEncoder
-from dlm.data.shards.format import SHARD_TOKENS, DamagedShards, Reached
-from dlm.data.shards.place import only_one, shard_directory
-from dlm.data.shards.portions import Portion, encoded_portions, portions
-from dlm.data.shards.reading import TokenShards
-from dlm.data.shards.wanted import shard_key
-from dlm.data.shards.writer import ShardWriter
+from dlm.data.rows.blocks import cut_blocks
+from dlm.data.rows.encoding import misfit_text, no_row_left
+from dlm.data.rows.shards.encoder import Ids, RowEncoder
+from dlm.data.rows.shards.format import SHARD_TOKENS, DamagedShards, Reached
+from dlm.data.rows.shards.key import shard_key
+from dlm.data.rows.shards.place import only_one, shard_directory
+from dlm.data.rows.shards.portions import Portion, encoded_portions, portions
+from dlm.data.rows.shards.reading import TokenShards
+from dlm.data.rows.shards.writer import ShardWriter
+from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import BadRows
 from dlm.errors import UserError
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dlm.data.rows import Column
+from dlm.data.rows.protocol import Column
 from dlm.data.shuffle import Positions, shuffled_places
 
 

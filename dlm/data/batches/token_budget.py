@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlm.data.order import SampleStream, ShuffledRows
-from dlm.data.rows import Column
-from dlm.data.sharing import equal_areas, equal_sums
+from dlm.data.batches.order import SampleStream, ShuffledRows
+from dlm.data.batches.sharing import equal_areas, equal_sums
+from dlm.data.rows.protocol import Column
 from dlm.data.shuffle import Positions, shuffled_places
 
 _UNGROUPED = 50

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlm.data.shards.format import (
+from dlm.data.rows.shards.format import (
     ARRAYS,
     INDEX,
     PROGRESS,
@@ -25,7 +25,7 @@ from dlm.data.shards.format import (
     write_array,
     write_index,
 )
-from dlm.data.shards.place import writing
+from dlm.data.rows.shards.place import writing
 
 
 class ShardWriter:

@@ -12,9 +12,9 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from dlm.data.prompts import Example
-from dlm.data.rows_wanted import RowsWanted
-from dlm.data.shards.encoder import RowEncoder
-from dlm.data.shards.format import Reached
+from dlm.data.rows.shards.encoder import RowEncoder
+from dlm.data.rows.shards.format import Reached
+from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import BadRows
 
 PORTION_ROWS, PORTION_CHARACTERS = 4096, 2**20

@@ -11,16 +11,16 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from dlm.data.encoding import encode_responses
-from dlm.data.prompt_limit import cut_prompt
 from dlm.data.prompts import Example
+from dlm.data.rows.encoding import encode_responses
+from dlm.data.rows.prompt_limit import cut_prompt
 from dlm.models.special_tokens import SpecialTokens
 
 Ids = Sequence[int]
 
 
 class RowEncoder:
-    """Gives the ids of :func:`dlm.data.encoding.encode_rows`, for a stream of rows."""
+    """Gives the ids of :func:`dlm.data.rows.encoding.encode_rows`, for a stream of rows."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, conditional: bool) -> None:
         self.special = SpecialTokens.of(tokenizer)

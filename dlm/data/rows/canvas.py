@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from dlm.data.rows import Column, LazyColumn, TokenRows, Tokens
+from dlm.data.rows.protocol import Column, LazyColumn, TokenRows, Tokens
 from dlm.data.shuffle import Positions
 
 
 class CanvasRows:
-    """Rows (``dlm.data.rows.TokenRows``) as :func:`dlm.data.encoding.encode_rows` pads them.
+    """Rows (``TokenRows``) as :func:`dlm.data.rows.encoding.encode_rows` pads them.
 
     Every response and its end token fit on the canvas.
     """

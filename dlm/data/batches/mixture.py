@@ -13,7 +13,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from dlm.data.order import ShuffledRows
+from dlm.data.batches.order import ShuffledRows
 from dlm.data.shuffle import Positions, shuffled_places
 from dlm.diffusion.counter import counter_seed
 

@@ -3,9 +3,9 @@
 import hashlib
 import json
 
-from dlm.data.rows_wanted import RowsWanted
-from dlm.data.shards.encoder import RowEncoder
-from dlm.data.shards.format import VERSION
+from dlm.data.rows.shards.encoder import RowEncoder
+from dlm.data.rows.shards.format import VERSION
+from dlm.data.rows.wanted import RowsWanted
 
 
 def shard_key(wanted: RowsWanted, encoder: RowEncoder) -> str:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from dlm.data.encoding import EncodedRows
-from dlm.data.order import GlobalBatches
-from dlm.data.packing import plan_packing
-from dlm.data.rows import TokenRows
+from dlm.data.batches.order import GlobalBatches
+from dlm.data.batches.packing import plan_packing
+from dlm.data.rows.encoding import EncodedRows
+from dlm.data.rows.protocol import TokenRows
 from dlm.data.shuffle import Positions
 from dlm.diffusion.counter import counter_bits
 from dlm.models.packed import Packing
