@@ -1,6 +1,7 @@
 """The order of samples: a function of seed and step, every row once an epoch, on any devices."""
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice, pairwise
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlm.data.batches.batching import BatchRequest, StepSampler, TokenDataset, validation_requests
-from dlm.data.batches.order import BatchOrder
+from dlm.data.batches.mixture import MixtureStream
+from dlm.data.batches.order import BatchOrder, GlobalBatches
+from dlm.data.batches.token_budget import TokenBudgetOrder
 from dlm.data.rows.encoding import EncodedRows
 
 SHAPES = {"rows": st.integers(1, 40), "batch": st.integers(1, 24), "grouping": st.integers(0, 6)}
@@ -134,3 +137,44 @@ def test_a_micro_batch_is_collated_from_its_own_rows() -> None:
         assert not batch.maskable_BL[line, :2].any()
         assert batch.maskable_BL[line].sum() == len(row) - 2
     assert batch.sample_B.tolist() == [7, 1]
+
+
+def _orders(rows: EncodedRows) -> dict[str, Callable[[], GlobalBatches]]:
+    """Every way in which samples become steps; made anew, as after a kill."""
+    mixture = MixtureStream((10, len(rows) - 10), (0.3, 0.7), 5)
+    return {
+        "rows": lambda: BatchOrder(rows.lengths, 16, 5, 4),
+        "rows of a mixture": lambda: BatchOrder(rows.lengths, 16, 5, 4, mixture),
+        "tokens": lambda: TokenBudgetOrder(rows.lengths, 480, 5, 4),
+        "tokens, packed": lambda: TokenBudgetOrder(rows.lengths, 480, 5, 0, packed=True),
+        "tokens of a mixture": lambda: TokenBudgetOrder(rows.lengths, 480, 5, 4, stream=mixture),
+    }
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    name=st.sampled_from(sorted(_orders(encoded(37)))),
+    killed=st.integers(0, 20),
+    more=st.integers(1, 12),
+    devices=st.tuples(*[st.sampled_from([1, 2, 4])] * 2),
+    accumulate=st.tuples(*[st.sampled_from([1, 2])] * 2),
+)
+def test_a_run_that_goes_on_with_other_devices_reads_what_an_undisturbed_one_does(
+    name: str, killed: int, more: int, devices: tuple[int, int], accumulate: tuple[int, int]
+) -> None:
+    rows = encoded(37)
+
+    def read(first: int, steps: int, world_size: int, parts: int) -> Counter[int]:
+        order = _orders(rows)[name]()
+        seen: Counter[int] = Counter()
+        for rank in range(world_size):
+            sampler = StepSampler(
+                rows, order, first_step=first, accumulate=parts, rank=rank, world_size=world_size
+            )
+            for request in islice(sampler, steps * parts):
+                seen.update(request.positions.tolist())
+        return seen
+
+    interrupted = read(0, killed, devices[0], accumulate[0])
+    interrupted += read(killed, more, devices[1], accumulate[1])
+    assert interrupted == read(0, killed + more, 1, 1)
