@@ -59,7 +59,7 @@ def test_every_command_of_the_readme_runs_and_the_quickstart_keeps_its_word(clon
     results = clone / "runs" / "quickstart" / "09_evaluate" / "export"
     metrics = json.loads((results / "pretrained" / "numbers_en_de" / "metrics.json").read_text())
     assert metrics["generation"]["length"] == "predicted"
-    assert metrics["scores"]["exact_match"]["score"] >= 90  # measured: 94.5; oracle lengths: 95.5
+    assert metrics["scores"]["exact_match"]["score"] >= 90  # measured: 96.0; oracle lengths: 96.8
     differences = json.loads((results / "comparisons.json").read_text())
     names = ("first", "second", "metric")
     wanted = ("pretrained", "from scratch", "exact_match")
