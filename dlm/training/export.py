@@ -18,7 +18,7 @@ from dlm.models.length_predictor import load_length_predictor
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
-from dlm.training.builders import build_canvas
+from dlm.training.data import build_canvas
 from dlm.training.start import StartingPoint
 
 

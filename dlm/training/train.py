@@ -21,10 +21,12 @@ from dlm.data.modules import RowsDataModule
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
 from dlm.stages.denoising import DenoisingStage
-from dlm.training.builders import build_data, build_stage, generation_settings
+from dlm.training.builders import build_stage, generation_settings
+from dlm.training.data import build_data
 from dlm.training.device import prepare_torch
 from dlm.training.export import export_stage
 from dlm.training.quiet import quiet_libraries
+from dlm.training.rows_report import data_notes, rows_read
 from dlm.training.selection import monitored
 from dlm.training.start import StartingPoint, starting_point
 
@@ -54,11 +56,6 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     if resume is not None:
         notes.append(f"resuming from step {resume.step}")
     notes += data_notes(data)
-    if data.unknown_tokens:
-        notes.append(
-            f"{data.unknown_tokens} tokens of the rows are unknown to the tokenizer, and cannot be "
-            "generated: train it on text that has their characters"
-        )
     if isinstance(stage, DenoisingStage):
         notes.append(stage.description)
     for note in notes:
@@ -186,46 +183,3 @@ def room_for_canvas(start: StartingPoint, settings: GenerationSettings, longest:
             f"prompt of {longest} tokens in the model's {start.backbone.max_length} positions: "
             "lower it, or leave it out to take data.canvas_length"
         )
-
-
-def rows_read(data: RowsDataModule, steps: int) -> dict[str, Any]:
-    """How many rows the stage used, left out and drew, and how many tokens it could not read."""
-    counts = {**data.counts, "unknown_tokens": data.unknown_tokens}
-    figures: dict[str, Any] = {"train_rows": len(data.train_rows)}
-    figures |= {key: value for key, value in counts.items() if value}
-    if data.mixture is not None:
-        draws = data.draws_of_sources(steps)
-        figures["sources"] = {
-            name: {"rows": rows, "share": round(share, 6), "draws": drawn}
-            for name, rows, share, drawn in zip(
-                data.source_names, data.mixture.rows, data.mixture.shares, draws, strict=True
-            )
-        }
-    if data.overlap is not None:
-        figures["overlap"] = data.overlap.metrics()
-    return figures
-
-
-def data_notes(data: RowsDataModule) -> list[str]:
-    """What is said about the rows before the stage trains."""
-    reasons = {
-        "left_out_rows": "rows are left out by leave_out and keep_only",
-        "duplicate_rows": "rows are duplicates of earlier ones, and left out",
-        "cut_prompts": "prompts are too long, and lost their beginning",
-        "dropped_rows": "rows are too long, and left out",
-    }
-    notes = [f"{data.counts[key]} {text}" for key, text in reasons.items() if data.counts[key]]
-    if data.bad_rows.count:
-        notes.append(data.bad_rows.note())
-    elif data.counts["skipped_rows"]:
-        notes.append(
-            f"{data.counts['skipped_rows']} bad rows were skipped when the rows were prepared; "
-            "the logs of the stage that did it list them"
-        )
-    if data.mixture is not None:
-        shares = zip(data.source_names, data.mixture.shares, data.mixture.rows, strict=True)
-        text = ", ".join(f"{name} {share:.1%} ({rows} rows)" for name, share, rows in shares)
-        notes.append(f"mixture: {text}")
-    if data.overlap is not None:
-        notes += data.overlap.lines()
-    return notes

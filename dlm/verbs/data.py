@@ -71,7 +71,7 @@ def _make_first(
 
 
 def _show(options: argparse.Namespace, job: "StageJob") -> None:
-    from dlm.training.builders import build_rows
+    from dlm.training.data import build_rows
     from dlm.training.start import starting_tokenizer
 
     rows = build_rows(job, *starting_tokenizer(job))

@@ -9,7 +9,7 @@ from cli_tools import Caller, TrainedRun
 from dlm.config.loading import load_recipe
 from dlm.recipe.kinds import data_identity
 from dlm.recipe.plan import plan
-from dlm.training.builders import build_data
+from dlm.training.data import build_data
 from dlm.training.start import starting_point
 
 

@@ -24,10 +24,10 @@ from dlm.models.build import build_from_scratch
 from dlm.models.special_tokens import SpecialTokens
 from dlm.recipe.fingerprint import identify
 from dlm.recipe.kinds import data_identity
-from dlm.training.builders import build_data
+from dlm.training.data import build_data
+from dlm.training.rows_report import data_notes, rows_read
 from dlm.training.sources import build_examples
 from dlm.training.start import StartingPoint
-from dlm.training.train import data_notes, rows_read
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 ROWS = {

@@ -27,9 +27,10 @@ from dlm.models.build import build_from_scratch
 from dlm.models.special_tokens import SpecialTokens
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings, lr_factor
-from dlm.training.builders import build_data, build_rows, warmup_steps
+from dlm.training.builders import warmup_steps
+from dlm.training.data import build_data, build_rows
+from dlm.training.rows_report import rows_read
 from dlm.training.start import StartingPoint
-from dlm.training.train import rows_read
 
 TEXTS = ["one two three four", "two three", "four three two one two"]
 
