@@ -56,12 +56,12 @@ class TaskSource:
         """
         met: Counter[tuple[str, str]] = Counter()
         bad_rows = bad_rows or BadRows()
-        before, kept = bad_rows.count, False
+        before, kept = bad_rows.met, False
         for place, row in stream_rows(self.source, bad_rows=bad_rows):
-            if not self._wanted(row, place, met):
-                counts["left_out_rows"] += 1
-                continue
             try:
+                if not self._wanted(row, place, met):
+                    counts["left_out_rows"] += 1
+                    continue
                 examples = self._examples_of(row, place, seed)
             except BadRow as error:
                 bad_rows.bad(place, error.reason)
@@ -69,7 +69,7 @@ class TaskSource:
             kept = True
             yield from examples
         self._check_values(met)
-        if not kept and bad_rows.count > before:
+        if not kept and bad_rows.met > before:
             refuse_no_rows(self.source, bad_rows, before)
         elif not kept:
             raise UserError(
@@ -109,10 +109,11 @@ class TaskSource:
         for values, keep in ((self.leave_out, False), (self.keep_only, True)):
             for name, listed in values.items():
                 if name not in row:
-                    raise UserError(
-                        f"{place}: no field '{name}' to choose rows by (the row has "
+                    raise BadRow(
+                        place,
+                        f"no field '{name}' to choose rows by (the row has "
                         f"{', '.join(map(str, row))}{did_you_mean(name, row)}): correct leave_out "
-                        "or keep_only of the source"
+                        "or keep_only of the source",
                     )
                 value = str(row[name])
                 met[name, value] += 1
@@ -120,8 +121,9 @@ class TaskSource:
         return wanted
 
     def _check_values(self, met: Counter[tuple[str, str]]) -> None:
-        """A misspelt value would hold out nothing; with a limit its rows may lie beyond it."""
-        if self.source.limit is not None:
+        """A misspelt value would hold out nothing; with a limit its rows may lie beyond it, and
+        of a split set in the other part."""
+        if self.source.limit is not None or self.source.holdout is not None:
             return
         for values in (self.leave_out, self.keep_only):
             for name, listed in values.items():
@@ -161,9 +163,13 @@ class ExampleRecipe:
         return ", ".join(source.source.place for source in self.sources)
 
     @cached_property
-    def _pool(self) -> list[tuple[str, str]]:
+    def _pool(self) -> list[Example]:
         assert self.few_shot is not None and self.demonstrations_from is not None
-        return self.few_shot.pool(self.demonstrations_from.stream(self.seed, Counter()))
+        # What is bad here is met again where the source is trained on, and refused or counted.
+        passed_over = BadRows("skip")
+        return self.few_shot.pool(
+            self.demonstrations_from.stream(self.seed, Counter(), passed_over)
+        )
 
     def stream(
         self, counts: Counter[str], reader: Reader | None = None, bad_rows: BadRows | None = None

@@ -59,6 +59,10 @@ class BatchSettings:
     """Whether rows share the network's rows."""
 
 
+_COUNTED = 2**18
+"""Draws that are counted at once."""
+
+
 class RowsDataModule(LightningDataModule):
     """Rows of one task; the order of samples is a function of (seed, step) alone."""
 
@@ -139,15 +143,14 @@ class RowsDataModule(LightningDataModule):
         self.mixture = self._mixture(mixture, self.shards.index.reached.source_rows)
         self.validation_rows: EncodedRows | None = None
         if validation is not None:
-            before = self.bad_rows.count
             rows = rows_in_memory(
                 wanted(validation), tokenizer, counts=self.counts, bad_rows=self.bad_rows,
                 count_padding=canvas is None or canvas.count_padding,
             )  # fmt: skip
-            self.counts["skipped_rows"] += self.bad_rows.count - before
             if tokenizer.unk_token_id is not None:
                 self.unknown_tokens += int((rows.tokens == tokenizer.unk_token_id).sum())
             self.validation_rows = _spread(rows, batches.validation_rows)
+        self.counts["skipped_rows"] = self.bad_rows.count
 
     @property
     def conditional(self) -> bool:
@@ -184,7 +187,11 @@ class RowsDataModule(LightningDataModule):
         """How often each source of the mixture is drawn in so many steps."""
         assert self.mixture is not None
         counts = np.zeros(len(self.mixture.rows), dtype=np.int64)
-        for step in range(steps):
+        whole = self.order.whole_windows(steps)
+        for start in range(0, whole.samples, _COUNTED):
+            positions = self.mixture.positions(start, min(_COUNTED, whole.samples - start))
+            counts += np.bincount(self.mixture.source_of(positions), minlength=len(counts))
+        for step in range(whole.steps, steps):
             sources = self.mixture.source_of(self.order.batch(step))
             counts += np.bincount(sources, minlength=len(counts))
         drawn: list[int] = counts.tolist()

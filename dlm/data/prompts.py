@@ -84,7 +84,7 @@ def stream_examples(
         UserError: The source cannot be read or has no row that fits, or (BadRow) a row is bad.
     """
     bad_rows = bad_rows or BadRows()
-    before, count = bad_rows.count, 0
+    before, count = bad_rows.met, 0
     for place, row in stream_rows(source, bad_rows=bad_rows):
         try:
             prompt, response = template.fill(row, place)

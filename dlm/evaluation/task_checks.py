@@ -66,6 +66,9 @@ def task_problems(raw: dict[str, Any]) -> list[str]:
 def _examples(raw: dict[str, Any]) -> Iterator[str]:
     if "few_shot" in raw:
         yield from few_shot_problems(raw["few_shot"])
+        shown = raw["few_shot"].get("source") if isinstance(raw["few_shot"], dict) else None
+        if isinstance(shown, dict):
+            yield from (f"few_shot: {problem}" for problem in _source(shown))
     if raw.get("task", "translation") not in TASKS:
         hint = did_you_mean(raw["task"], TASKS)
         yield f"task = '{raw['task']}' is none of {', '.join(TASKS)}{hint}"

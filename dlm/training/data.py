@@ -60,13 +60,14 @@ def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
     Raises:
         UserError: As :func:`build_rows`.
     """
-    return build_rows(job, start.tokenizer, start.backbone.max_length)
+    return build_rows(job, start.tokenizer, start.backbone.max_length, lists=True)
 
 
 def build_rows(
-    job: StageJob, tokenizer: PreTrainedTokenizerBase, max_positions: int
+    job: StageJob, tokenizer: PreTrainedTokenizerBase, max_positions: int, *, lists: bool = False
 ) -> RowsDataModule:
-    """The stage's DataModule for a network of so many positions.
+    """The stage's DataModule for a network of so many positions; ``lists``: rows that are skipped
+    are listed in the stage's logs.
 
     Raises:
         UserError: The data is missing, broken or does not fit the model.
@@ -108,7 +109,7 @@ def build_rows(
             packed=config.train.layout == "packed" and config.kind != "length",
         ),
         canvas=build_canvas(config),
-        bad_rows=build_bad_rows(job, lists=getattr(rank_zero_only, "rank", 0) == 0),
+        bad_rows=build_bad_rows(job, lists=lists and getattr(rank_zero_only, "rank", 0) == 0),
     )  # fmt: skip
     if config.train.global_batch_tokens is not None:
         longest = longest_row(module.train_rows.lengths)

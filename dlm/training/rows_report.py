@@ -34,11 +34,6 @@ def data_notes(data: RowsDataModule) -> list[str]:
     notes = [f"{data.counts[key]} {text}" for key, text in reasons.items() if data.counts[key]]
     if data.bad_rows.count:
         notes.append(data.bad_rows.note())
-    elif data.counts["skipped_rows"]:
-        notes.append(
-            f"{data.counts['skipped_rows']} bad rows were skipped when the rows were prepared; "
-            "the logs of the stage that did it list them"
-        )
     if data.mixture is not None:
         shares = zip(data.source_names, data.mixture.shares, data.mixture.rows, strict=True)
         text = ", ".join(f"{name} {share:.1%} ({rows} rows)" for name, share, rows in shares)

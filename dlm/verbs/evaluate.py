@@ -11,6 +11,7 @@ from dlm.verbs.models import OPTION_OF, chosen_settings, open_located
 if TYPE_CHECKING:
     from dlm.evaluation.tasks import Task
 
+_GENERATION_OPTION_OF = {**OPTION_OF, "few_shot": "--few-shot"}
 _LIKELIHOOD_OPTION_OF = {"estimator": "--estimator", "likelihood_samples": "--likelihood-samples"}
 
 
@@ -60,7 +61,7 @@ def _tasks(options: argparse.Namespace) -> "list[Task]":
         raise UserError("--tasks names no task: `dlm ls tasks` lists them")
     generates = [task.kind == "generation" for task in tasks]
     if not any(generates):
-        _refuse(options, OPTION_OF, "no task of --tasks generates")
+        _refuse(options, _GENERATION_OPTION_OF, "no task of --tasks generates")
     if all(generates):
         _refuse(options, _LIKELIHOOD_OPTION_OF, "no task of --tasks estimates a likelihood")
     if options.few_shot is not None and options.few_shot < 0:

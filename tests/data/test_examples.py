@@ -12,7 +12,7 @@ from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.few_shot import FewShot
 from dlm.data.overlap import OverlapIndex
 from dlm.data.prompts import Example, Template
-from dlm.data.sources import Place, Source
+from dlm.data.sources import BadRows, Holdout, Place, Source
 from dlm.errors import UserError
 
 PLAIN = Template("{src}", "{tgt}")
@@ -171,3 +171,60 @@ def test_overlap_is_counted_for_each_set_and_refused_with_examples() -> None:
     assert "train, row 1 and row 2 of long ('one two three" in str(refused.value)
     assert "short" not in str(refused.value)
     overlap([("clean", "row")]).refuse()
+
+
+def test_a_bad_row_among_the_demonstrations_is_skipped_as_elsewhere(tmp_path: Path) -> None:
+    rows = source(tmp_path / "a.jsonl", [*ROWS[:5], {"src": "broken"}, *ROWS[5:]])
+    recipe = ExampleRecipe((rows,), 0, FewShot(1), rows)
+    bad_rows = BadRows("skip")
+    assert len(list(recipe.stream(Counter(), bad_rows=bad_rows))) == len(ROWS)
+    assert bad_rows.count == 1
+
+
+def test_a_file_of_bad_rows_may_be_read_twice(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    source(tmp_path / "rows" / "a.jsonl", ROWS)
+    source(tmp_path / "rows" / "b.jsonl", [{"src": "broken"}])
+    both = TaskSource("rows", Source(split="", path=tmp_path / "rows"), "translation", (PLAIN,))
+    bad_rows = BadRows("skip")
+    for _ in range(2):
+        assert len(list(ExampleRecipe((both,)).stream(Counter(), bad_rows=bad_rows))) == len(ROWS)
+    assert bad_rows.count == 1
+
+
+def test_a_held_out_value_may_be_in_the_other_part_of_a_split_set(tmp_path: Path) -> None:
+    rows = source(tmp_path / "a.jsonl", [*ROWS, {"src": "x", "tgt": "y", "kind": "rare"}])
+    parts = [
+        replace(
+            rows, leave_out={"kind": ("rare",)},
+            source=replace(rows.source, holdout=Holdout(part, 0.3)),
+        )
+        for part in ("train", "validation")
+    ]  # fmt: skip
+    assert sum(len(texts(ExampleRecipe((part,)))) for part in parts) == len(ROWS)
+
+
+def test_a_row_without_the_field_that_rows_are_chosen_by_is_a_bad_row(tmp_path: Path) -> None:
+    ragged = [*ROWS, {"src": "x", "tgt": "y"}]
+    rows = source(tmp_path / "a.jsonl", ragged, leave_out={"kind": ("a",)})
+    bad_rows = BadRows("skip")
+    assert len(list(ExampleRecipe((rows,)).stream(Counter(), bad_rows=bad_rows))) == 10
+    assert "no field 'kind' to choose rows by" in bad_rows.first[0]
+
+
+def test_no_turn_of_a_conversation_demonstrates_another_turn_of_it(tmp_path: Path) -> None:
+    chats = [
+        {"messages": [{"role": role, "content": f"{role} {turn} of {n}"}
+                      for turn in "ab" for role in ("user", "assistant")]}
+        for n in range(6)
+    ]  # fmt: skip
+    rows = source(
+        tmp_path / "a.jsonl", chats, task="chat", templates=(Template("{dialogue}", "{reply}"),)
+    )
+    recipe = ExampleRecipe((rows,), 0, FewShot(4, separator="|"), rows)
+    for _, example in recipe.stream(Counter()):
+        own = example.response[-1]
+        shown = example.prompt.split("|")[:-1]
+        assert len(shown) == 4 and not any(f"of {own}" in demonstration for demonstration in shown)
+    with pytest.raises(UserError, match="few_shot.count = 5 needs at least 7 rows"):
+        texts(ExampleRecipe((rows,), 0, FewShot(5), rows))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shard_tools import assert_same_rows, contents, in_memory, prepared, wanted, write_pairs
+from shard_tools import contents, prepared, wanted, write_pairs
 from small_vocabulary import tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
@@ -258,7 +258,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(
         prepared(rows, tokenizer, tmp_path / "file")
 
 
-def test_without_file_locks_the_work_is_done_and_that_is_said(
+def test_a_place_without_file_locks_is_refused_with_the_remedy(
     rows: RowsWanted, tokenizer: PreTrainedTokenizerFast, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -266,9 +266,8 @@ def test_without_file_locks_the_work_is_done_and_that_is_said(
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", refused)
-    shards, said = prepared(rows, tokenizer, tmp_path)
-    assert "no file locks here (No locks available)" in said[0]
-    assert_same_rows(shards, in_memory(rows, tokenizer))
+    with pytest.raises(UserError, match=r"can be locked there \(No locks .*set data\.cache=DIR"):
+        prepared(rows, tokenizer, tmp_path)
 
 
 def test_the_place_is_the_variable_or_the_home_directory(

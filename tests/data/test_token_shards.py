@@ -18,7 +18,7 @@ from dlm.data.rows.shards import portions
 from dlm.data.rows.shards.encoder import RowEncoder
 from dlm.data.rows.shards.key import shard_key
 from dlm.data.rows.shards.writer import ShardWriter
-from dlm.data.sources import Source
+from dlm.data.sources import BadRows, Source
 from dlm.errors import UserError
 
 
@@ -280,3 +280,19 @@ def test_progress_is_a_line_with_the_speed(
     monkeypatch.setattr("dlm.data.rows.shards.prepare.PROGRESS_S", 0.0)
     _, said = prepared(wanted(files), tokenizer, tmp_path)
     assert said[0].startswith("tokenizing: 7 rows (") and said[0].endswith(" rows/s")
+
+
+def test_rows_skipped_while_preparing_are_known_and_listed_by_whoever_finds_the_shards(
+    files: list[Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    with files[0].open("a", encoding="utf-8") as file:
+        file.write('{"src": "one"}\n')
+    rows, seen = wanted(files, on_bad_row="skip"), []
+    for number in range(2):
+        listing = tmp_path / f"stage{number}" / "bad_rows.jsonl"
+        bad_rows = BadRows("skip", listing)
+        prepared(rows, tokenizer, tmp_path, bad_rows=bad_rows)
+        list(rows.examples.stream(Counter(), bad_rows=bad_rows))  # validation, of the same file
+        seen.append((bad_rows.count, bad_rows.first, listing.read_text()))
+    assert seen[0] == seen[1] and seen[0][0] == 1
+    assert "field 'tgt' is missing" in seen[0][2]

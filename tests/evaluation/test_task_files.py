@@ -122,6 +122,10 @@ WRONG: dict[str, tuple[object, str]] = {
         GOOD | {"few_shot": {"count": 1, "seperator": ""}},
         "unknown key 'few_shot.seperator'; did you mean 'separator'?",
     ),
+    "few-shot from nowhere": (
+        GOOD | {"few_shot": {"count": 1, "source": {"pth": "a.jsonl"}}},
+        "few_shot: unknown key 'source.pth'; did you mean 'path'?",
+    ),
     "few-shot without a count": (GOOD | {"few_shot": {"joiner": ""}}, "few_shot.count is missing"),
     "variants of ones own": (GOOD | {"variants": {"a": ["b"]}}, "read in shipped tasks only"),
     "a prompt of numbers": (GOOD | {"prompt": 5}, "prompt is a number, where it must be text"),

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,26 @@ def test_a_mixture_is_drawn_as_it_says_and_what_was_drawn_is_kept(
     assert {name: row["draws"] for name, row in sources.items()} == drawn
     assert abs(drawn["b"] - 768) <= 1
     assert "mixture: a 25.0% (10 rows), b 75.0% (4 rows)" in data_notes(data)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        TrainConfig(global_batch_size=8, length_grouping=4),
+        TrainConfig(global_batch_size=8, length_grouping=0),
+        TrainConfig(global_batch_tokens=90, length_grouping=4),
+        TrainConfig(global_batch_tokens=90, length_grouping=0),
+    ],
+)
+@pytest.mark.parametrize("steps", [0, 3, 8, 61])
+def test_draws_are_counted_as_the_steps_read_them(
+    train: TrainConfig, steps: int, tmp_path: Path, start: StartingPoint
+) -> None:
+    mixture = MixtureConfig(weights={"a": 0.4, "b": 0.6})
+    data = build(replace(config_of(tmp_path, mixture=mixture), train=train), start)
+    rows = len(data.train_rows)
+    drawn = [int(p) % rows < 10 for step in range(steps) for p in data.order.batch(step)]
+    assert data.draws_of_sources(steps) == [sum(drawn), len(drawn) - sum(drawn)]
 
 
 def test_without_a_mixture_every_row_comes_once_an_epoch(

@@ -7,12 +7,19 @@ of like length, whose order is shuffled again. Nothing depends on devices or wor
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from dlm.data.rows.protocol import Column
 from dlm.data.shuffle import Positions, shuffled_places
+
+
+class WholeWindows(NamedTuple):
+    """So many first steps train on exactly so many first samples of the stream."""
+
+    steps: int
+    samples: int
 
 
 class GlobalBatches(Protocol):
@@ -23,6 +30,9 @@ class GlobalBatches(Protocol):
 
     def samples_before(self, step: int) -> int:
         """Samples of all earlier steps."""
+
+    def whole_windows(self, step: int) -> WholeWindows:
+        """Those that are complete before a step."""
 
     def parts(self, batch: Positions, devices: int, accumulate: int) -> list[list[Positions]]:
         """Places in the batch that each device takes, by device and micro-batch."""
@@ -78,6 +88,11 @@ class BatchOrder:
     def samples_before(self, step: int) -> int:
         """See ``GlobalBatches``."""
         return step * self.global_batch_size
+
+    def whole_windows(self, step: int) -> WholeWindows:
+        """See ``GlobalBatches``."""
+        steps = step // (self.grouping or 1) * (self.grouping or 1)
+        return WholeWindows(steps, steps * self.global_batch_size)
 
     def parts(self, batch: Positions, devices: int, accumulate: int) -> list[list[Positions]]:
         """See ``GlobalBatches``: equal numbers of rows."""

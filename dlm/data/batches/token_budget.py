@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlm.data.batches.order import SampleStream, ShuffledRows
+from dlm.data.batches.order import SampleStream, ShuffledRows, WholeWindows
 from dlm.data.batches.sharing import equal_areas, equal_sums
 from dlm.data.rows.protocol import Column
 from dlm.data.shuffle import Positions, shuffled_places
@@ -85,6 +85,11 @@ class TokenBudgetOrder:
         place = self.window_of(step)
         inside = self._window(place.window).bounds[step - place.first_step]
         return place.window * self.samples_per_window + int(inside)
+
+    def whole_windows(self, step: int) -> WholeWindows:
+        """See ``GlobalBatches``."""
+        place = self.window_of(step)
+        return WholeWindows(place.first_step, place.window * self.samples_per_window)
 
     def window_of(self, step: int) -> WindowPlace:
         """The window that holds a step."""

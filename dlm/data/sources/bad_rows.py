@@ -1,8 +1,9 @@
 """What becomes of rows that cannot be used: refused together, or skipped, counted and listed."""
 
 import json
+from itertools import islice
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from dlm.data.sources.places import Place
 from dlm.errors import UserError
@@ -24,7 +25,7 @@ class BadRows:
 
     Policies: ``first`` refuses the first of them on the spot; ``error`` lets reading go on, and
     :meth:`finish` refuses them together; ``skip`` counts them, and lists them in a file.
-    Memory: about 100 bytes a bad row.
+    Memory: a few hundred bytes a bad row.
     """
 
     def __init__(
@@ -33,17 +34,24 @@ class BadRows:
         """``listing`` is the file that ``skip`` writes: one ``{"place", "reason"}`` a line."""
         self.policy = policy
         self.listing = listing if policy == "skip" else None
-        self.first: list[str] = []
+        self.met = 0
+        """How often a bad row was met, one that is read twice twice."""
+        self._rows: dict[tuple[Place, str], None] = {}
+
+    @property
+    def rows(self) -> list[tuple[Place, str]]:
+        """The bad rows so far, with their reasons."""
+        return list(self._rows)
+
+    @property
+    def first(self) -> list[str]:
         """The first ten, as place and reason."""
-        self._seen: set[int] = set()
-        self._file: IO[str] | None = None
-        if self.listing is not None:
-            self.listing.unlink(missing_ok=True)  # of an earlier attempt, over other rows
+        return [f"{place}: {reason}" for place, reason in islice(self._rows, _SHOWN)]
 
     @property
     def count(self) -> int:
         """How many there are so far."""
-        return len(self._seen)
+        return len(self._rows)
 
     def bad(self, place: Place, reason: str) -> None:
         """Take note of a row that is not used.
@@ -53,18 +61,8 @@ class BadRows:
         """
         if self.policy == "first":
             raise BadRow(place, reason)
-        key = hash((place, reason))
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        if len(self.first) < _SHOWN:
-            self.first.append(f"{place}: {reason}")
-        if self.listing is not None:
-            if self._file is None:
-                self.listing.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.listing.open("a", encoding="utf-8")
-            entry = {"place": str(place), "reason": reason}
-            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self.met += 1
+        self._rows[place, reason] = None
 
     def finish(self) -> None:
         """Call it when a set is read to its end (as often as there are sets).
@@ -72,9 +70,8 @@ class BadRows:
         Raises:
             UserError: The policy is ``error``, and there are bad rows: the first ten are named.
         """
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self.listing is not None:
+            self._list(self.listing)
         if self.policy == "error" and self.count:
             more = self.count - len(self.first)
             raise UserError(
@@ -89,6 +86,17 @@ class BadRows:
             return ""
         listed = f", listed in {self.listing}" if self.listing is not None else ""
         return f"{_counted(self.count)} skipped{listed}; the first: {self.first[0]}"
+
+    def _list(self, listing: Path) -> None:
+        """Write the list anew: what lies there may be of an earlier attempt, over other rows."""
+        if not self._rows:
+            listing.unlink(missing_ok=True)
+            return
+        listing.parent.mkdir(parents=True, exist_ok=True)
+        with listing.open("w", encoding="utf-8") as file:
+            for place, reason in self._rows:
+                entry = {"place": str(place), "reason": reason}
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def _counted(number: int) -> str:

@@ -25,13 +25,13 @@ def local_rows(path: Path, source: Source, bad_rows: BadRows) -> Iterator[tuple[
             read.
     """
     for file in source_files(path):
-        before = bad_rows.count
+        before = bad_rows.met
         rows = file_rows(file, source, bad_rows)
         first = next(rows, None)
         if first is not None:
             yield first
             yield from rows
-        elif bad_rows.count == before:
+        elif bad_rows.met == before:
             raise UserError(f"{file} has no rows: give a source with at least one")
 
 

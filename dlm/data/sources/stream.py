@@ -34,7 +34,7 @@ def stream_rows(source: Source, *, bad_rows: BadRows | None = None) -> Iterator[
             left, or (BadRow) a row is broken or lacks a field.
     """
     bad_rows = bad_rows or BadRows()
-    before, count = bad_rows.count, 0
+    before, count = bad_rows.met, 0
     for found in islice(_usable(source, bad_rows), source.limit):
         count += 1
         yield found
@@ -43,12 +43,12 @@ def stream_rows(source: Source, *, bad_rows: BadRows | None = None) -> Iterator[
 
 
 def refuse_no_rows(source: Source, bad_rows: BadRows, before: int) -> None:
-    """Say why a source has given nothing; ``before``: the bad rows before it was read.
+    """Say why a source has given nothing; ``before``: the bad rows met before it was read.
 
     Raises:
         UserError: Always, but where ``bad_rows.finish`` will name the rows.
     """
-    bad = bad_rows.count - before
+    bad = bad_rows.met - before
     if bad and bad_rows.policy == "error":
         return
     if bad:

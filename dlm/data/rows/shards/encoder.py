@@ -17,6 +17,8 @@ from dlm.data.rows.prompt_limit import cut_prompt
 from dlm.models.special_tokens import SpecialTokens
 
 Ids = Sequence[int]
+_PLACES = ("name_or_path", "is_local", "vocab_file", "tokenizer_file")
+"""Settings of a tokenizer that say where it lies, not what it does."""
 
 
 class RowEncoder:
@@ -43,9 +45,10 @@ class RowEncoder:
         if self._fast is not None:
             content = self._fast.to_str()
         else:
+            settings = self._tokenizer.init_kwargs
             kept = {
                 "class": type(self._tokenizer).__name__,
-                "settings": self._tokenizer.init_kwargs,
+                "settings": {k: v for k, v in settings.items() if k not in _PLACES},
             }
             content = json.dumps(kept | {"vocabulary": self._tokenizer.get_vocab()},
                                  sort_keys=True, default=str)  # fmt: skip

@@ -22,7 +22,11 @@ def shard_directory(cache: Path | None, key: str) -> Path:
 
 @contextmanager
 def only_one(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Let one process at a time prepare a data set; the others wait, and say so."""
+    """Let one process at a time prepare a data set; the others wait, and say so.
+
+    Raises:
+        UserError: The file system knows no locks.
+    """
     with _opened(directory.with_name(f"{directory.name}.lock")) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,9 +34,11 @@ def only_one(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
             say(f"waiting for another process that prepares the same data in {directory}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
-            # Both write the same bytes under names of their own first: nothing is damaged.
-            say(f"{directory}: no file locks here ({error.strerror}), so processes that prepare "
-                "the same data at the same time each do the work")  # fmt: skip
+            raise UserError(
+                f"{directory}: no file can be locked there ({error.strerror}), and two processes "
+                f"that prepare the same data would get into each other's way: {_REMEDY} to a "
+                "directory on another file system"
+            ) from error
         yield
 
 

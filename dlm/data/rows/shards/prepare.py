@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.blocks import cut_blocks
 from dlm.data.rows.encoding import misfit_text, no_row_left
+from dlm.data.rows.shards.bad_rows import read_bad_rows, write_bad_rows
 from dlm.data.rows.shards.encoder import Ids, RowEncoder
 from dlm.data.rows.shards.format import SHARD_TOKENS, DamagedShards, Reached
 from dlm.data.rows.shards.key import shard_key
@@ -50,13 +51,16 @@ def token_shards(
     encoder = RowEncoder(tokenizer, conditional=wanted.conditional)
     key = shard_key(wanted, encoder)
     directory = shard_directory(cache, key)
+    bad_rows = bad_rows or BadRows("error")
     shards = _whole(directory)
     if shards is None:
         with only_one(directory, say):
             shards = _whole(directory, say)
             if shards is None:
-                bad_rows = bad_rows or BadRows("error")
                 return _prepare(wanted, encoder, directory, say, shard_tokens, bad_rows)
+    for place, reason in read_bad_rows(directory):
+        bad_rows.bad(place, reason)
+    bad_rows.finish()
     for source in (each.source for each in wanted.examples.sources):
         if source.hub is not None and source.revision is None:
             say(f"{source.place}: rows as prepared earlier in {directory}; the recipe pins no "
@@ -101,7 +105,7 @@ def _prepare(
         if not any(each.source.hub for each in wanted.examples.sources):
             shutil.rmtree(directory, ignore_errors=True)
         raise
-    counts["skipped_rows"] = bad_rows.count
+    write_bad_rows(directory, bad_rows.rows)
     index = writer.finish(directory.name, dict(counts), conditional=wanted.conditional)
     say(
         f"{index.rows:,} rows ({index.tokens:,} tokens) tokenized into {directory} in "
