@@ -32,6 +32,23 @@ READ_BY_EVERY_KIND = ("checkpoint", "hardware", "logging")
 _DIFFUSION = ("adapt", "instruct", "evaluate")
 _AUTOREGRESSIVE = ("autoregressive", "evaluate")
 _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
+    **{
+        f"data.{name}": ("pretrain", "adapt", "length", "instruct", "autoregressive")
+        for name in (
+            "task",
+            "validation",
+            "prompt",
+            "response",
+            "templates",
+            "vary_prompts",
+            "few_shot",
+            "mixture",
+            "deduplicate",
+            "overlap",
+            "max_length",
+            "too_long",
+        )
+    },
     "data.canvas_length": ("adapt", "instruct"),
     "objective.canvas_padding": ("adapt", "instruct"),
     "train.length_grouping": ("pretrain", "adapt", "instruct", "autoregressive"),
@@ -161,7 +178,7 @@ def stage_findings(
     yield from _out_of_range(stage)
     if reads(stage.kind, "data"):
         yield from source_findings(stage)
-        yield from data_findings(stage)
+        yield from data_findings(stage, recipe)
         yield from _text_blocks(stage)
     if reads(stage.kind, "model"):
         yield from _model(stage)

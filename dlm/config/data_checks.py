@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from dlm.config.references import Finding
-from dlm.config.schema import SourceConfig, StageConfig
+from dlm.config.schema import RecipeConfig, SourceConfig, StageConfig
 from dlm.errors import did_you_mean
 
 
@@ -13,12 +13,14 @@ def source_name(source: SourceConfig) -> str:
     return source.name or source.path or source.hub or source.generator or ""
 
 
-def data_findings(stage: StageConfig) -> Iterator[Finding]:
+def data_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
     """What does not fit together in a stage's ``data``."""
     if stage.kind == "tokenizer":
         yield from _texts_only(stage)
         return
     yield from _ranges(stage)
+    yield from _text(stage, recipe)
+    yield from _overlap(stage, recipe)
     yield from _templates(stage)
     yield from _mixture(stage)
     yield from _few_shot(stage)
@@ -38,6 +40,21 @@ def _ranges(stage: StageConfig) -> Iterator[Finding]:
     temperature = data.mixture.temperature
     if temperature is not None and not 0 < temperature < float("inf"):
         yield Finding(("data.mixture.temperature",), "must be above 0", temperature)
+
+
+def _text(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
+    data = stage.data
+    of_texts = data.task == "text" or (data.task is None and stage.kind == "pretrain")
+    if data.text is not None and not of_texts and data.text != recipe.data.text:
+        reason = "ignored setting: only rows of the task text read it (others: prompt, response)"
+        yield Finding(("data.text", "data.task"), f"{reason}; remove it", data.text)
+
+
+def _overlap(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
+    evaluates = any(other.kind == "evaluate" for other in recipe.stages.values())
+    if stage.data.overlap != "ignore" and not evaluates:
+        reason = "the recipe has no evaluate stage to compare with; add one, or set it to ignore"
+        yield Finding(("data.overlap",), reason, stage.data.overlap)
 
 
 def _templates(stage: StageConfig) -> Iterator[Finding]:

@@ -117,7 +117,9 @@ class RowsDataModule(LightningDataModule):
         self.overlap = overlap
         self.source_names = train.names
         self.counts: Counter[str] = Counter()
-        """What was left out or cut, by reason; training and validation together."""
+        """What was left out of the training rows or cut, by reason."""
+        self.validation_counts: Counter[str] = Counter()
+        """The same of the validation rows."""
         self._known_window = WindowPlace(0, 0)
         self._max_length = max_length
 
@@ -144,11 +146,13 @@ class RowsDataModule(LightningDataModule):
         self.validation_rows: EncodedRows | None = None
         if validation is not None:
             rows = rows_in_memory(
-                wanted(validation), tokenizer, counts=self.counts, bad_rows=self.bad_rows,
+                wanted(validation), tokenizer, counts=self.validation_counts,
+                bad_rows=self.bad_rows,
                 count_padding=canvas is None or canvas.count_padding,
             )  # fmt: skip
             if tokenizer.unk_token_id is not None:
-                self.unknown_tokens += int((rows.tokens == tokenizer.unk_token_id).sum())
+                unknown = int((rows.tokens == tokenizer.unk_token_id).sum())
+                self.validation_counts["unknown_tokens"] = unknown
             self.validation_rows = _spread(rows, batches.validation_rows)
         self.counts["skipped_rows"] = self.bad_rows.count
 

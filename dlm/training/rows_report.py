@@ -6,8 +6,10 @@ from dlm.data.modules import RowsDataModule
 
 
 def rows_read(data: RowsDataModule, steps: int) -> dict[str, Any]:
-    """How many rows the stage used, left out and drew, and how many tokens it could not read."""
+    """How many rows the stage used, left out and drew, and how many tokens it could not read;
+    what is of the validation rows says so."""
     counts = {**data.counts, "unknown_tokens": data.unknown_tokens}
+    counts |= {f"validation_{key}": value for key, value in data.validation_counts.items()}
     figures: dict[str, Any] = {"train_rows": len(data.train_rows)}
     figures |= {key: value for key, value in counts.items() if value}
     if data.mixture is not None:

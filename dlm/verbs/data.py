@@ -144,7 +144,7 @@ def _stats(stage: str, rows: "RowsDataModule") -> None:
         "rows": f"{len(shards):,}",
         "tokens": f"{tokens:,}",
         "length": lengths,
-        "too long": f"{reached.dropped:,} rows left out",
+        "too long": f"{reached.dropped:,} rows left out, {reached.cut_prompts:,} prompts cut",
         "duplicates": f"{repeated.rows:,} ({repeated.share:.2%} of {of})",
         "unknown": f"{reached.unknown_tokens:,} tokens ({reached.unknown_tokens / tokens:.3%})",
         "padding": f"{waste:.1%} of the first {_STEPS} batches",

@@ -66,6 +66,12 @@ def _tasks(options: argparse.Namespace) -> "list[Task]":
         _refuse(options, _LIKELIHOOD_OPTION_OF, "no task of --tasks estimates a likelihood")
     if options.few_shot is not None and options.few_shot < 0:
         raise UserError(f"--few-shot must be at least 0, not {options.few_shot}")
+    if options.few_shot and not all(generates):
+        others = [task.name for task in tasks if task.kind != "generation"]
+        raise UserError(
+            f"--few-shot would be ignored by {', '.join(others)}: only tasks that generate have "
+            "demonstrations; evaluate the others by themselves"
+        )
     changes = {"estimator": options.estimator, "samples": options.likelihood_samples}
     return [task.with_few_shot(options.few_shot).with_likelihood(changes) for task in tasks]
 

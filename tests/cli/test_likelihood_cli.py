@@ -100,6 +100,9 @@ def test_the_estimator_of_the_command_line_wins(
 
 
 REFUSED: dict[tuple[str, ...], str] = {
+    ("numbers_en_de,choose_number_de", "--few-shot", "2"): (
+        "--few-shot would be ignored by choose_number_de"
+    ),
     ("choose_number_de", "--few-shot", "2"): "--few-shot would be ignored: no task of --tasks gen",
     ("perplexity_counting", "--steps", "4"): "--steps would be ignored: no task of --tasks gener",
     ("perplexity_counting", "--length", "oracle"): "--length would be ignored: no task",

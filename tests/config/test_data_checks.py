@@ -28,6 +28,11 @@ SAME = "data.train=[{path: a.jsonl}, {path: a.jsonl}]"
         (["stages.adapt.data.few_shot.count=-1"], "few_shot.count = -1: must be at least 0"),
         (["stages.adapt.data.few_shot.pool_rows=0"], "few_shot.pool_rows = 0: must be at least 1"),
         (["data.overlap_words=0"], "data.overlap_words = 0: must be at least 1"),
+        (["stages.scores=null", "data.overlap=report"], "the recipe has no evaluate stage to comp"),
+        (["stages.adapt.data.text=x"], "only rows of the task text read it"),
+        (["stages.vocabulary.data.deduplicate=true"], "kind tokenizer does not read it"),
+        (["stages.vocabulary.data.overlap=refuse"], "kind tokenizer does not read it"),
+        (["stages.vocabulary.data.task=chat"], "kind tokenizer does not read it"),
         (["stages.pretrain.data.few_shot.count=1"], "texts have no prompt to put demonstrations"),
         ([TWO, "stages.adapt.data.few_shot.count=1"], "which training source gives the demonst"),
         (

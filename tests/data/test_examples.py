@@ -226,5 +226,5 @@ def test_no_turn_of_a_conversation_demonstrates_another_turn_of_it(tmp_path: Pat
         own = example.response[-1]
         shown = example.prompt.split("|")[:-1]
         assert len(shown) == 4 and not any(f"of {own}" in demonstration for demonstration in shown)
-    with pytest.raises(UserError, match="few_shot.count = 5 needs at least 7 rows"):
+    with pytest.raises(UserError, match=r"few_shot\.count = 5 needs at least 7 rows"):
         texts(ExampleRecipe((rows,), 0, FewShot(5), rows))
