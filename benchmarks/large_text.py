@@ -20,7 +20,7 @@ description: a large text file
 model: {{architecture: modernbert, hidden_size: 128, num_layers: 3, num_heads: 4,
         intermediate_size: 256, max_positions: 512}}
 hardware: {{accelerator: cpu, num_workers: 1, num_threads: 1}}
-train: {{steps: 30, global_batch_size: 8}}
+train: {{steps: 30, global_batch_size: 4}}
 stages:
   pretrain:
     kind: pretrain
@@ -66,7 +66,7 @@ def measure(options: argparse.Namespace, folder: Path, megabytes: int) -> dict[s
     return {
         "megabytes": round(size / 1e6), "rows": rows, "tokens": tokens,
         "prepare_s": float(seconds), "run_s": round(time.perf_counter() - started, 1),
-        "rss_anon_mb": {name: round(value) for name, value in largest.items()},
+        "rss_anon_mib": {name: round(value) for name, value in largest.items()},
     }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def repeat_with_variation(text: Path, path: Path, size: int) -> int:
 
 
 def rss_anon(pid: int) -> float:
-    """Anonymous memory of a process in MB; 0 once it has ended."""
+    """Anonymous memory of a process in MiB; 0 once it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
