@@ -208,3 +208,20 @@ def last_step(stage: Path) -> int:
         return 0
     complete = [row for row in rows[1:] if re.fullmatch(r"\d+,[^,]+,[^,]+,[\d.]+", row)]
     return int(complete[-1].partition(",")[0]) if complete else 0
+
+
+def undisturbed_pretraining(chain: Path, run_dir: Path, *changes: str) -> tuple[Path, Records]:
+    """Pretraining with these changes that nobody disturbed: its run directory and its batches."""
+    copy_needed(chain, run_dir, "pretrain")
+    record = RecordBatches()
+    with with_callbacks(record):
+        assert run(run_dir, *changes, only="pretrain") == 0
+    assert sorted(record.seen) == list(range(STEPS))
+    return run_dir, record.seen
+
+
+def flat(records: Records) -> dict[int, list[int]]:
+    """Samples of each step, whatever micro-batch they were in."""
+    return {
+        step: sorted(sample for part in parts for sample in part) for step, parts in records.items()
+    }

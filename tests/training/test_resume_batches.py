@@ -13,8 +13,10 @@ from resume_tools import (
     assert_same_result,
     copy_needed,
     directory,
+    flat,
     run,
     run_interrupted,
+    undisturbed_pretraining,
     values,
     weights,
     with_callbacks,
@@ -31,19 +33,7 @@ def whole(chain: Path, uninterrupted: Uninterrupted, tmp_path_factory: pytest.Te
     """Pretraining without dropout, nobody disturbed it: its run directory and its batches."""
     uninterrupted("tokenizer")
     run_dir = tmp_path_factory.mktemp("batches") / "run"
-    copy_needed(chain, run_dir, "pretrain")
-    record = RecordBatches()
-    with with_callbacks(record):
-        assert run(run_dir, *NO_DROPOUT, only="pretrain") == 0
-    assert sorted(record.seen) == list(range(STEPS))
-    return run_dir, record.seen
-
-
-def flat(records: Records) -> dict[int, list[int]]:
-    """Samples of each step, whatever micro-batch they were in."""
-    return {
-        step: sorted(sample for part in parts for sample in part) for step, parts in records.items()
-    }
+    return undisturbed_pretraining(chain, run_dir, *NO_DROPOUT)
 
 
 def test_the_batches_after_a_resume_with_worker_processes(

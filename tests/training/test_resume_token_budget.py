@@ -12,9 +12,11 @@ from resume_tools import (
     assert_same_result,
     copy_needed,
     directory,
+    flat,
     run,
     run_interrupted,
     run_process,
+    undisturbed_pretraining,
     values,
     with_callbacks,
 )
@@ -31,18 +33,7 @@ def whole(chain: Path, uninterrupted: Uninterrupted, tmp_path_factory: pytest.Te
     """Pretraining that nobody disturbed: its run directory and its batches."""
     uninterrupted("tokenizer")
     run_dir = tmp_path_factory.mktemp("budget") / "run"
-    copy_needed(chain, run_dir, "pretrain")
-    record = RecordBatches()
-    with with_callbacks(record):
-        assert run(run_dir, *BUDGET, only="pretrain") == 0
-    assert sorted(record.seen) == list(range(STEPS))
-    return run_dir, record.seen
-
-
-def samples(records: Records) -> dict[int, list[int]]:
-    return {
-        step: sorted(sample for part in parts for sample in part) for step, parts in records.items()
-    }
+    return undisturbed_pretraining(chain, run_dir, *BUDGET)
 
 
 def test_a_resume_goes_on_with_the_next_batch_and_knows_how_many_samples_it_read(
@@ -68,7 +59,7 @@ def test_layout_and_micro_batches_change_neither_samples_nor_losses(
     with with_callbacks(record):
         assert run(run_dir, *BUDGET, *other, only="pretrain") == 0
     assert {len(parts) for parts in record.seen.values()} == {4}
-    assert samples(record.seen) == samples(whole[1])
+    assert flat(record.seen) == flat(whole[1])
     reference = directory(whole[0], "pretrain")
     for metric in ("train/loss", "validation/loss"):
         assert values(stage, metric) == pytest.approx(values(reference, metric), abs=1e-4)
