@@ -1,7 +1,8 @@
 """Checkpoints that a kill cannot damage, and the choice of the best one.
 
 A checkpoint is a directory step=NNNNNNNN/ that appears by one rename, after its content and a
-completeness mark with sizes and hashes were written and flushed.
+completeness mark with sizes and hashes were written and flushed. It is written while training goes
+on; the tensors alone are copied first.
 """
 
 import errno
@@ -10,18 +11,23 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from dlm.distributed.checkpoint_io import SUM_SUFFIX, CheckpointFiles, Writing, sum_of
+from dlm.distributed.portable import SHAPE
+from dlm.distributed.saved_tensors import STATE_FILE
+from dlm.distributed.strategies import run_shape
 from dlm.errors import StageFailed
 
-STATE_FILE, MARK_FILE = "state.ckpt", "complete.json"
+MARK_FILE = "complete.json"
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -37,16 +43,6 @@ class SavedStep:
         return self.directory / STATE_FILE
 
 
-class DirectCheckpointIO(TorchCheckpointIO):
-    """Writes straight to the given file. Lightning's own builds the file in memory and again in
-    the temporary folder, for an atomicity that the renamed directory gives already."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        torch.save(checkpoint, path)
-
-
 class TrainingCheckpoint(Callback):
     """Save the whole training state; remember which validated step was the best."""
 
@@ -54,20 +50,27 @@ class TrainingCheckpoint(Callback):
         self,
         directory: Path,
         *,
+        files: CheckpointFiles,
         every_n_steps: int,
         keep: int,
         monitor: str | None,
         mode: Literal["min", "max"],
     ) -> None:
-        """``monitor`` None: the last step is the one to export."""
+        """``files``: the trainer's plugin that writes; ``monitor`` None: the last step is the one
+        to export."""
         self.directory = directory
+        self.files = files
         self.every_n_steps = every_n_steps
         self.keep = keep
         self.monitor = monitor
         self.mode = mode
         self.best_score: float | None = None
         self.best_step: int | None = None
+        self.stalls_s: list[float] = []
+        """How long training waited at each save."""
         self._saved_at = -1
+        self._writing: Writing | None = None
+        self._partial = directory
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_step": self.best_step}
@@ -87,6 +90,15 @@ class TrainingCheckpoint(Callback):
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for counts in (progress["current"], progress["total"]):
             counts.update(dict.fromkeys(("ready", "started", "processed", "completed"), trained))
+        written_by, ours = checkpoint.get(SHAPE), run_shape(trainer.strategy)
+        if written_by not in (None, ours) and trainer.is_global_zero:
+            print(f"the checkpoint was written by {written_by}; continuing as {ours}", flush=True)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep who wrote it."""
+        checkpoint[SHAPE] = run_shape(trainer.strategy)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.monitor is None or trainer.sanity_checking:
@@ -108,44 +120,84 @@ class TrainingCheckpoint(Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = step
         if step == 0 or batch_idx % trainer.accumulate_grad_batches:
             return
+        if self._writing is not None and self._writing.error is not None:
+            self._finish()
         if step % self.every_n_steps == 0 or step == self.best_step:
-            self.save(trainer)
+            started = time.monotonic()
+            if self._begin(trainer):
+                self.stalls_s.append(time.monotonic() - started)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            for left_by_a_kill in self.directory.glob(".partial-*"):
+                shutil.rmtree(left_by_a_kill, ignore_errors=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step:
             self.save(trainer)
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        # What is being written is worth waiting for, unless another rank will never add its part.
+        if self._writing is not None and trainer.world_size == 1:
+            with suppress(Exception):
+                self._writing.wait()
+
     def save(self, trainer: Trainer) -> None:
-        """Write the state of this step, unless it is on disk already."""
+        """Write the state of this step, unless it is on disk already, and wait until it is."""
+        self._begin(trainer)
+        self._finish()
+        trainer.strategy.barrier("checkpoint")
+
+    def _begin(self, trainer: Trainer) -> bool:
+        """Copy the state and have it written; False if this step is saved already."""
         step = trainer.global_step
-        target = self.directory / f"step={step:08d}"
         if self._saved_at == step:
-            return
+            return False
+        self._finish()
+        target = self.directory / f"step={step:08d}"
         if target.exists() and not damage(target):
             self._saved_at = step
-            return
-        partial = self.directory / f".partial-step={step:08d}"
+            return False
+        self._partial = partial = self.directory / f".partial-step={step:08d}"
+        kept = {self.best_step, step}
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         trainer.strategy.barrier("checkpoint")
         try:
             trainer.save_checkpoint(partial / STATE_FILE)
-            if trainer.is_global_zero:
-                mark_complete(partial, step)
-                shutil.rmtree(target, ignore_errors=True)
-                partial.rename(target)
-                self._prune(step)
         except (OSError, RuntimeError) as error:
             raise _cannot_save(error, partial, self.directory) from error
-        trainer.strategy.barrier("checkpoint")
-        self._saved_at = step
+        names = getattr(trainer.strategy, "checkpoint_files", (STATE_FILE,))
 
-    def _prune(self, step: int) -> None:
+        def complete() -> None:
+            if trainer.is_global_zero:
+                mark_complete(partial, step, names)
+                shutil.rmtree(target, ignore_errors=True)
+                partial.rename(target)
+                self._prune(step, kept)
+
+        self._writing = self.files.write(complete)
+        self._saved_at = step
+        return True
+
+    def _finish(self) -> None:
+        """Wait for the save that is under way."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            writing.wait()
+        except (OSError, RuntimeError) as error:
+            raise _cannot_save(error, self._partial, self.directory) from error
+
+    def _prune(self, step: int, kept: set[int | None]) -> None:
         saved_steps = sorted(step_directories(self.directory), key=lambda saved: saved.step)
         # What is newer than the step just saved was passed over at the resume: it is damaged.
         whole = [saved for saved in saved_steps if saved.step <= step]
-        kept = {self.best_step, *(saved.step for saved in whole[-self.keep :])}
+        kept = {*kept, *(saved.step for saved in whole[-self.keep :])}
         for saved in saved_steps:
             if saved.step not in kept:
                 shutil.rmtree(saved.directory)
@@ -175,14 +227,15 @@ def _is_full(directory: Path) -> bool:
     return free < 64 * 1024
 
 
-def mark_complete(directory: Path, step: int) -> None:
-    """Write the completeness mark, last, after everything else is on disk."""
+def mark_complete(directory: Path, step: int, names: Sequence[str] = (STATE_FILE,)) -> None:
+    """Write the completeness mark when all the files, other ranks' too, are on disk."""
     files = {}
-    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files[str(path.relative_to(directory))] = {"size": path.stat().st_size, "sha256": digest}
+    for name in names:
+        while (written := sum_of(directory / name)) is None:
+            time.sleep(_POLL_S)
+        files[name] = written
+    for name in names:
+        (directory / (name + SUM_SUFFIX)).unlink()
     with (directory / MARK_FILE).open("w") as mark:
         json.dump({"step": step, "files": files}, mark, indent=1)
         mark.flush()

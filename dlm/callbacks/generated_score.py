@@ -7,6 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
+from dlm.distributed.strategies import is_cut
 from dlm.generation.generate import generate
 from dlm.generation.model import GenerativeModel, ModelKind
 from dlm.generation.settings import GenerationSettings
@@ -41,7 +42,9 @@ class GeneratedScore(Callback):
         self.canvas_length = canvas_length
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        mine = slice(trainer.global_rank, None, trainer.world_size)
+        # Where every rank holds a part of the weights all must compute alike, to give theirs.
+        alike = is_cut(trainer.strategy)
+        mine = slice(None) if alike else slice(trainer.global_rank, None, trainer.world_size)
         prompts, references = self.prompts[mine], self.references[mine]
         model = GenerativeModel(
             pl_module.backbone, self.tokenizer, SpecialTokens.of(self.tokenizer), self.kind,  # type: ignore[arg-type]
@@ -50,7 +53,8 @@ class GeneratedScore(Callback):
         answers = generate(model, prompts, self.settings, references=references).answers
         hypotheses = [answer.text for answer in answers]
         self.metric = self.metric.to(pl_module.device)
-        self.metric.update(hypotheses, [[reference] for reference in references])
+        if not alike or trainer.is_global_zero:
+            self.metric.update(hypotheses, [[reference] for reference in references])
         # Computed over all devices already; without sync_dist Lightning warns that it might not be.
         pl_module.log(f"validation/{self.metric_name}", self.metric.compute(), sync_dist=True)
         self.metric.reset()

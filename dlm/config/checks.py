@@ -14,6 +14,7 @@ from dlm.config.chain_checks import (
     sizes_of_a_finished_model,
 )
 from dlm.config.data_checks import data_findings
+from dlm.config.hardware_checks import strategy_findings
 from dlm.config.references import (
     Finding,
     Problem,
@@ -187,6 +188,7 @@ def stage_findings(
         yield from noise_levels(stage, own)
     if reads(stage.kind, "train"):
         yield from _training(stage)
+        yield from strategy_findings(stage)
     if stage.kind in ("adapt", "instruct"):
         yield from canvas_findings(stage, recipe, own)
     if stage.kind == "length" and stage.init_from is None:

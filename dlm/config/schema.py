@@ -496,6 +496,9 @@ class CheckpointConfig:
     """Save the complete training state after so many optimizer steps."""
     keep: int = _where(2)
     """Newest checkpoints kept, the best one comes on top."""
+    background: bool = _where(True)
+    """Write while training goes on: it waits only for a copy of its state in the host's memory,
+    which is kept for the next save. Off, it waits for the disk."""
 
 
 @dataclass(frozen=True)
@@ -508,8 +511,13 @@ class HardwareConfig:
     """Devices per node. Default: all GPUs, or one CPU process."""
     num_nodes: int = _where(1)
     """Number of nodes."""
-    strategy: Literal["auto", "ddp"] = _where("auto")
-    """Distributed strategy."""
+    strategy: Literal["auto", "ddp", "zero1", "zero2", "zero3", "fsdp"] = _where("auto")
+    """auto: one device, or DDP on several. DeepSpeed's ZeRO cuts over the devices the optimizer's
+    state (zero1), the gradients too (zero2), the weights too (zero3); it runs on CPUs as well. A
+    checkpoint of one is continued by any other, on any number of devices."""
+    offload: Literal["none", "optimizer", "parameters"] = _where("none")
+    """zero1 to zero3: keep the optimizer's state in the host's memory; zero3 alone: the parameters
+    too. Slower, for models that do not fit otherwise."""
     num_workers: int = _where(0)
     """Processes that prepare batches; the order of samples does not depend on them."""
     num_threads: int | None = _where(None)

@@ -9,3 +9,8 @@ def prepare_torch(num_threads: int | None) -> None:
         torch.set_num_threads(num_threads)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
+
+
+def computes_on_cpu(accelerator: str) -> bool:
+    """Whether ``hardware.accelerator`` comes to the CPU on this machine."""
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())

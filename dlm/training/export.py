@@ -11,6 +11,9 @@ from lightning import Trainer
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, step_directories
 from dlm.config.job import StageJob
+from dlm.data.modules import RowsDataModule
+from dlm.distributed.portable import load_weights
+from dlm.distributed.zero_strategy import ZeroStrategy
 from dlm.errors import StageFailed
 from dlm.generation.model import backbone_fingerprint, read_kind, write_kind
 from dlm.models.build import load_backbone
@@ -18,20 +21,26 @@ from dlm.models.length_predictor import load_length_predictor
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
+from dlm.training.builders import build_stage
 from dlm.training.data import build_canvas
-from dlm.training.start import StartingPoint
+from dlm.training.start import StartingPoint, starting_point
 
 
 def export_stage(
     job: StageJob,
     start: StartingPoint,
     stage: TrainingStage,
+    data: RowsDataModule,
     trainer: Trainer,
     checkpoint: TrainingCheckpoint,
 ) -> dict[str, Any]:
     """Write export/ from the chosen step and return what the manifest keeps of it."""
     step = checkpoint.best_step or job.config.train.steps
     if trainer.is_global_zero:
+        if isinstance(trainer.strategy, ZeroStrategy):
+            # What trained has its weights cut over the ranks, or in bf16.
+            start = starting_point(job)
+            stage = build_stage(job, start, data)
         load_step(stage, job.directory / "checkpoints", step)
         target = job.directory / "export"
         partial = job.directory / ".partial-export"
@@ -64,8 +73,7 @@ def load_step(stage: TrainingStage, checkpoints: Path, step: int) -> None:
             f"the checkpoint of step {step}, which is to be exported, is damaged ({problem}): "
             f"move {checkpoints} away to train the stage anew"
         )
-    state = torch.load(found[step].state, map_location="cpu", weights_only=True)["state_dict"]
-    stage.load_state_dict(state, strict=stage.strict_loading)
+    stage.load_state_dict(load_weights(found[step].state), strict=stage.strict_loading)
 
 
 def write_model_export(

@@ -21,6 +21,9 @@ def quiet_libraries() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*nested_tensor.*",
         ".*lr_scheduler.step\\(\\).*",
+        ".*The `srun` command is available.*",
+        # DeepSpeed calls torch by a name that it is about to lose.
+        ".*`torch.distributed.\\w+` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message=pattern)
     # accelerate imports DeepSpeed for a type check when a model is saved; its logger is made then.

@@ -10,7 +10,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
-from dlm.callbacks.checkpoint import DirectCheckpointIO, TrainingCheckpoint, newest_checkpoint
+from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint
 from dlm.callbacks.generated_score import GeneratedScore
 from dlm.callbacks.last_validation import LastStepValidation
 from dlm.callbacks.metrics_log import MetricsLog
@@ -18,12 +18,14 @@ from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
+from dlm.distributed.checkpoint_io import CheckpointFiles
+from dlm.distributed.strategies import build_strategy
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
 from dlm.stages.denoising import DenoisingStage
 from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
-from dlm.training.device import prepare_torch
+from dlm.training.device import computes_on_cpu, prepare_torch
 from dlm.training.export import export_stage
 from dlm.training.quiet import quiet_libraries
 from dlm.training.rows_report import data_notes, rows_read
@@ -65,7 +67,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return export_stage(job, start, stage, trainer, checkpoint) | rows_read(
+    return export_stage(job, start, stage, data, trainer, checkpoint) | rows_read(
         data, job.config.train.steps
     )
 
@@ -75,6 +77,7 @@ def build_checkpoint(job: StageJob) -> TrainingCheckpoint:
     monitor, mode = monitored(job.config)
     return TrainingCheckpoint(
         job.directory / "checkpoints",
+        files=CheckpointFiles(background=job.config.checkpoint.background),
         every_n_steps=job.config.checkpoint.every_n_steps,
         keep=job.config.checkpoint.keep,
         monitor=monitor,
@@ -107,7 +110,11 @@ def build_trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices or (1 if hardware.accelerator == "cpu" else "auto"),
         num_nodes=hardware.num_nodes,
-        strategy=hardware.strategy,
+        strategy=build_strategy(
+            hardware.strategy,  # type: ignore[arg-type]  # fsdp is refused before any work
+            cpu=computes_on_cpu(hardware.accelerator),
+            offload=hardware.offload,
+        ),
         precision=config.train.precision,
         max_steps=steps,
         max_epochs=-1,
@@ -124,7 +131,7 @@ def build_trainer(
         log_every_n_steps=config.logging.every_n_steps,
         logger=MetricsLog(job.directory / "logs" / "metrics.csv", resumed_step=resumed_step),
         callbacks=callbacks,
-        plugins=[DirectCheckpointIO(), *slurm_environment()],
+        plugins=[checkpoint.files, *slurm_environment()],
         default_root_dir=job.directory,
     )
 

@@ -1,0 +1,31 @@
+"""Strategies that a stage cannot use."""
+
+from collections.abc import Iterator
+
+from dlm.config.references import Finding
+from dlm.config.schema import StageConfig
+
+ZERO = ("zero1", "zero2", "zero3")
+
+
+def strategy_findings(stage: StageConfig) -> Iterator[Finding]:
+    """What is wrong with the distributed strategy of a training stage."""
+    hardware = stage.hardware
+    keys = ("hardware.strategy",)
+    if hardware.strategy == "fsdp":
+        # Lightning 2.6: ModelParallelStrategy takes true precisions alone.
+        reason = (
+            "Lightning's FSDP2 keeps no float32 weights beside bf16 ones and has no checkpoints "
+            "that another number of devices could continue here: use zero3, which cuts the same"
+        )
+        yield Finding(keys, reason, "fsdp")
+    keys = ("hardware.offload", "hardware.strategy")
+    if hardware.offload != "none" and hardware.strategy not in ZERO:
+        reason = f"ignored setting: strategy {hardware.strategy} does not offload; use zero1 to 3"
+        yield Finding(keys, reason, hardware.offload)
+    elif hardware.offload == "parameters" and hardware.strategy != "zero3":
+        reason = f"{hardware.strategy} does not cut the parameters: use zero3, or offload optimizer"
+        yield Finding(keys, reason, hardware.offload)
+    if hardware.compile and hardware.strategy == "zero3":
+        reason = "the weights that zero3 gathers on the way cannot be compiled; use zero2"
+        yield Finding(("hardware.compile", "hardware.strategy"), reason, True)
