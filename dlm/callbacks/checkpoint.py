@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from dlm.distributed.checkpoint_io import SUM_SUFFIX, CheckpointFiles, Writing, sum_of
 from dlm.distributed.portable import SHAPE
@@ -28,6 +29,7 @@ from dlm.errors import StageFailed
 
 MARK_FILE = "complete.json"
 _POLL_S = 0.02
+_NOTICED_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class TrainingCheckpoint(Callback):
         self.best_step: int | None = None
         self.stalls_s: list[float] = []
         """How long training waited at each save."""
+        self._stalled_s: float | None = None
         self._saved_at = -1
         self._writing: Writing | None = None
         self._partial = directory
@@ -125,7 +128,18 @@ class TrainingCheckpoint(Callback):
         if step % self.every_n_steps == 0 or step == self.best_step:
             started = time.monotonic()
             if self._begin(trainer):
-                self.stalls_s.append(time.monotonic() - started)
+                self._stalled_s = time.monotonic() - started
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """The optimizer must not change what is being copied."""
+        if self._stalled_s is None or self._writing is None:
+            return
+        started = time.monotonic()
+        self._writing.wait_until_copied()
+        self._note_stall(trainer, self._stalled_s + time.monotonic() - started)
+        self._stalled_s = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -182,6 +196,12 @@ class TrainingCheckpoint(Callback):
         self._writing = self.files.write(complete)
         self._saved_at = step
         return True
+
+    def _note_stall(self, trainer: Trainer, seconds: float) -> None:
+        """Keep, and say where one would notice it, how long training waited for a save."""
+        self.stalls_s.append(seconds)
+        if seconds >= _NOTICED_S and trainer.is_global_zero:
+            print(f"saving step {trainer.global_step}: training waited {seconds:.2f} s", flush=True)
 
     def _finish(self) -> None:
         """Wait for the save that is under way."""

@@ -11,14 +11,13 @@ ZERO = ("zero1", "zero2", "zero3")
 def strategy_findings(stage: StageConfig) -> Iterator[Finding]:
     """What is wrong with the distributed strategy of a training stage."""
     hardware = stage.hardware
-    keys = ("hardware.strategy",)
     if hardware.strategy == "fsdp":
         # Lightning 2.6: ModelParallelStrategy takes true precisions alone.
         reason = (
             "Lightning's FSDP2 keeps no float32 weights beside bf16 ones and has no checkpoints "
             "that another number of devices could continue here: use zero3, which cuts the same"
         )
-        yield Finding(keys, reason, "fsdp")
+        yield Finding(("hardware.strategy",), reason, "fsdp")
     keys = ("hardware.offload", "hardware.strategy")
     if hardware.offload != "none" and hardware.strategy not in ZERO:
         reason = f"ignored setting: strategy {hardware.strategy} does not offload; use zero1 to 3"

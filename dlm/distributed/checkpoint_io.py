@@ -1,7 +1,8 @@
 """Writes checkpoints while training goes on.
 
-Training waits only until its tensors are copied; the files are written, flushed and hashed by a
-thread. The copies are kept and used again: memory that is new costs more than the copying.
+A thread copies the tensors, then writes, flushes and hashes the files. Training goes on at once,
+and waits before the optimizer would change what is not copied yet. The copies are kept and used
+again: memory that is new costs more than the copying.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,25 +46,29 @@ class CheckpointFiles(TorchCheckpointIO):
     def write(self, afterwards: Callable[[], None]) -> "Writing":
         """Begin to write what was collected; ``afterwards`` is called when it is on disk."""
         collected, self._collected = self._collected, []
-        if self.background:
-            copied = self._copies.of([checkpoint for checkpoint, _ in collected])
-            paths = [path for _, path in collected]
-            collected = list(zip(copied, paths, strict=True))
+        if not self.background:
+            return Writing(lambda: None, partial(_write, collected, afterwards), background=False)
+        copies, copy = self._copies.of([checkpoint for checkpoint, _ in collected])
+        paths = [path for _, path in collected]
+        copied = list(zip(copies, paths, strict=True))
+        return Writing(copy, partial(_write, copied, afterwards), background=True)
 
-        def work() -> None:
-            for checkpoint, path in collected:
-                write_file(checkpoint, path)
-            afterwards()
 
-        return Writing(work, background=self.background)
+def _write(files: list[tuple[dict[str, Any], Path]], afterwards: Callable[[], None]) -> None:
+    for checkpoint, path in files:
+        write_file(checkpoint, path)
+    afterwards()
 
 
 class Writing:
     """One save under way."""
 
-    def __init__(self, work: Callable[[], None], *, background: bool) -> None:
-        self._work = work
-        self.error: Exception | None = None
+    def __init__(
+        self, copy: Callable[[], None], write: Callable[[], None], *, background: bool
+    ) -> None:
+        self._copy, self._write = copy, write
+        self._copied = threading.Event()
+        self.error: BaseException | None = None
         self._thread: threading.Thread | None = None
         if background:
             # A daemon: a process that has to end does not wait for a disk.
@@ -73,15 +79,23 @@ class Writing:
 
     def _run(self) -> None:
         try:
-            self._work()
-        except Exception as error:
+            self._copy()
+            self._copied.set()
+            self._write()
+        except BaseException as error:  # raised again where training waits for it
             self.error = error
+        finally:
+            self._copied.set()
+
+    def wait_until_copied(self) -> None:
+        """Return when the tensors may change."""
+        self._copied.wait()
 
     def wait(self) -> None:
         """Return when it is done.
 
         Raises:
-            Exception: What went wrong in it.
+            BaseException: What went wrong in it.
         """
         if self._thread is not None:
             self._thread.join()
@@ -96,17 +110,21 @@ class HostCopies:
         self._buffers: list[Tensor] = []
         self._used = 0
         self._same: dict[tuple[int, torch.Size], Tensor] = {}
+        self._pairs: list[tuple[Tensor, Tensor]] = []
 
-    def of(self, value: Any) -> Any:
-        """The same nested lists and dicts, each tensor copied once."""
-        self._used = 0
-        self._same = {}
+    def of(self, value: Any) -> tuple[Any, Callable[[], None]]:
+        """The same nested lists and dicts with room for each tensor, and what fills it: at once
+        from a GPU, whose memory moves fast, else when it is called."""
+        self._used, self._same, self._pairs = 0, {}, []
         copied = self._copy(value)
-        self._same = {}
         del self._buffers[self._used :]
-        if torch.cuda.is_available():
+        fill = partial(_fill, self._pairs)
+        self._same, self._pairs = {}, []
+        if any(tensor.is_cuda for _, tensor in fill.args[0]):
+            fill()
             torch.cuda.synchronize()
-        return copied
+            return copied, lambda: None
+        return copied, fill
 
     def _copy(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -114,15 +132,15 @@ class HostCopies:
         if isinstance(value, (list, tuple)):
             copied = [self._copy(content) for content in value]
             return copied if isinstance(value, list) else tuple(copied)
-        return self._copy_tensor(value.detach()) if isinstance(value, Tensor) else value
+        return self._copy_of(value.detach()) if isinstance(value, Tensor) else value
 
-    def _copy_tensor(self, tensor: Tensor) -> Tensor:
+    def _copy_of(self, tensor: Tensor) -> Tensor:
         # Tied weights stay one tensor, on disk too.
         key = (tensor.data_ptr(), tensor.shape)
         if tensor.numel() and key in self._same:
             return self._same[key]
         buffer = self._buffer(tensor)
-        buffer.copy_(tensor, non_blocking=True)
+        self._pairs.append((buffer, tensor))
         self._same[key] = buffer
         return buffer
 
@@ -137,6 +155,11 @@ class HostCopies:
             self._buffers[self._used :] = [kept]
         self._used += 1
         return kept
+
+
+def _fill(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    for buffer, tensor in pairs:
+        buffer.copy_(tensor, non_blocking=True)
 
 
 def write_file(checkpoint: dict[str, Any], path: Path) -> None:

@@ -8,11 +8,12 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from dlm.distributed.zero_strategy import Offload, ZeroStrategy
 
 StrategyName = Literal["auto", "ddp", "zero1", "zero2", "zero3"]
+TIMEOUT = timedelta(minutes=30)
 ZERO_STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 
 
 def build_strategy(
-    name: StrategyName, *, cpu: bool, offload: Offload = "none", timeout: timedelta | None = None
+    name: StrategyName, *, cpu: bool, offload: Offload = "none", timeout: timedelta = TIMEOUT
 ) -> Strategy | str:
     """A Lightning strategy, or its name where Lightning is to choose.
 
@@ -25,9 +26,7 @@ def build_strategy(
     """
     if name in ZERO_STAGES:
         return ZeroStrategy(ZERO_STAGES[name], cpu=cpu, offload=offload, timeout=timeout)
-    if name == "ddp" and timeout is not None:
-        return DDPStrategy(timeout=timeout)
-    return name
+    return DDPStrategy(timeout=timeout) if name == "ddp" else name
 
 
 def run_shape(strategy: Strategy) -> str:

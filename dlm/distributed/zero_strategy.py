@@ -32,7 +32,7 @@ class ZeroStrategy(DeepSpeedStrategy):
     """
 
     def __init__(
-        self, stage: int, *, cpu: bool, offload: Offload = "none", timeout: timedelta | None = None
+        self, stage: int, *, cpu: bool, offload: Offload = "none", timeout: timedelta
     ) -> None:
         """``offload``: what lies in the host's memory, ``parameters`` the optimizer too."""
         if cpu:
@@ -45,7 +45,7 @@ class ZeroStrategy(DeepSpeedStrategy):
             # Otherwise Lightning builds the data loader once more, only to log its batch size.
             logging_batch_size_per_gpu=1,
             process_group_backend="gloo" if cpu else None,
-            **({} if timeout is None else {"timeout": timeout}),
+            timeout=timeout,
         )
         self.stage = stage
         self.cpu = cpu

@@ -1,0 +1,113 @@
+"""How long a save stops training: python benchmarks/checkpoint.py TOKENIZER
+
+Carries out `dlm run` on a network of XLM-R BASE's shape with random weights (278 million
+parameters; its state is weights and two moments, 3.3 GB), which saves after every second step, and
+prints a JSON line: seconds that training waited at each save, beside the seconds that torch.save
+takes to write the same state into the same folder, without and with flushing it to the disk.
+TOKENIZER is a directory with a tokenizer. Needs 14 GB of memory.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SAVES = 5
+RECIPE = """
+description: saves at the shape of XLM-R BASE
+data: {{train: [{{generator: number_text, count: 64}}], max_length: 16, too_long: drop}}
+optim: {{warmup_steps: 1}}
+train: {{steps: {steps}, global_batch_size: 1}}
+checkpoint: {{every_n_steps: 2, keep: 1, background: {background}}}
+hardware: {{accelerator: cpu}}
+stages:
+  pretrain:
+    kind: pretrain
+    model: {{pretrained: {model}}}
+    objective: {{times: independent}}
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tokenizer", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        print(json.dumps(measure(options.tokenizer, Path(folder))), flush=True)
+
+
+def measure(tokenizer: Path, folder: Path) -> dict[str, object]:
+    """The run, and torch.save beside it."""
+    import torch
+
+    write_model(tokenizer, folder / "model")
+    waited = stalls(folder, "true")
+    (state,) = folder.glob("run/*/checkpoints/step=*/state.ckpt")
+    loaded = torch.load(state, weights_only=True)
+    alone, flushed = zip(*(save(loaded, folder / "again.ckpt") for _ in range(3)), strict=True)
+    return {
+        "parameters": sum(t.numel() for t in loaded["state_dict"].values()),
+        "checkpoint_gb": round(state.stat().st_size / 1e9, 2),
+        "stall_s": waited,
+        "torch_save_s": round(statistics.median(alone), 2),
+        "torch_save_and_flush_s": round(statistics.median(flushed), 2),
+        # The first save also gets the memory for the copies.
+        "stall_of_torch_save": round(
+            statistics.median(waited[1:]) / statistics.median(alone), 3
+        ),
+    }  # fmt: skip
+
+
+def write_model(tokenizer: Path, directory: Path) -> None:
+    """XLM-R BASE's shape, random weights, another tokenizer."""
+    from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaForMaskedLM
+
+    words = AutoTokenizer.from_pretrained(tokenizer)
+    config = XLMRobertaConfig(
+        vocab_size=250_002, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
+        intermediate_size=3072, max_position_embeddings=514, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    XLMRobertaForMaskedLM(config).save_pretrained(directory)
+    words.save_pretrained(directory)
+
+
+def stalls(folder: Path, background: str) -> list[float]:
+    """Seconds that training waited at each save of a run."""
+    recipe = folder / "saves.yaml"
+    recipe.write_text(
+        RECIPE.format(model=folder.absolute() / "model", steps=2 * SAVES + 1, background=background)
+    )
+    command = [Path(sys.executable).with_name("dlm"), "run", recipe, "--run-dir", folder / "run"]
+    run = subprocess.run(
+        [*command, f"data.cache={folder.absolute()}/cache"], capture_output=True, text=True
+    )
+    if run.returncode:
+        raise SystemExit(run.stdout + run.stderr)
+    seconds = re.findall(r"saving step \d+: training waited ([\d.]+) s", run.stdout)
+    if len(seconds) != SAVES:
+        raise SystemExit(f"{len(seconds)} saves stopped training for 0.1 s or more:\n{run.stdout}")
+    return [float(one) for one in seconds]
+
+
+def save(state: dict[str, object], path: Path) -> tuple[float, float]:
+    """Seconds of torch.save, and with flushing."""
+    import torch
+
+    path.unlink(missing_ok=True)
+    started = time.perf_counter()
+    torch.save(state, path)
+    written = time.perf_counter() - started
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    return written, time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
