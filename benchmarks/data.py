@@ -1,5 +1,7 @@
 """Preparing and reading rows: python benchmarks/data.py TEXT_FILE TOKENIZER [--megabytes 50 500]
 
+or, for short rows: python benchmarks/data.py PAIRS_FILE TOKENIZER --pairs src tgt
+
 Makes files of the given sizes by repeating the lines of TEXT_FILE with variation, and prints JSON
 lines: speed of preparing beside the tokenizer's own encode_batch on the same lines in the same
 process, the largest anonymous memory (RssAnon) of preparing and of loading, and tokens a second of
@@ -28,6 +30,8 @@ def main() -> None:
     parser.add_argument("tokenizer")
     parser.add_argument("--megabytes", type=int, nargs="+", default=[50, 500])
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--pairs", nargs=2, metavar=("SOURCE", "TARGET"),
+                        help="the file holds JSON lines with these fields")  # fmt: skip
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -37,6 +41,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DLM_CACHE"] = folder
+        if options.pairs:
+            print(json.dumps(prepare_pairs(options.text, options.tokenizer, *options.pairs)))
+            return
         for megabytes in options.megabytes:
             path = Path(folder) / f"{megabytes}.txt"
             repeat_with_variation(options.text, path, megabytes * 10**6)
@@ -77,6 +84,43 @@ def prepare(path: Path, tokenizer_name: str) -> dict[str, Any]:
         # Of the cores' time, which other work on the machine changes less.
         "of_encode_batch_by_cpu_time": round(size / cpu / cpu_alone, 2),
         "rss_anon_mb": memory.at_start, "largest_rss_anon_mb": memory.largest,
+    }  # fmt: skip
+
+
+def prepare_pairs(path: Path, tokenizer_name: str, source: str, target: str) -> dict[str, Any]:
+    """Preparing pairs, between two runs of the tokenizer alone on their sources and targets."""
+    from transformers import AutoTokenizer
+
+    from dlm.data.examples import ExampleRecipe, TaskSource
+    from dlm.data.prompts import Template
+    from dlm.data.rows.wanted import RowsWanted
+    from dlm.data.sources import Source
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_name)
+    pairs = Source(split="", path=path, fields={"src": source, "tgt": target})
+    task = TaskSource("pairs", pairs, "translation", (Template.of("translation"),))
+    wanted = RowsWanted(ExampleRecipe((task,)), True, BLOCK)
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    texts = [row[field] for row in rows for field in (source, target)]
+
+    def alone() -> tuple[float, float]:
+        started, cpu_started = time.perf_counter(), time.process_time()
+        for start in range(0, len(texts), 4096):
+            tokenizer.backend_tokenizer.encode_batch(
+                texts[start : start + 4096], add_special_tokens=False
+            )
+        return time.perf_counter() - started, time.process_time() - cpu_started
+
+    before = alone()
+    started, cpu_started = time.perf_counter(), time.process_time()
+    shards = _shards(wanted, tokenizer)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu_started
+    seconds_alone, cpu_alone = ((b + a) / 2 for b, a in zip(before, alone(), strict=True))
+    return {
+        "measured": "pairs", "rows": len(shards), "tokens": shards.index.tokens,
+        "seconds": round(seconds, 2), "of_encode_batch": round(seconds_alone / seconds, 2),
+        "of_encode_batch_by_cpu_time": round(cpu_alone / cpu, 2),
     }  # fmt: skip
 
 

@@ -2,13 +2,15 @@
 
 Makes files by repeating the lines of TEXT with a number before each, and carries out `dlm run` on
 each: rows are tokenized into blocks of 512 tokens, and a small network trains on them for 30 steps
-with one worker. Prints a JSON line a file: seconds of preparing and of the whole run, and the
-largest anonymous memory (RssAnon) of the run's process and of its workers, looked at from outside.
+with one worker. Prints a JSON line a file: seconds of preparing, of the whole run and of the cores'
+time that the run took (which other work on the machine changes less), and the largest anonymous
+memory (RssAnon) of the run's process and of its workers, looked at from outside.
 """
 
 import argparse
 import json
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -48,7 +50,7 @@ def measure(options: argparse.Namespace, folder: Path, megabytes: int) -> dict[s
     recipe = folder / "large.yaml"
     recipe.write_text(RECIPE.format(tokenizer=options.tokenizer.absolute()))
     words = [f"data.root={folder}", f"data.cache={folder}/cache", "--run-dir", f"{folder}/run"]
-    started = time.perf_counter()
+    started, cores_before = time.perf_counter(), cores_time_of_ended()
     command = [Path(sys.executable).with_name("dlm"), "run", recipe, *words]
     with (folder / "log").open("w") as log:
         run = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -66,6 +68,7 @@ def measure(options: argparse.Namespace, folder: Path, megabytes: int) -> dict[s
     return {
         "megabytes": round(size / 1e6), "rows": rows, "tokens": tokens,
         "prepare_s": float(seconds), "run_s": round(time.perf_counter() - started, 1),
+        "cores_s": round(cores_time_of_ended() - cores_before, 1),
         "rss_anon_mib": {name: round(value) for name, value in largest.items()},
     }  # fmt: skip
 
@@ -79,6 +82,12 @@ def repeat_with_variation(text: Path, path: Path, size: int) -> int:
             written += file.write(b"%d %s" % (number, lines[number % len(lines)]))
             number += 1
     return written
+
+
+def cores_time_of_ended() -> float:
+    """Seconds that the processes started here, and theirs, have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def rss_anon(pid: int) -> float:
