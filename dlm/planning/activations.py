@@ -140,13 +140,11 @@ _CAUSAL_HEAD = ("gpt2", "gpt_neox", "llama", "mistral", "olmo2", "phi3", "qwen2"
                 "smollm3")  # fmt: skip
 
 
-def logit_bytes(masked: int, vocabulary: int, size: Bytes, *, label_smoothing: bool = False) -> int:
-    """The most that the float32 cross-entropy of [M, V] logits holds at once.
+def logit_bytes(masked: int, vocabulary: int, *, label_smoothing: bool = False) -> int:
+    """The most that the cross-entropy of [M, V] logits holds at once, whatever the precision.
 
-    Forward: logits in the precision of computation, beside them float32 log-probabilities (and the
-    float32 copy that they are made of). Backward: the log-probabilities, their gradient, and the
-    logits' gradient, all float32; label smoothing adds a gradient of its own.
+    In the backward pass there are float32 log-probabilities (what the forward pass saves), their
+    gradient and the logits' gradient; label smoothing adds a gradient of its own. The forward pass
+    holds less: logits of 2 bytes, a float32 copy, log-probabilities.
     """
-    forward = size.compute + (8 if size.compute < 4 else 4)
-    backward = 12 + 4 * label_smoothing
-    return masked * vocabulary * max(forward, backward)
+    return masked * vocabulary * (12 + 4 * label_smoothing)

@@ -1,0 +1,55 @@
+"""How a network may be spread over GPUs, from cheap to dear, and the first that fits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from dlm.planning.precision import Strategy
+
+Offload = Literal["none", "optimizer", "parameters"]
+
+ORDER = (
+    "single/ddp, zero1, zero2, zero3; then the same with activation checkpointing; then offload of "
+    "the optimizer (zero2, zero3) and of the parameters (zero3) to the CPU"
+)
+REASON = (
+    "each costs more time than the one before: zero1 and zero2 send as much as ddp, zero3 half as "
+    "much again; checkpointing computes a third more; offload waits for the bus and the CPU"
+)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One way to use the GPUs."""
+
+    strategy: Strategy
+    offload: Offload = "none"
+    checkpointing: bool = False
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        parts = [self.strategy]
+        parts += ["activation checkpointing"] * self.checkpointing
+        parts += [f"offload of {self.offload}"] * (self.offload != "none")
+        return " + ".join(parts)
+
+    @property
+    def settings(self) -> str:
+        """As overrides of a recipe."""
+        strategy = "auto" if self.strategy == "single" else self.strategy
+        words = [f"hardware.strategy={strategy}"]
+        words += [f"hardware.offload={self.offload}"] * (self.offload != "none")
+        words += ["hardware.activation_checkpointing=true"] * self.checkpointing
+        return " ".join(words)
+
+
+def placements(gpus: int) -> Iterator[Placement]:
+    """All of them, in ``ORDER``; on one GPU ZeRO shares nothing out, and is there to offload."""
+    plain: list[Strategy] = ["single"] if gpus == 1 else ["ddp", "zero1", "zero2", "zero3"]
+    for checkpointing in (False, True):
+        for strategy in plain:
+            yield Placement(strategy, checkpointing=checkpointing)
+    yield Placement("zero2", "optimizer", checkpointing=True)
+    yield Placement("zero3", "optimizer", checkpointing=True)
+    yield Placement("zero3", "parameters", checkpointing=True)
