@@ -1,4 +1,4 @@
-"""Configurations of networks, without the network: a directory, the hub's cache, or a known size."""
+"""Configurations without the hub: from a directory, its cache, or the sizes known here."""
 
 from functools import cache
 from pathlib import Path
@@ -47,4 +47,5 @@ def _known(name: str) -> PretrainedConfig:
             f"without the hub: {', '.join(known)}"
         )
     settings = dict(known[name])
-    return AutoConfig.for_model(settings.pop("model_type"), **settings)
+    config: PretrainedConfig = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    return config

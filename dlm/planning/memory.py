@@ -117,9 +117,7 @@ def _pass(
     network, parameters = load.network, load.parameters
     if not parameters.predictor:
         saved = saved_activations(network, batch, size, checkpointing=placement.checkpointing)
-        logits = logit_bytes(
-            batch.masked, network.vocabulary, label_smoothing=load.label_smoothing
-        )
+        logits = logit_bytes(batch.masked, network.vocabulary, label_smoothing=load.label_smoothing)
         return saved, logits
     # A length stage: the backbone's layers one at a time, without gradients, then one layer with.
     below = saved_activations(network, batch, size, checkpointing=True)

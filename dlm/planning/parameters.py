@@ -7,8 +7,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from dlm.models.lm_head import CAUSAL_TYPES
 from dlm.models.length_predictor import LengthPredictor
+from dlm.models.lm_head import CAUSAL_TYPES
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def meta_network(config: PretrainedConfig) -> nn.Module:
     """The network that ``config`` describes, its tensors without storage."""
     auto = AutoModelForCausalLM if config.model_type in CAUSAL_TYPES else AutoModelForMaskedLM
     with torch.device("meta"):
-        network: nn.Module = auto.from_config(config, attn_implementation="sdpa")
+        network: nn.Module = auto.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
     return network
 
 

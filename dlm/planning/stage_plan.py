@@ -91,7 +91,8 @@ def plan_stage(inputs: StageInputs, cluster: Cluster) -> StagePlan:
         inputs.batch, inputs.rows, cluster.gpus,
         micro_rows=inputs.micro_rows, micro_tokens=inputs.micro_tokens,
     )  # fmt: skip
-    trials = tuple(_trial(inputs, place, ways, cluster) for place in placements(cluster.gpus))
+    tried = placements(cluster.gpus, frozen=inputs.load.parameters.predictor > 0)
+    trials = tuple(_trial(inputs, place, ways, cluster) for place in tried)
     fitting = [trial for trial in trials if trial.fits]
     # First those whose micro-batches keep a GPU busy.
     busy = [trial for trial in fitting if _busy(trial.share, inputs, ways)]
@@ -106,11 +107,11 @@ def plan_stage(inputs: StageInputs, cluster: Cluster) -> StagePlan:
         tokens_per_step=tokens,
         masked_per_step=0.0 if inputs.load.parameters.predictor else masked,
         work=work,
-        hours=chosen and hours(
+        hours=None if chosen is None else hours(
             work, inputs.steps, gpus=cluster.gpus, peak_tflops=cluster.peak_tflops,
             mfu=cluster.mfu, checkpointing=chosen.placement.checkpointing,
         ),
-        checkpoint=chosen and checkpoint_bytes(
+        checkpoint=None if chosen is None else checkpoint_bytes(
             inputs.load.parameters, inputs.load.precision, chosen.placement.strategy
         ),
         export=export_bytes(inputs.load.parameters),

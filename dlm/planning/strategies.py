@@ -29,7 +29,7 @@ class Placement:
     @property
     def name(self) -> str:
         """In words."""
-        parts = [self.strategy]
+        parts: list[str] = [self.strategy]
         parts += ["activation checkpointing"] * self.checkpointing
         parts += [f"offload of {self.offload}"] * (self.offload != "none")
         return " + ".join(parts)
@@ -44,12 +44,15 @@ class Placement:
         return " ".join(words)
 
 
-def placements(gpus: int) -> Iterator[Placement]:
-    """All of them, in ``ORDER``; on one GPU ZeRO shares nothing out, and is there to offload."""
+def placements(gpus: int, *, frozen: bool = False) -> Iterator[Placement]:
+    """All of them, in ``ORDER``; on one GPU ZeRO shares nothing out, and is there to offload.
+    ``frozen``: the network keeps no activations that checkpointing could save."""
     plain: list[Strategy] = ["single"] if gpus == 1 else ["ddp", "zero1", "zero2", "zero3"]
-    for checkpointing in (False, True):
+    for checkpointing in (False,) if frozen else (False, True):
         for strategy in plain:
             yield Placement(strategy, checkpointing=checkpointing)
-    yield Placement("zero2", "optimizer", checkpointing=True)
-    yield Placement("zero3", "optimizer", checkpointing=True)
-    yield Placement("zero3", "parameters", checkpointing=True)
+    offloading: list[tuple[Strategy, Offload]] = [
+        ("zero2", "optimizer"), ("zero3", "optimizer"), ("zero3", "parameters"),
+    ]  # fmt: skip
+    for strategy, offload in offloading:
+        yield Placement(strategy, offload, checkpointing=not frozen)
