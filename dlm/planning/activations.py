@@ -107,7 +107,7 @@ def _attention_bytes(
         # Log-sums of the softmax, and the mask as numbers.
         return 4 * network.heads * batch.positions + square * size.compute * batch.square_mask
     probabilities = network.heads * square
-    if not network.dropout:
+    if not network.attention_dropout:
         return probabilities * size.compute
     return probabilities * (2 * size.compute + dropout_bytes)
 

@@ -47,5 +47,5 @@ def _known(name: str) -> PretrainedConfig:
             f"without the hub: {', '.join(known)}"
         )
     settings = dict(known[name])
-    config: PretrainedConfig = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    config: PretrainedConfig = AutoConfig.for_model(settings.pop("model_type"), **settings)  # type: ignore[no-untyped-call]
     return config

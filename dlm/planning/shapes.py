@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
-_DROPOUTS = ("hidden_dropout_prob", "resid_pdrop", "mlp_dropout")
+_HIDDEN = ("hidden_dropout_prob", "resid_pdrop", "mlp_dropout", "hidden_dropout")
+_ATTENTION = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class NetworkShape:
     """Width of keys and values, as a share of ``hidden``."""
     dropout: bool = True
     """Whether hidden states are dropped at random."""
+    attention_dropout: bool = True
+    """Whether attention's probabilities are."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,11 @@ def network_shape(config: PretrainedConfig, dropout: float | None = None) -> Net
     heads, hidden = int(config.num_attention_heads), int(config.hidden_size)
     key_values = int(getattr(config, "num_key_value_heads", None) or heads)
     head_size = int(getattr(config, "head_dim", None) or hidden // heads)
-    rates = [float(getattr(config, name, None) or 0) for name in _DROPOUTS]
+    hidden_rate, attention_rate = (
+        max(float(getattr(config, name, None) or 0) for name in names)
+        for names in (_HIDDEN, _ATTENTION)
+    )
+    has_hidden = any(hasattr(config, name) for name in _HIDDEN)
     return NetworkShape(
         model_type=str(config.model_type),
         layers=int(config.num_hidden_layers),
@@ -60,5 +67,6 @@ def network_shape(config: PretrainedConfig, dropout: float | None = None) -> Net
         heads=heads,
         vocabulary=int(config.vocab_size),
         key_value_share=key_values * head_size / hidden,
-        dropout=(max(rates) if dropout is None else dropout) > 0,
+        dropout=(hidden_rate if dropout is None else dropout) > 0 and has_hidden,
+        attention_dropout=(attention_rate if dropout is None else dropout) > 0,
     )  # fmt: skip
