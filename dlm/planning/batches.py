@@ -7,7 +7,7 @@ from dlm.data.batches.token_budget import smallest_budget
 from dlm.errors import UserError
 from dlm.planning.shapes import BatchShape
 
-ENOUGH_TOKENS = 4096
+ENOUGH_TOKENS = 2048
 """Positions of a micro-batch with which a GPU is busy: smaller ones are a last resort."""
 _RARE = 4.0
 """Standard deviations above the mean that some micro-batch of a long training reaches."""
