@@ -65,11 +65,11 @@ class Share:
     accumulate: int
 
     @property
-    def text(self) -> str:
-        """As overrides of a recipe."""
+    def settings(self) -> dict[str, str]:
+        """As settings of a stage, by key."""
         if self.rows is not None:
-            return f"train.micro_batch_size={self.rows}"
-        return f"train.micro_batch_tokens={self.tokens}"
+            return {"train.micro_batch_size": str(self.rows)}
+        return {"train.micro_batch_tokens": str(self.tokens)}
 
 
 def shares(

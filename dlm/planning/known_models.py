@@ -25,7 +25,9 @@ def offline_config(name: str, *, revision: str | None = None) -> PretrainedConfi
         UserError: It is in no directory, not in the hub's cache and not known.
     """
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision, local_files_only=True)
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            name, revision=revision, local_files_only=True
+        )
     except (OSError, ValueError):
         if Path(name).is_dir():
             raise UserError(
@@ -47,5 +49,5 @@ def _known(name: str) -> PretrainedConfig:
             f"without the hub: {', '.join(known)}"
         )
     settings = dict(known[name])
-    config: PretrainedConfig = AutoConfig.for_model(settings.pop("model_type"), **settings)  # type: ignore[no-untyped-call]
+    config: PretrainedConfig = AutoConfig.for_model(settings.pop("model_type"), **settings)
     return config

@@ -35,13 +35,15 @@ class Placement:
         return " + ".join(parts)
 
     @property
-    def settings(self) -> str:
-        """As overrides of a recipe."""
+    def settings(self) -> dict[str, str]:
+        """As settings of a stage, by key."""
         strategy = "auto" if self.strategy == "single" else self.strategy
-        words = [f"hardware.strategy={strategy}"]
-        words += [f"hardware.offload={self.offload}"] * (self.offload != "none")
-        words += ["hardware.activation_checkpointing=true"] * self.checkpointing
-        return " ".join(words)
+        found: dict[str, str] = {"hardware.strategy": strategy}
+        if self.offload != "none":
+            found["hardware.offload"] = self.offload
+        if self.checkpointing:
+            found["hardware.activation_checkpointing"] = "true"
+        return found
 
 
 def placements(gpus: int, *, frozen: bool = False) -> Iterator[Placement]:

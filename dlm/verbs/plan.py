@@ -70,10 +70,11 @@ def _print(
         layout_line,
         memory_table,
         parameters_line,
+        rows_line,
     )
 
     for planned, cluster in plans:
-        inputs, rows = planned.inputs, planned.inputs.rows
+        inputs = planned.inputs
         name = f"{options.tflops:g} TFLOP/s" if options.tflops else gpu
         say(
             f"{recipe}, stage {inputs.name} ({inputs.kind}), {inputs.load.precision}, on "
@@ -81,10 +82,7 @@ def _print(
             f"GiB, peak {cluster.peak_tflops:g} TFLOP/s, MFU {cluster.mfu:g})"
         )
         say(f"  {parameters_line(inputs)}")
-        say(
-            f"  rows of {rows.mean:g} tokens on average, {rows.longest} at most, "
-            f"{rows.response_share:.0%} of them maskable, {rows.mean_rate:.0%} of those masked"
-        )
+        say(f"  {rows_line(inputs.rows)}")
         make_console().print(memory_table(planned))
         for line in (layout_line(planned), *choice_lines(planned, cluster.memory), *inputs.notes):
             say(f"  {line}")

@@ -7,7 +7,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from dlm.planning.activations import saved_activations
-from dlm.planning.batches import batch_shape
+from dlm.planning.batches import Rows, batch_shape
 from dlm.planning.memory import GIB, Memory
 from dlm.planning.precision import bytes_of
 from dlm.planning.shapes import BatchShape
@@ -29,6 +29,15 @@ def parameters_line(inputs: StageInputs) -> str:
         f"{count.trainable:,} trained"
     )
     return line + (f", {count.frozen:,} of the backbone frozen" if count.frozen else "")
+
+
+def rows_line(rows: Rows) -> str:
+    """What is taken of the rows."""
+    line = (
+        f"rows of {rows.mean:g} tokens on average, {rows.longest} at most, "
+        f"{rows.response_share:.0%} of them response or text"
+    )
+    return line + (f", {rows.mean_rate:.0%} of that masked" if rows.mean_rate < 1 else "")
 
 
 def memory_table(plan: StagePlan) -> Table:
@@ -89,7 +98,7 @@ def choice_lines(plan: StagePlan, memory: int) -> list[str]:
     else:
         chosen = plan.chosen
         lines = [
-            f"use {chosen.placement.name}: {chosen.placement.settings} {chosen.share.text} "
+            f"use {chosen.placement.name}: {_overrides(plan.inputs.name, chosen)} "
             f"(accumulates {chosen.share.accumulate})"
         ]
     lines.append(
@@ -101,6 +110,12 @@ def choice_lines(plan: StagePlan, memory: int) -> list[str]:
     saved = "" if plan.checkpoint is None else f"a checkpoint {_gib(plan.checkpoint)} GiB, "
     lines.append(f"on disk: {saved}the export {_gib(plan.export)} GiB")
     return lines
+
+
+def _overrides(stage: str, trial: Trial) -> str:
+    """What to append to ``dlm run``, for this stage alone."""
+    settings = trial.placement.settings | trial.share.settings
+    return " ".join(f"stages.{stage}.{key}={value}" for key, value in settings.items())
 
 
 def _copies(plan: StagePlan) -> str:
@@ -122,8 +137,8 @@ def as_json(plan: StagePlan) -> dict[str, Any]:
             "frozen": plan.inputs.load.parameters.frozen
         },
         "rows": asdict(plan.inputs.rows),
-        "trials": [_trial_json(trial) for trial in plan.trials],
-        "chosen": _trial_json(chosen) if chosen else None,
+        "trials": [_trial_json(plan.inputs.name, trial) for trial in plan.trials],
+        "chosen": _trial_json(plan.inputs.name, chosen) if chosen else None,
         "tokens_per_step": plan.tokens_per_step,
         "masked_per_step": plan.masked_per_step,
         "flops_per_step": plan.work.total,
@@ -135,11 +150,11 @@ def as_json(plan: StagePlan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _trial_json(trial: Trial) -> dict[str, Any]:
+def _trial_json(stage: str, trial: Trial) -> dict[str, Any]:
     return {
         "name": trial.placement.name,
         **asdict(trial.placement),
-        "settings": f"{trial.placement.settings} {trial.share.text}",
+        "settings": _overrides(stage, trial),
         "micro_batch": asdict(trial.share),
         "memory": _memory_json(trial.memory),
         "fits": trial.fits,

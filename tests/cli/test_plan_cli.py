@@ -22,7 +22,10 @@ def test_every_training_stage_is_planned_and_the_order_explained(
     for stage in ("pretrain", "adapt", "length"):
         assert f"small, stage {stage} ({stage})" in done.out
     assert "stage tokenizer" not in done.out.replace("as stage tokenizer is", "")
-    assert done.out.count("use ddp: hardware.strategy=ddp train.micro_batch_size=8") == 3
+    assert (
+        "use ddp: stages.adapt.hardware.strategy=ddp stages.adapt.train.micro_batch_size=8 "
+        "(accumulates 1)"
+    ) in done.out
     assert "Order: single/ddp, zero1, zero2, zero3; then" in done.out
     assert "of the backbone frozen" in done.out
 
