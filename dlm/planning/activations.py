@@ -7,6 +7,7 @@ were read off the modules and are checked against what torch saves (tests/planni
 from dataclasses import dataclass
 from typing import Literal
 
+from dlm.models.lm_head import CAUSAL_TYPES
 from dlm.planning.precision import Bytes
 from dlm.planning.shapes import BatchShape, NetworkShape
 
@@ -49,7 +50,6 @@ FAMILIES: dict[str, LayerTensors] = {
     **dict.fromkeys(("llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"), _LLAMA),
 }
 """Hugging Face model type -> what a layer saves."""
-_EMBEDDING_NORM = ("bert", "roberta", "xlm-roberta", "camembert", "modernbert")
 
 
 @dataclass(frozen=True)
@@ -115,29 +115,21 @@ def _attention_bytes(
 def saved_activations(
     network: NetworkShape, batch: BatchShape, size: Bytes, *,
     checkpointing: bool = False, attention: Attention = "fused", dropout_bytes: int = 1,
-    frozen: bool = False,
 ) -> SavedActivations:  # fmt: skip
-    """Everything below the logits; ``frozen``: the backbone runs without gradients."""
+    """Everything below the logits."""
     hidden = batch.positions * network.hidden
-    if frozen:
-        return SavedActivations(0, 0, hidden * size.stream)
     one = layer_bytes(network, batch, size, attention=attention, dropout_bytes=dropout_bytes)
     # The embedding's norm or the encoder's last, a random mask, and ids.
     others = hidden * size.stream + 32 * batch.positions
     if network.dropout:
         others += hidden * dropout_bytes
     others += batch.scattered * 16
-    if network.model_type in FAMILIES and network.model_type not in _CAUSAL_HEAD:
-        others += 4 * batch.masked * network.hidden * size.compute
-    else:
-        others += batch.masked * network.hidden * size.compute
+    # Inputs of the output layer: a dense layer, GELU and a norm come first in masked models.
+    inputs = 1 if network.model_type in CAUSAL_TYPES else 4
+    others += inputs * batch.masked * network.hidden * size.compute
     if not checkpointing:
         return SavedActivations(network.layers * one, 0, others)
     return SavedActivations(network.layers * hidden * size.stream, one, others)
-
-
-_CAUSAL_HEAD = ("gpt2", "gpt_neox", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3",
-                "smollm3")  # fmt: skip
 
 
 def logit_bytes(masked: int, vocabulary: int, *, label_smoothing: bool = False) -> int:

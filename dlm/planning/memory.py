@@ -86,7 +86,8 @@ def memory(load: Load, batch: BatchShape, placement: Placement, gpus: int) -> Me
         gradients=gradients,
         optimizer=optimizer,
         communication=_communication(parameters, size, stage, ddp=placement.strategy == "ddp"),
-        casts=size.compute * parameters.linear if size.autocast else 0,
+        # Frozen weights are copied again at each use, and the copy let go.
+        casts=size.compute * (parameters.predictor or parameters.linear) * size.autocast,
         activations=activations.peak,
         logits=logits,
         # The square roots that torch's AdamW makes; ZeRO makes float32 gradients of its share too.

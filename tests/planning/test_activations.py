@@ -22,8 +22,8 @@ from transformers import (
 from dlm.data.batches.packing import plan_packing
 from dlm.diffusion.objective import token_losses
 from dlm.models.backbone import Backbone
-from dlm.models.lm_head import CAUSAL_TYPES
-from dlm.planning.activations import saved_activations
+from dlm.models.lm_head import CAUSAL_TYPES, HEADS
+from dlm.planning.activations import FAMILIES, saved_activations
 from dlm.planning.parameters import count_parameters
 from dlm.planning.precision import bytes_of
 from dlm.planning.shapes import BatchShape, network_shape
@@ -126,6 +126,10 @@ def test_saved_activations_are_within_15_percent_of_torch(
 def test_so_are_those_of_other_families(family: str, dropout: float) -> None:
     measured, planned = measured_and_planned(config(family, dropout))
     assert planned == pytest.approx(measured, rel=0.15), f"{planned / measured:.3f}"
+
+
+def test_every_supported_model_type_can_be_planned() -> None:
+    assert set(FAMILIES) == set(HEADS)
 
 
 @pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])

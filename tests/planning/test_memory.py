@@ -80,7 +80,7 @@ def test_offload_moves_states_and_then_weights_to_the_cpu() -> None:
 def test_a_frozen_backbone_has_weights_and_nothing_else() -> None:
     held = memory(replace(LOAD, parameters=FROZEN), BATCH, Placement("single"), 1)
     assert (held.weights, held.gradients, held.optimizer) == (4400, 400, 800)
-    assert held.logits == 0
+    assert held.logits == 0 and held.casts == 2 * 100
     assert held.activations < memory(LOAD, BATCH, Placement("single"), 1).activations
 
 
