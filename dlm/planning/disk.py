@@ -1,15 +1,13 @@
 """What a stage writes: checkpoints and the export, without the few KB of names and headers."""
 
 from dlm.planning.parameters import Parameters
-from dlm.planning.precision import MOMENTS, Precision, Strategy, bytes_of
+from dlm.planning.precision import MOMENTS
 
 
-def checkpoint_bytes(parameters: Parameters, precision: Precision, strategy: Strategy) -> int:
-    """Weights and the optimizer's state of one checkpoint, over all ranks' files. A length stage
-    saves its predictor alone."""
-    size = bytes_of(precision, strategy)
-    saved = parameters.predictor or parameters.total
-    return size.weight * saved + (MOMENTS + size.master) * parameters.trainable
+def checkpoint_bytes(parameters: Parameters) -> int:
+    """One checkpoint, over all ranks' files: float32 weights and moments of what is trained,
+    whatever the strategy. (A length stage saves its predictor alone.)"""
+    return (4 + MOMENTS) * parameters.trainable
 
 
 def export_bytes(parameters: Parameters) -> int:

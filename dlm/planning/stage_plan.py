@@ -77,7 +77,7 @@ class StagePlan:
     masked_per_step: float
     work: Work
     hours: float | None
-    checkpoint: int | None
+    checkpoint: int
     export: int
 
 
@@ -111,9 +111,7 @@ def plan_stage(inputs: StageInputs, cluster: Cluster) -> StagePlan:
             work, inputs.steps, gpus=cluster.gpus, peak_tflops=cluster.peak_tflops,
             mfu=cluster.mfu, checkpointing=chosen.placement.checkpointing,
         ),
-        checkpoint=None if chosen is None else checkpoint_bytes(
-            inputs.load.parameters, inputs.load.precision, chosen.placement.strategy
-        ),
+        checkpoint=checkpoint_bytes(inputs.load.parameters),
         export=export_bytes(inputs.load.parameters),
     )  # fmt: skip
 

@@ -107,8 +107,9 @@ def choice_lines(plan: StagePlan, memory: int) -> list[str]:
     )
     took = "" if plan.hours is None else f"; expected {plan.hours:,.3g} hours"
     lines.append(f"{steps:,} steps: {work.total * steps / 1e18:,.3g} EFLOP{took}")
-    saved = "" if plan.checkpoint is None else f"a checkpoint {_gib(plan.checkpoint)} GiB, "
-    lines.append(f"on disk: {saved}the export {_gib(plan.export)} GiB")
+    lines.append(
+        f"on disk: a checkpoint {_gib(plan.checkpoint)} GiB, the export {_gib(plan.export)} GiB"
+    )
     return lines
 
 
