@@ -98,6 +98,11 @@ def memory(load: Load, batch: BatchShape, placement: Placement, gpus: int) -> Me
     )
 
 
+def host_at_start(parameters: Parameters, gpus_per_node: int) -> int:
+    """CPU memory of a node, where each process reads the float32 weights before they are cut."""
+    return 4 * parameters.total * gpus_per_node
+
+
 def _communication(parameters: Parameters, size: Bytes, stage: int, *, ddp: bool) -> int:
     if ddp:
         return size.gradient * parameters.trainable  # its buckets are a copy of the gradients

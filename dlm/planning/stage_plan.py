@@ -12,7 +12,7 @@ from dlm.planning.batches import (
 )
 from dlm.planning.disk import checkpoint_bytes, export_bytes
 from dlm.planning.flops import Work, hours, predictor_work, training_work
-from dlm.planning.memory import Load, Memory, memory
+from dlm.planning.memory import Load, Memory, host_at_start, memory
 from dlm.planning.shapes import BatchShape
 from dlm.planning.strategies import Placement, placements
 
@@ -79,6 +79,8 @@ class StagePlan:
     hours: float | None
     checkpoint: int
     export: int
+    host_at_start: int
+    """CPU memory that a node needs before training begins."""
 
 
 def plan_stage(inputs: StageInputs, cluster: Cluster) -> StagePlan:
@@ -113,6 +115,7 @@ def plan_stage(inputs: StageInputs, cluster: Cluster) -> StagePlan:
         ),
         checkpoint=checkpoint_bytes(inputs.load.parameters),
         export=export_bytes(inputs.load.parameters),
+        host_at_start=host_at_start(inputs.load.parameters, cluster.gpus_per_node),
     )  # fmt: skip
 
 

@@ -110,6 +110,10 @@ def choice_lines(plan: StagePlan, memory: int) -> list[str]:
     lines.append(
         f"on disk: a checkpoint {_gib(plan.checkpoint)} GiB, the export {_gib(plan.export)} GiB"
     )
+    lines.append(
+        f"CPU memory of a node at the start, each process with the whole network in float32: "
+        f"{_gib(plan.host_at_start)} GiB"
+    )
     return lines
 
 
@@ -147,6 +151,7 @@ def as_json(plan: StagePlan) -> dict[str, Any]:
         "hours": plan.hours,
         "checkpoint_bytes": plan.checkpoint,
         "export_bytes": plan.export,
+        "host_bytes_at_start": plan.host_at_start,
         "notes": list(plan.inputs.notes),
     }  # fmt: skip
 

@@ -40,6 +40,7 @@ def test_json_has_the_exact_sizes(call: Caller, recipe: Path) -> None:
     total = tables + 2 * hidden + 2 * layer + head
     assert stage["parameters"]["total"] == total
     assert stage["checkpoint_bytes"] == 12 * total and stage["export_bytes"] == 4 * total
+    assert stage["host_bytes_at_start"] == 4 * total
     assert stage["chosen"]["name"] == "single"
     assert stage["hours"] == pytest.approx(stage["flops"] / (10e12 * 0.5) / 3600)
     assert stage["notes"] == [
