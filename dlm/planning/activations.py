@@ -4,7 +4,7 @@ T positions, H hidden, I intermediate, M masked positions, V vocabulary. The cou
 were read off the modules and are checked against what torch saves (tests/planning).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dlm.models.lm_head import CAUSAL_TYPES
@@ -47,7 +47,9 @@ FAMILIES: dict[str, LayerTensors] = {
     # GELU by tanh, in five steps.
     "gpt2": LayerTensors(2, 4, 2, 0, 5, 2),
     "gpt_neox": LayerTensors(2, 6, 2, 0, 2, 2),
-    **dict.fromkeys(("llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"), _LLAMA),
+    **dict.fromkeys(("llama", "mistral", "phi3", "qwen2", "smollm3"), _LLAMA),
+    # With norms of queries and keys.
+    **dict.fromkeys(("olmo2", "qwen3"), replace(_LLAMA, hidden=8, norm_float=4)),
 }
 """Hugging Face model type -> what a layer saves."""
 
@@ -105,7 +107,7 @@ def _attention_bytes(
     square = batch.positions * batch.width
     if attention == "fused":
         # Log-sums of the softmax, and the mask as numbers.
-        return 4 * network.heads * batch.positions + square * size.compute * batch.square_mask
+        return 4 * network.heads * batch.positions + square * size.compute
     probabilities = network.heads * square
     if not network.attention_dropout:
         return probabilities * size.compute

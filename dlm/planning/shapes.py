@@ -37,8 +37,6 @@ class BatchShape:
     """Their width in tokens."""
     masked: int
     """Positions whose logits are computed."""
-    square_mask: bool = True
-    """Whether who sees whom is said by a mask: not where no row has padding."""
     scattered: int = 0
     """Packed only: positions of the padded layout that the states are put back to."""
 

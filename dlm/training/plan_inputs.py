@@ -129,7 +129,8 @@ def _vocabulary(
         tokens = SpecialTokens.of(tokenizer)
         return len(tokenizer), tokens.pad, tokens.begin, tokens.end, []
     if name in known_configurations():
-        return _vocabulary_of_model(offline_config(name))
+        # All sizes of XLM-R have BASE's tokenizer; XL and XXL have spare rows besides.
+        return _vocabulary_of_model(offline_config("FacebookAI/xlm-roberta-base"))
     raise UserError(
         f"the tokenizer '{name}' is not a directory, and nothing is downloaded for a plan: give a "
         f"local Hugging Face directory; known without the hub: {', '.join(known_configurations())}"

@@ -8,6 +8,7 @@ import torch
 from saved_tensors import saved_bytes
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     BertConfig,
@@ -130,6 +131,20 @@ def test_so_are_those_of_other_families(family: str, dropout: float) -> None:
 
 def test_every_supported_model_type_can_be_planned() -> None:
     assert set(FAMILIES) == set(HEADS)
+
+
+@pytest.mark.parametrize(
+    "family", ["gpt_neox", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"]
+)
+def test_so_are_those_of_the_other_causal_types_with_grouped_heads(family: str) -> None:
+    grouped = {} if family == "gpt_neox" else {"num_key_value_heads": 2, "head_dim": 16}
+    settings = AutoConfig.for_model(
+        family, vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=4, num_attention_heads=4,
+        intermediate_size=256, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+        max_position_embeddings=80, **grouped,
+    )  # fmt: skip
+    measured, planned = measured_and_planned(settings)
+    assert planned == pytest.approx(measured, rel=0.15)
 
 
 @pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
