@@ -22,7 +22,7 @@ need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-all lint $(STAGES) \
-	generate run status soak docker
+	generate run status plan soak docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -71,6 +71,9 @@ run: $(STAMP) ## run a recipe, or continue it (RECIPE=)
 
 status: $(STAMP) ## show how far each stage of a run is (RUN_DIR=)
 	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) status $(RUN_DIR) $(ARGS)
+
+plan: $(STAMP) ## say what a recipe's stages will take (RECIPE= ARGS='--gpus-per-node 8')
+	$(DLM) plan $(RECIPE) $(ARGS)
 
 soak: $(STAMP) ## run the slow tests again and again, to the first failure (ROUNDS=)
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(PYTEST) -x -m slow $(ARGS) || exit 1; done

@@ -75,6 +75,7 @@ def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                           metavar="key=value", help="overrides, for every recipe")  # fmt: skip
     show = _verb(verbs, "show", "recipes:show", "print a recipe with everything resolved")
     _recipe_argument(show)
+    _plan_verb(verbs)
     listing = _verb(verbs, "ls", "recipes:ls", "list what there is to choose from")
     listing.add_argument(
         "what", nargs="?", default="recipes",
@@ -82,6 +83,31 @@ def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                  "sets"],
     )  # fmt: skip
     listing.add_argument("--markdown", action="store_true", help="sets only: docs/data.md")
+
+
+def _plan_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    plan = _verb(
+        verbs, "plan", "plan:plan",
+        "say what each training stage will take: memory, strategy, hours, disk",
+    )  # fmt: skip
+    _recipe_argument(plan)
+    plan.add_argument("--stage", metavar="STAGE", help="this stage alone (a name or a kind)")
+    plan.add_argument("--nodes", type=int, metavar="N", help="default: hardware.num_nodes")
+    plan.add_argument("--gpus-per-node", type=int, metavar="G",
+                      help="default: hardware.devices, else 1")  # fmt: skip
+    plan.add_argument("--gpu", metavar="NAME", help="memory and speed of h100 (default), a100-80 "
+                      "...")  # fmt: skip
+    plan.add_argument("--gpu-memory", type=float, metavar="GIB", help="default: the GPU's")
+    plan.add_argument("--tflops", type=float, metavar="X", help="peak of a GPU, in place of --gpu")
+    plan.add_argument("--mfu", type=float, default=0.35, metavar="SHARE",
+                      help="share of the peak that does useful work (0.35)")  # fmt: skip
+    plan.add_argument("--row-tokens", type=float, metavar="N",
+                      help="mean tokens of a row, prompt and response (`dlm data stats` counts "
+                           "them); default: data.max_length")  # fmt: skip
+    plan.add_argument("--response-share", type=float, metavar="SHARE",
+                      help="share of them that noise may hit; default: 0.5, in texts 1"
+                      )  # fmt: skip
+    plan.add_argument("--json", action="store_true", help="for programs, in bytes and FLOPs")
 
 
 def _data_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -58,7 +58,7 @@ def build_from_scratch(
         "eos_token_id": special.end,
         "initializer_range": initializer_range,
     }
-    config = _config(architecture, sizes, max_positions, 0.1 if dropout is None else dropout)
+    config = scratch_config(architecture, sizes, max_positions, 0.1 if dropout is None else dropout)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _auto_model(config).from_config(config, attn_implementation="sdpa")
@@ -69,9 +69,11 @@ def _auto_model(config: PretrainedConfig) -> Any:
     return AutoModelForCausalLM if config.model_type in CAUSAL_TYPES else AutoModelForMaskedLM
 
 
-def _config(
+def scratch_config(
     architecture: str, sizes: dict[str, Any], max_positions: int, dropout: float
 ) -> PretrainedConfig:
+    """The configuration of a network from scratch; ``sizes`` by Hugging Face's common names, the
+    ids of the pad, begin and end tokens among them."""
     if architecture == "modernbert":
         return ModernBertConfig(
             **sizes,

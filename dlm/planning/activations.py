@@ -1,0 +1,144 @@
+"""What a forward pass keeps for the backward pass.
+
+T positions, H hidden, I intermediate, M masked positions, V vocabulary. The counts of each family
+were read off the modules and are checked against what torch saves (tests/planning).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.planning.precision import Bytes
+from dlm.planning.shapes import BatchShape, NetworkShape
+
+Attention = Literal["fused", "matrix"]
+"""fused: a kernel that keeps no [L, L] probabilities (SDPA on a GPU; on a CPU without dropout).
+matrix: they are kept (SDPA's plain path on a CPU with dropout, and eager attention)."""
+
+
+@dataclass(frozen=True)
+class LayerTensors:
+    """Saved tensors of one layer, in units of [T, H] or [T, I]."""
+
+    norm_inputs: int
+    """[T, H] in the dtype of the stream."""
+    hidden: int
+    """Other [T, H] but keys and values: inputs of matrix products, query, attention's output."""
+    key_values: int
+    """[T, H] of keys and values, smaller with grouped heads."""
+    casts: int
+    """Further half-precision copies of [T, H] under autocast: each product casts its own input."""
+    intermediate: int
+    """[T, I]."""
+    dropouts: int
+    """Random masks of [T, H]."""
+    norm_float: int = 0
+    """[T, H] that are float32 whatever the precision (RMS norms)."""
+
+
+_POST_NORM = LayerTensors(2, 4, 2, 2, 2, 2)
+_LLAMA = LayerTensors(0, 6, 2, 3, 4, 0, norm_float=2)
+FAMILIES: dict[str, LayerTensors] = {
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert"), _POST_NORM),
+    # Pre-norm: the same tensors, one dropout fewer.
+    "xlm-roberta-xl": LayerTensors(2, 4, 2, 2, 2, 1),
+    # One product for q, k and v, kept whole beside the rotated q and k; a gated feed-forward.
+    "modernbert": LayerTensors(2, 6, 2, 0, 4, 1),
+    # GELU by tanh, in five steps.
+    "gpt2": LayerTensors(2, 4, 2, 0, 5, 2),
+    "gpt_neox": LayerTensors(2, 6, 2, 0, 2, 2),
+    **dict.fromkeys(("llama", "mistral", "phi3", "qwen2", "smollm3"), _LLAMA),
+    # With norms of queries and keys.
+    **dict.fromkeys(("olmo2", "qwen3"), replace(_LLAMA, hidden=8, norm_float=4)),
+}
+"""Hugging Face model type -> what a layer saves."""
+
+
+@dataclass(frozen=True)
+class SavedActivations:
+    """Bytes that are held when the loss is known."""
+
+    layers: int
+    """All layers; with checkpointing their inputs alone."""
+    recomputed: int
+    """With checkpointing: one layer, computed again in the backward pass."""
+    others: int
+    """Embeddings, the last norm, the output layer's own dense part."""
+
+    @property
+    def saved(self) -> int:
+        """Held when the forward pass ends."""
+        return self.layers + self.others
+
+    @property
+    def peak(self) -> int:
+        """The most that is held in the backward pass."""
+        return self.saved + self.recomputed
+
+
+def layer_bytes(
+    network: NetworkShape, batch: BatchShape, size: Bytes, *,
+    attention: Attention = "fused", dropout_bytes: int = 1,
+) -> int:  # fmt: skip
+    """Saved by one layer.
+
+    Args:
+        dropout_bytes: bytes of a random mask's element: 1 on a GPU; a CPU keeps floats of the
+            precision of computation.
+    """
+    family = FAMILIES[network.model_type]
+    hidden = batch.positions * network.hidden
+    total = hidden * (
+        family.norm_inputs * size.stream + family.hidden * size.compute + family.norm_float * 4
+    )
+    total += int(hidden * network.key_value_share * family.key_values * size.compute)
+    total += batch.positions * network.intermediate * family.intermediate * size.compute
+    if size.autocast:
+        total += hidden * family.casts * size.compute
+    if network.dropout:
+        total += hidden * family.dropouts * dropout_bytes
+    total += 16 * batch.positions  # mean and 1/deviation of two norms
+    return total + _attention_bytes(network, batch, size, attention, dropout_bytes)
+
+
+def _attention_bytes(
+    network: NetworkShape, batch: BatchShape, size: Bytes, attention: Attention, dropout_bytes: int
+) -> int:
+    square = batch.positions * batch.width
+    if attention == "fused":
+        # Log-sums of the softmax, and the mask as numbers.
+        return 4 * network.heads * batch.positions + square * size.compute
+    probabilities = network.heads * square
+    if not network.attention_dropout:
+        return probabilities * size.compute
+    return probabilities * (2 * size.compute + dropout_bytes)
+
+
+def saved_activations(
+    network: NetworkShape, batch: BatchShape, size: Bytes, *,
+    checkpointing: bool = False, attention: Attention = "fused", dropout_bytes: int = 1,
+) -> SavedActivations:  # fmt: skip
+    """Everything below the logits."""
+    hidden = batch.positions * network.hidden
+    one = layer_bytes(network, batch, size, attention=attention, dropout_bytes=dropout_bytes)
+    # The embedding's norm or the encoder's last, a random mask, and ids.
+    others = hidden * size.stream + 32 * batch.positions
+    if network.dropout:
+        others += hidden * dropout_bytes
+    others += batch.scattered * 16
+    # Inputs of the output layer: a dense layer, GELU and a norm come first in masked models.
+    inputs = 1 if network.model_type in CAUSAL_TYPES else 4
+    others += inputs * batch.masked * network.hidden * size.compute
+    if not checkpointing:
+        return SavedActivations(network.layers * one, 0, others)
+    return SavedActivations(network.layers * hidden * size.stream, one, others)
+
+
+def logit_bytes(masked: int, vocabulary: int, *, label_smoothing: bool = False) -> int:
+    """The most that the cross-entropy of [M, V] logits holds at once, whatever the precision.
+
+    In the backward pass there are float32 log-probabilities (what the forward pass saves), their
+    gradient and the logits' gradient; label smoothing adds a gradient of its own. The forward pass
+    holds less: logits of 2 bytes, a float32 copy, log-probabilities.
+    """
+    return masked * vocabulary * (12 + 4 * label_smoothing)

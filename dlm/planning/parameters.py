@@ -1,0 +1,73 @@
+"""How many parameters a network has, and of which kind: counted on the meta device."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig
+from transformers.pytorch_utils import Conv1D
+
+from dlm.models.length_predictor import LengthPredictor
+from dlm.models.lm_head import CAUSAL_TYPES
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of parameters; one that is shared (tied) counts once."""
+
+    total: int
+    """Backbone and, in a length stage, predictor."""
+    embedding: int
+    """Of the tables: tokens, positions, types. The output layer's matrix is one where tied."""
+    body: int
+    """What every token passes: the network below its output layer, without the tables."""
+    linear: int
+    """Of linear layers, the output layer too: what autocast copies to half precision."""
+    trainable: int
+    largest: int
+    """Of the largest single tensor: what ZeRO-3 has to gather at once at least."""
+    predictor: int = 0
+    """Length stage only: the predictor, which alone is trained."""
+
+    @property
+    def frozen(self) -> int:
+        """Those that get no gradient."""
+        return self.total - self.trainable
+
+
+def meta_network(config: PretrainedConfig) -> nn.Module:
+    """The network that ``config`` describes, its tensors without storage."""
+    auto = AutoModelForCausalLM if config.model_type in CAUSAL_TYPES else AutoModelForMaskedLM
+    with torch.device("meta"):
+        network: nn.Module = auto.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
+    return network
+
+
+def count_parameters(network: nn.Module, predictor: LengthPredictor | None = None) -> Parameters:
+    """Count a Hugging Face language model; with ``predictor`` the network is frozen."""
+    total = _numel(network)
+    tables = {p for m in network.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    body = {p for p in network.base_model.parameters() if p not in tables}  # type: ignore[union-attr]
+    linear = {
+        p for m in network.modules() if isinstance(m, nn.Linear | Conv1D) for p in m.parameters()
+    }
+    extra = 0 if predictor is None else _numel(predictor)
+    return Parameters(
+        total=total + extra,
+        embedding=sum(p.numel() for p in tables),
+        body=sum(p.numel() for p in body),
+        linear=sum(p.numel() for p in linear),
+        trainable=total if predictor is None else extra,
+        largest=max(p.numel() for p in network.parameters()),
+        predictor=extra,
+    )
+
+
+def meta_predictor(hidden_size: int, *, max_length: int, num_heads: int) -> LengthPredictor:
+    """A length predictor whose tensors have no storage."""
+    with torch.device("meta"):
+        return LengthPredictor(hidden_size, max_length=max_length, num_heads=num_heads)
+
+
+def _numel(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

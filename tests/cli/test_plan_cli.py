@@ -1,0 +1,87 @@
+"""dlm plan: what it prints, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_tools import RECIPE, Caller
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_every_training_stage_is_planned_and_the_order_explained(
+    call: Caller, recipe: Path
+) -> None:
+    done = call("plan", recipe, "--gpus-per-node", "2", "--gpu-memory", "24")
+    assert done.code == 0, done.err
+    for stage in ("pretrain", "adapt", "length"):
+        assert f"small, stage {stage} ({stage})" in done.out
+    assert "stage tokenizer" not in done.out.replace("as stage tokenizer is", "")
+    assert (
+        "use ddp: stages.adapt.hardware.strategy=ddp stages.adapt.train.micro_batch_size=8 "
+        "(accumulates 1)"
+    ) in done.out
+    assert "Order: single/ddp, zero1, zero2, zero3; then" in done.out
+    assert "of the backbone frozen" in done.out
+
+
+def test_json_has_the_exact_sizes(call: Caller, recipe: Path) -> None:
+    done = call("plan", recipe, "--json", "--stage", "pretrain", "--tflops", "10", "--mfu", "0.5")
+    (stage,) = json.loads(done.out)["stages"]
+    hidden, vocabulary, inner = 32, 200, 128
+    tables = (vocabulary + 64 + 2 + 1) * hidden
+    layer = 4 * (hidden**2 + hidden) + 2 * hidden * inner + inner + hidden + 4 * hidden
+    head = hidden**2 + hidden + 2 * hidden + vocabulary
+    total = tables + 2 * hidden + 2 * layer + head
+    assert stage["parameters"]["total"] == total
+    assert stage["checkpoint_bytes"] == 12 * total and stage["export_bytes"] == 4 * total
+    assert stage["host_bytes_at_start"] == 4 * total
+    assert stage["chosen"]["name"] == "single"
+    assert stage["hours"] == pytest.approx(stage["flops"] / (10e12 * 0.5) / 3600)
+    assert stage["notes"] == [
+        "a vocabulary of 200, as stage tokenizer is to train (it may come out smaller)"
+    ]
+
+
+def test_known_rows_change_the_work(call: Caller, recipe: Path) -> None:
+    words = ("plan", recipe, "--json", "--stage", "adapt")
+    longest = json.loads(call(*words).out)["stages"][0]
+    known = json.loads(
+        call(*words, "--row-tokens", "16", "--response-share", "0.25").out
+    )["stages"][0]  # fmt: skip
+    assert longest["tokens_per_step"] == 16 * 64 and known["tokens_per_step"] == 16 * 16
+    assert known["masked_per_step"] == pytest.approx(16 * 16 * 0.25 * 0.51 * 2)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--gpus-per-node", "3"), "train.global_batch_size=16 is not divisible by 3 GPUs"),
+        (("--nodes", "0"), "--nodes 0: must be above 0"),
+        (("--mfu", "35"), "--mfu 35: a share of the peak, from 0 to 1"),
+        (("--response-share", "1.5"), "--response-share 1.5: a share of a row's tokens"),
+        (("--row-tokens", "65"), "--row-tokens 65: rows have from 1 to 64 tokens"),
+        (("--gpu", "h100", "--tflops", "3"), "--gpu and --tflops exclude each other"),
+        (("--gpu", "h10"), "--gpu h10: not known"),
+        (("--stage", "tokenizer"), "there is no training stage to plan"),
+        (("stages.pretrain.tokenizer=a/b",), "the tokenizer 'a/b' is not a directory"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(
+    call: Caller, recipe: Path, words: tuple[str, ...], message: str
+) -> None:
+    done = call("plan", recipe, *words)
+    assert done.code == 2
+    assert message in done.err
+    assert done.out == ""
+
+
+def test_too_little_memory_is_said(call: Caller, recipe: Path) -> None:
+    done = call("plan", recipe, "--gpu-memory", "1")
+    assert done.code == 0
+    assert "nothing fits in 1 GiB: the least is 2." in done.out
