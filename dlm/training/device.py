@@ -2,6 +2,8 @@
 
 import torch
 
+from dlm.errors import UserError
+
 
 def prepare_torch(num_threads: int | None) -> None:
     """Threads on a CPU; on a GPU float32 matrix products may use TF32 (bf16 stays as it is)."""
@@ -9,3 +11,17 @@ def prepare_torch(num_threads: int | None) -> None:
         torch.set_num_threads(num_threads)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
+
+
+def check_precision(precision: str, accelerator: str) -> None:
+    """Refuse float16 where Lightning would warn and take bfloat16.
+
+    Raises:
+        UserError: There is no GPU.
+    """
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if precision == "16-mixed" and (accelerator == "cpu" or not gpu):
+        raise UserError(
+            "train.precision=16-mixed needs a GPU, and there is none here: use bf16-mixed or "
+            "32-true"
+        )

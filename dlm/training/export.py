@@ -10,11 +10,13 @@ import torch
 from lightning import Trainer
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, step_directories
+from dlm.callbacks.ema import put_average
 from dlm.config.job import StageJob
 from dlm.errors import StageFailed
 from dlm.generation.model import backbone_fingerprint, read_kind, write_kind
 from dlm.models.build import load_backbone
 from dlm.models.length_predictor import load_length_predictor
+from dlm.models.lora import lora_merged
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
@@ -64,14 +66,18 @@ def load_step(stage: TrainingStage, checkpoints: Path, step: int) -> None:
             f"the checkpoint of step {step}, which is to be exported, is damaged ({problem}): "
             f"move {checkpoints} away to train the stage anew"
         )
-    state = torch.load(found[step].state, map_location="cpu", weights_only=True)["state_dict"]
-    stage.load_state_dict(state, strict=stage.strict_loading)
+    saved = torch.load(found[step].state, map_location="cpu", weights_only=True)
+    stage.load_state_dict(saved["state_dict"], strict=stage.strict_loading)
+    put_average(stage, saved["callbacks"])
 
 
 def write_model_export(
     directory: Path, job: StageJob, start: StartingPoint, stage: TrainingStage
 ) -> None:
     """A Hugging Face directory, opened again and compared tensor by tensor."""
+    if job.config.lora.rank:
+        beside = directory / "adapter" if job.config.lora.keep_adapter else None
+        lora_merged(start.backbone, beside, start.name)
     start.backbone.save(directory)
     start.tokenizer.save_pretrained(directory)
     kind = "autoregressive" if job.config.kind == "autoregressive" else "diffusion"
