@@ -104,7 +104,7 @@ def test_modules_that_are_trained_in_full_keep_their_ties() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"targets": ["quary"]}, r"lora.targets=quary: .* did you mean 'query'\? \(there are dense,"),
+        ({"targets": ["quary"]}, r"targets=quary: .* did you mean 'query'\? \(there are dense,"),
         ({"targets": ["decoder"]}, "lora.targets=decoder: the network has no such linear layers"),
         ({"train_also": ["wte"]}, "train_also=wte: the network has no such modules .*embeddings"),
         ({"targets": ["dense"], "train_also": ["lm_head"]},

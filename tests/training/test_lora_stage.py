@@ -73,7 +73,9 @@ def test_a_resumed_stage_ends_with_the_same_weights(
     out = capsys.readouterr().out
     assert "adapt: LoRA of rank 2, alpha 4 on 12 layers (query, key, value, dense): " in out
     assert "resuming from step 2" in out
-    cut, uncut = (export_of(run, "adapt") / "model.safetensors" for run in (tmp_path / "cut", whole))
+    cut, uncut = (
+        export_of(run, "adapt") / "model.safetensors" for run in (tmp_path / "cut", whole)
+    )
     assert cut.read_bytes() == uncut.read_bytes()
 
 
@@ -116,7 +118,8 @@ def test_two_processes_train_what_one_does_and_the_chain_goes_on(
     ended = run_two(recipe, tmp_path / "two", *same, *two)
     assert ended.returncode == 0, ended.stderr
     one, both = (
-        load_file(export_of(tmp_path / run, "adapt") / "model.safetensors") for run in ("one", "two")
+        load_file(export_of(tmp_path / run, "adapt") / "model.safetensors")
+        for run in ("one", "two")
     )
     for name, tensor in one.items():
         torch.testing.assert_close(both[name], tensor, atol=1e-4, rtol=1e-4)
