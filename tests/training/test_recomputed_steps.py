@@ -34,7 +34,7 @@ STAGES: dict[str, Make] = {
     "bert": lambda: denoising(network("bert", intermediate_size=32)),
     "xlm-roberta": lambda: denoising(network("xlm-roberta", intermediate_size=32)),
     "modernbert": lambda: denoising(
-        network("modernbert", intermediate_size=32, attention_dropout=0.1, mlp_dropout=0.1)
+        network("modernbert", intermediate_size=32, pad_token_id=1, attention_dropout=0.1)
     ),
     "gpt2": lambda: denoising(network("gpt2")),
     "twin of bert": lambda: twin("bert"),
