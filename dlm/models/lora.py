@@ -81,7 +81,7 @@ def add_adapters(network: PreTrainedModel, settings: LoraSettings, *, seed: int)
     )
 
 
-def embeds_new_tokens(network: PreTrainedModel) -> bool:
+def embedding_is_trained(network: PreTrainedModel) -> bool:
     """Whether the rows of the input embedding are trained."""
     weight: Any = network.get_input_embeddings().weight
     return bool(weight.requires_grad)
@@ -128,22 +128,27 @@ def _targets_of(
     }
     in_full = {id(part) for module in also.values() for part in module.modules()}
     free = {name: module for name, module in linear.items() if id(module) not in in_full}
+    found: dict[str, nn.Module] = {}
     if not settings.targets:
         inner = f"{network.base_model_prefix}."
-        return {name: module for name, module in free.items() if name.startswith(inner)}
-    if ALL_LINEAR in settings.targets:
-        return free
-    found: dict[str, nn.Module] = {}
+        found = {name: module for name, module in free.items() if name.startswith(inner)}
     for target in settings.targets:
-        fitting = {name: module for name, module in linear.items() if _ends_with(name, target)}
+        every = target == ALL_LINEAR
+        fitting = {name: m for name, m in linear.items() if every or _ends_with(name, target)}
         if not fitting:
             raise UserError(_no_such("lora.targets", target, linear, "linear layers"))
-        if both := fitting.keys() - free.keys():
+        both = fitting.keys() - free.keys()
+        if both and not every:
             raise UserError(
                 f"lora.targets={target}: {min(both)} is trained in full, by lora.train_also; name "
                 "it in one of them"
             )
-        found |= fitting
+        found |= {name: module for name, module in fitting.items() if name in free}
+    if not found:
+        raise UserError(
+            f"lora.train_also={', '.join(settings.train_also)} leaves no layer for an adapter: "
+            "name less, or set lora.rank to 0 to train every weight"
+        )
     return found
 
 

@@ -14,7 +14,7 @@ from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone, positions
 from dlm.models.build import build_from_scratch, load_backbone, load_config, load_tokenizer
 from dlm.models.lm_head import CAUSAL_TYPES
-from dlm.models.lora import LoraSettings, add_adapters, embeds_new_tokens
+from dlm.models.lora import LoraSettings, add_adapters, embedding_is_trained
 from dlm.models.special_tokens import SpecialTokens
 
 
@@ -111,7 +111,7 @@ def _set_adapters(job: StageJob, backbone: Backbone, *, added: bool) -> None:
         return
     settings = LoraSettings(lora.rank, lora.alpha, lora.dropout, lora.targets, lora.train_also)
     _say(f"{job.name}: {add_adapters(backbone.network, settings, seed=job.seed)}")
-    if added and not embeds_new_tokens(backbone.network):
+    if added and not embedding_is_trained(backbone.network):
         _say(
             f"{job.name}: the added tokens keep their random embeddings: lora.train_also does not "
             "name the input embedding"

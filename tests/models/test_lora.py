@@ -106,6 +106,8 @@ def test_modules_that_are_trained_in_full_keep_their_ties() -> None:
     [
         ({"targets": ["quary"]}, r"targets=quary: .* did you mean 'query'\? \(there are dense,"),
         ({"targets": ["decoder"]}, "lora.targets=decoder: the network has no such linear layers"),
+        ({"targets": ["all-linear", "quary"]}, "targets=quary: the network has no such linear"),
+        ({"train_also": ["roberta"]}, "train_also=roberta leaves no layer for an adapter: name"),
         ({"train_also": ["wte"]}, "train_also=wte: the network has no such modules .*embeddings"),
         ({"targets": ["dense"], "train_also": ["lm_head"]},
          "lora.targets=dense: lm_head.dense is trained in full, by lora.train_also"),
