@@ -24,7 +24,13 @@ from dlm.config.references import (
     serve_reason,
     source_findings,
 )
-from dlm.config.schema import SECTIONS_OF_KIND, RecipeConfig, Sections, StageConfig
+from dlm.config.schema import (
+    SECTIONS_OF_KIND,
+    LoraConfig,
+    RecipeConfig,
+    Sections,
+    StageConfig,
+)
 from dlm.config.shipped import RawRecipe
 
 SECTIONS = tuple(section.name for section in fields(Sections))
@@ -103,11 +109,15 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "hardware.num_nodes hardware.num_threads logging.every_n_steps",
     ),
     ("at least 3", lambda x: x >= 3, "data.text_blocks"),
-    ("above 0", lambda x: 0 < x < math.inf, "optim.lr optim.eps optim.gradient_clip"),
+    (
+        "above 0",
+        lambda x: 0 < x < math.inf,
+        "optim.lr optim.eps optim.gradient_clip lora.alpha",
+    ),
     (
         "at least 0",
         lambda x: 0 <= x < math.inf,
-        "model.attention_annealing_steps "
+        "model.attention_annealing_steps lora.rank "
         "optim.weight_decay optim.warmup_steps train.length_grouping validation.generate_rows "
         "generation.length_penalty generation.temperature generation.entropy_bound "
         "generation.guidance hardware.num_workers logging.samples",
@@ -115,12 +125,12 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "at least 0 and below 1",
         lambda x: 0 <= x < 1,
-        "model.dropout train.label_smoothing length.dropout",
+        "model.dropout train.label_smoothing length.dropout lora.dropout",
     ),
     (
         "above 0 and below 1",
         lambda x: 0 < x < 1,
-        "objective.mask_rate objective.min_time objective.cart_p",
+        "objective.mask_rate objective.min_time objective.cart_p train.ema_decay",
     ),
     (
         "between 0 and 1",
@@ -189,6 +199,9 @@ def stage_findings(
     if reads(stage.kind, "train"):
         yield from _training(stage)
         yield from strategy_findings(stage)
+        yield from _precision(stage)
+    if reads(stage.kind, "lora"):
+        yield from _lora(stage, recipe, own)
     if stage.kind in ("adapt", "instruct"):
         yield from canvas_findings(stage, recipe, own)
     if stage.kind == "length" and stage.init_from is None:
@@ -314,6 +327,24 @@ def _batches(stage: StageConfig) -> Iterator[Finding]:
         reason = f"must be a multiple of {product} = {unit}"
         keys = ("train.global_batch_size", "train.micro_batch_size", "hardware")
         yield Finding(keys, reason, batch)
+
+
+def _precision(stage: StageConfig) -> Iterator[Finding]:
+    if stage.train.precision == "16-mixed" and stage.hardware.accelerator == "cpu":
+        reason = "needs a GPU, and hardware.accelerator is cpu; use bf16-mixed or 32-true"
+        yield Finding(("train.precision", "hardware.accelerator"), reason, "16-mixed")
+
+
+def _lora(stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
+    if stage.lora.rank:
+        return
+    nowhere = not any(other.lora.rank for other in recipe.stages.values())
+    for name in ("alpha", "dropout", "targets", "train_also", "keep_adapter"):
+        key = f"lora.{name}"
+        value = _value(stage, key)
+        if (nowhere or holds(own, key)) and value != getattr(LoraConfig(), name):
+            reason = "ignored setting: lora.rank is not set; set it, or remove this"
+            yield Finding((key, "lora.rank"), reason, value)
 
 
 def _value(config: Sections, key: str) -> Any:

@@ -256,6 +256,31 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (LoRA, arXiv 2106.09685): the network is frozen, and each target's matrix
+    W becomes W + alpha / rank x B A. Checkpoints hold what is trained alone; the export is the
+    merged model, an ordinary directory."""
+
+    rank: int | None = None
+    """Rank of B A. None or 0: no adapters, every weight is trained."""
+    alpha: float | None = None
+    """The adapters' scale times their rank. Default: 2 x rank. They want a learning rate about
+    ten times that of full training."""
+    dropout: float = 0.0
+    """Dropout of the adapters' input."""
+    targets: list[str] = field(default_factory=list)
+    """Linear layers that get an adapter, by the ends of their names, e.g. [query, value].
+    [all-linear]: all but the vocabulary matrix. Default: those of the transformer's layers, which
+    leaves out the dense layers of the output head too."""
+    train_also: list[str] = field(default_factory=list)
+    """Modules that are trained in full, by the ends of their names, e.g. [word_embeddings,
+    lm_head]. The mask token's embedding is frozen otherwise: fine where the network was pretrained
+    with one, not where a causal model was given a random one. Tied weights stay tied."""
+    keep_adapter: bool = _where(False)
+    """Write the adapter itself too, in peft's format, to export/adapter."""
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """The forward process and the training loss (method: forward process and objectives)."""
 
@@ -341,7 +366,11 @@ class TrainConfig:
     rows of up to ``data.max_length`` tokens that samples share without seeing each other. Noise,
     losses and batches are the same; a length stage is always padded."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Lightning's precision; weights and the loss stay in float32."""
+    """Lightning's precision; weights and the loss stay in float32. 16-mixed needs a GPU."""
+    ema_decay: float | None = None
+    """Validate and export an exponential moving average of the trained weights, in float32:
+    average = d x average + (1 - d) x weights after every step, d = min(ema_decay, (1+n)/(10+n))
+    after n steps, so that it does not remember the start. E.g. 0.999; None: the weights."""
     label_smoothing: float = 0.0
     """Label smoothing of the cross-entropy; the paper: 0 from a pretrained encoder, 0.1 from
     scratch."""
@@ -524,6 +553,10 @@ class HardwareConfig:
     """CPU threads of torch; None leaves torch's choice."""
     compile: bool = _where(False)
     """Compile the network in place with torch.compile."""
+    activation_checkpointing: bool = _where(False)
+    """Keep only the input of each transformer layer, and compute what is inside again in the
+    backward pass: less memory, about a third more time, the same numbers. A length stage, whose
+    backbone is frozen, has nothing to gain and ignores it."""
 
 
 @dataclass(frozen=True)
@@ -546,6 +579,8 @@ class Sections:
     """Stage kind tokenizer."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The backbone, where it does not come from ``init_from``."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Low-rank adapters in place of training every weight."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Noise and loss."""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -603,12 +638,16 @@ class RecipeConfig(Sections):
 
 SECTIONS_OF_KIND: dict[str, tuple[str, ...]] = {
     "tokenizer": ("data", "tokenizer_training"),
-    "pretrain": ("data", "model", "objective", "optim", "train", "validation"),
-    "adapt": ("data", "model", "objective", "optim", "train", "validation", "generation"),
-    "instruct": ("data", "model", "objective", "optim", "train", "validation", "generation"),
+    "pretrain": ("data", "model", "lora", "objective", "optim", "train", "validation"),
+    "adapt": (
+        "data", "model", "lora", "objective", "optim", "train", "validation", "generation",
+    ),
+    "instruct": (
+        "data", "model", "lora", "objective", "optim", "train", "validation", "generation",
+    ),
     "length": ("data", "length", "optim", "train", "validation"),
-    "autoregressive": ("data", "model", "optim", "train", "validation", "generation"),
+    "autoregressive": ("data", "model", "lora", "optim", "train", "validation", "generation"),
     "evaluate": ("evaluation", "generation"),
-}
+}  # fmt: skip
 """The sections that decide a stage of each kind; any other section set on it is refused
 (checkpoint, hardware and logging are read by every kind)."""

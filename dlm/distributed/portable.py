@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from lightning import LightningModule
 
 from dlm.distributed.saved_tensors import (
+    AVERAGE,
+    AVERAGE_STATE,
     MOMENTS,
     SHARD_DIRECTORY,
     WEIGHT,
@@ -45,22 +47,39 @@ def load_whole(state_file: Path) -> dict[str, Any]:
         {**group["settings"], "params": [number_of[name] for name in group["names"]]}
         for group in optimizer["groups"]
     ]
-    state["state_dict"] = weights(state, pieces)
     state["optimizer_states"] = [{"state": moments, "param_groups": groups}]
+    trained = {name: whole(pieces, name, WEIGHT) for name in pieces.names}
+    aliases = {alias: trained[name] for alias, name in state[TIED].items() if name in trained}
+    state["state_dict"] = state["state_dict"] | trained | aliases
+    if AVERAGE_STATE in state["callbacks"]:
+        average = {name: whole(pieces, name, AVERAGE) for name in pieces.names}
+        state["callbacks"][AVERAGE_STATE]["tensors"] = average
     return state
 
 
-def load_weights(state_file: Path) -> dict[str, Tensor]:
-    """The trained weights of a checkpoint by name, in float32, whoever wrote it."""
+@torch.no_grad()
+def put_trained(module: LightningModule, state_file: Path) -> None:
+    """Give a whole module what a checkpoint would export: the average, where there is one, else the
+    weights. Files of ranks are put together parameter by parameter, in the module's own memory.
+
+    Raises:
+        RuntimeError: Weights are missing or unknown.
+    """
     state = load_mapped(state_file)
+    own = dict(module.named_parameters())
     if not is_sharded(state_file):
-        found: dict[str, Tensor] = state["state_dict"]
-        return found
-    return weights(state, PiecesOfRanks(state_file.parent / SHARD_DIRECTORY))
-
-
-def weights(state: dict[str, Any], pieces: PiecesOfRanks) -> dict[str, Tensor]:
-    """Buffers, trained parameters, and the other names of shared ones."""
-    found = dict(state["state_dict"])
-    found |= {name: whole(pieces, name, WEIGHT) for name in pieces.names}
-    return found | {alias: found[name] for alias, name in state[TIED].items() if name in found}
+        module.load_state_dict(state["state_dict"], strict=module.strict_loading)
+        average = state["callbacks"].get(AVERAGE_STATE, {}).get("tensors", {})
+        for name, tensor in average.items():
+            own[name].copy_(tensor)
+        return
+    pieces = PiecesOfRanks(state_file.parent / SHARD_DIRECTORY)
+    trained = {name for name, parameter in own.items() if parameter.requires_grad}
+    if trained != set(pieces.names):
+        raise RuntimeError(f"weights missing or unknown: {trained ^ set(pieces.names)}")
+    kind = AVERAGE if pieces.has(AVERAGE) else WEIGHT
+    for name in pieces.names:
+        own[name].copy_(whole(pieces, name, kind))
+    buffers = dict(module.named_buffers())
+    for name, tensor in state["state_dict"].items():
+        buffers[name].copy_(tensor)

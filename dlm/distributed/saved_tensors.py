@@ -16,6 +16,10 @@ from torch import Tensor
 WEIGHT = "weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's running averages of the gradient and of its square."""
+AVERAGE = "average"
+"""The moving average of the weights, where a run keeps one."""
+AVERAGE_STATE = "WeightAverage"
+"""The callback that keeps it, in ``callbacks`` of the trainer's state."""
 STATE_FILE, SHARD_DIRECTORY = "state.ckpt", "shards"
 """The trainer's state, and beside it, under ZeRO, the files of the ranks."""
 
@@ -27,7 +31,8 @@ class SavedTensors(Protocol):
         """Shape of a parameter."""
 
     def part(self, name: str, kind: str, start: int, stop: int) -> Tensor:
-        """Elements start..stop of a flattened tensor; ``kind``: WEIGHT or one of MOMENTS."""
+        """Elements start..stop of a flattened tensor; ``kind``: WEIGHT, one of MOMENTS, or
+        AVERAGE."""
 
 
 def whole(saved: SavedTensors, name: str, kind: str) -> Tensor:
@@ -54,6 +59,10 @@ class PiecesOfRanks:
         """The parameters that were trained."""
         return list(self._shapes)
 
+    def has(self, kind: str) -> bool:
+        """Whether the ranks wrote tensors of this kind."""
+        return all(kind in tensors for pieces in self._pieces.values() for _, tensors in pieces)
+
     def shape(self, name: str) -> torch.Size:
         return self._shapes[name]
 
@@ -79,6 +88,7 @@ class OneFile:
         self._weights: Mapping[str, Tensor] = state["state_dict"]
         names = [name for group in groups for name in group]
         moments = state["optimizer_states"][0]["state"]
+        self._average = state["callbacks"].get(AVERAGE_STATE, {}).get("tensors", {})
         self._moments = {name: moments[number] for number, name in enumerate(names)}
         self.step = int(next(iter(moments.values()))["step"]) if moments else 0
 
@@ -86,7 +96,9 @@ class OneFile:
         return self._weights[name].shape
 
     def part(self, name: str, kind: str, start: int, stop: int) -> Tensor:
-        tensor = self._weights[name] if kind == WEIGHT else self._moments[name][kind]
+        alone: dict[str, Mapping[str, Tensor]]
+        alone = {WEIGHT: self._weights, AVERAGE: self._average}
+        tensor: Tensor = alone[kind][name] if kind in alone else self._moments[name][kind]
         return tensor.flatten()[start:stop]
 
 

@@ -4,14 +4,14 @@ ZeRO-1 and 2 cut the float32 masters of a whole optimizer group into one range a
 parameter by itself; both are reached by what DeepSpeed documents for debugging and for resuming.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dlm.distributed.saved_tensors import MOMENTS, WEIGHT, SavedTensors, whole
+from dlm.distributed.saved_tensors import MOMENTS, WEIGHT, SavedTensors
 
 
 @dataclass(frozen=True)
@@ -94,18 +94,20 @@ def _place_in_zero3(optimizer: Any, parameter: Any) -> _Place:
     return parameter.ds_shape, start, length, offset, size
 
 
-def pieces_of(engine: Any) -> dict[str, dict[str, Any]]:
-    """This rank's part of the checkpoint (see :mod:`dlm.distributed.saved_tensors`)."""
-    return {
-        kept.name: {
+def pieces_of(engine: Any, beside: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Any]]:
+    """This rank's part of the checkpoint (see :mod:`dlm.distributed.saved_tensors`).
+
+    ``beside``: further kinds of tensors, each parameter's of the length of its masters.
+    """
+    pieces = {}
+    for kept in local_ranges(engine):
+        tensors = kept.tensors | {kind: named[kept.name] for kind, named in beside.items()}
+        length = kept.stop - kept.start
+        pieces[kept.name] = {
             "shape": list(kept.shape), "start": kept.start,
-            "tensors": {
-                kind: tensor.detach()[: kept.stop - kept.start]
-                for kind, tensor in kept.tensors.items()
-            },
-        }
-        for kept in local_ranges(engine)
-    }  # fmt: skip
+            "tensors": {kind: tensor.detach()[:length] for kind, tensor in tensors.items()},
+        }  # fmt: skip
+    return pieces
 
 
 def optimizer_step(engine: Any) -> int:
@@ -124,20 +126,27 @@ def restore(engine: Any, saved: SavedTensors, step: int) -> None:
     """
     for kept in local_ranges(engine):
         for kind, tensor in kept.tensors.items():
-            length = kept.stop - kept.start
-            tensor.data[:length].copy_(saved.part(kept.name, kind, kept.start, kept.stop))
-            tensor.data[length:].zero_()
-    _refresh_weights(engine, saved)
+            put_part(kept, tensor, saved, kind)
+    refresh_weights(engine)
     for state in engine.basic_optimizer.state.values():
         state["step"].fill_(step)
 
 
-def _refresh_weights(engine: Any, saved: SavedTensors) -> None:
-    """The weights that the network computes with, in its own precision."""
-    import deepspeed
+def put_part(kept: LocalRange, tensor: Tensor, saved: SavedTensors, kind: str) -> None:
+    """Fill a flat tensor of this rank from a checkpoint, padding with zeros."""
+    length = kept.stop - kept.start
+    tensor.data[:length].copy_(saved.part(kept.name, kind, kept.start, kept.stop))
+    tensor.data[length:].zero_()
 
-    for name, parameter in engine.module.named_parameters():
+
+def refresh_weights(engine: Any) -> None:
+    """Give the network, in its own precision, what the masters hold. All ranks take part."""
+    import deepspeed
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    for parameter in engine.module.parameters():
         if not parameter.requires_grad:
             continue
+        whole = safe_get_full_fp32_param(parameter)
         with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-            parameter.data.copy_(whole(saved, name, WEIGHT))
+            parameter.data.copy_(whole)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy
-from torch import nn
+from torch import Tensor, nn
 
 from dlm.distributed.portable import GROUPS, TIED, is_sharded
 from dlm.distributed.saved_tensors import (
@@ -18,7 +18,14 @@ from dlm.distributed.saved_tensors import (
     SavedTensors,
     load_mapped,
 )
-from dlm.distributed.zero_state import groups_of, optimizer_step, pieces_of, restore
+from dlm.distributed.zero_state import (
+    groups_of,
+    local_ranges,
+    optimizer_step,
+    pieces_of,
+    put_part,
+    restore,
+)
 
 Offload = Literal["none", "optimizer", "parameters"]
 
@@ -47,6 +54,8 @@ class ZeroStrategy(DeepSpeedStrategy):
             process_group_backend="gloo" if cpu else None,
             timeout=timeout,
         )
+        self._beside: dict[str, dict[str, Tensor]] = {}
+        self._saved: SavedTensors | None = None
         self.stage = stage
         self.cpu = cpu
         assert isinstance(self.config, dict)
@@ -87,6 +96,14 @@ class ZeroStrategy(DeepSpeedStrategy):
         self.set_world_ranks()
         self._init_deepspeed_distributed()
 
+    def keep_beside(self, kind: str, tensors: dict[str, Tensor]) -> None:
+        """Save further tensors, as long as this rank's masters, by the parameter's name; after a
+        resume they are filled from the checkpoint."""
+        self._beside[kind] = tensors
+        if self._saved is not None:
+            for kept in local_ranges(self.deepspeed_engine):
+                put_part(kept, tensors[kept.name], self._saved, kind)
+
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         """Nothing: each rank writes its own part."""
         return {}
@@ -96,6 +113,7 @@ class ZeroStrategy(DeepSpeedStrategy):
     ) -> None:
         """Write this rank's pieces, and on rank 0 the trainer's state."""
         path = Path(filepath)
+        self._saved = None  # whoever had something beside the masters has taken it by now
         engine: Any = self.deepspeed_engine
         if self.is_global_zero:
             assert isinstance(self.lightning_module, nn.Module)
@@ -114,7 +132,7 @@ class ZeroStrategy(DeepSpeedStrategy):
             }  # fmt: skip
             self.checkpoint_io.save_checkpoint(state, path)
         shard = path.parent / shard_name(self.global_rank)
-        self.checkpoint_io.save_checkpoint({"pieces": pieces_of(engine)}, shard)
+        self.checkpoint_io.save_checkpoint({"pieces": pieces_of(engine, self._beside)}, shard)
 
     def _groups(self, engine: Any) -> list[dict[str, Any]]:
         plain = (int, float, bool, str, tuple, type(None))
@@ -146,6 +164,7 @@ class ZeroStrategy(DeepSpeedStrategy):
             one = OneFile(state, groups_of(engine))
             saved, step = one, one.step
         restore(engine, saved, step)
+        self._saved = saved
         rates = state["lr_schedulers"][0]["_last_lr"]
         for group, rate in zip(engine.basic_optimizer.param_groups, rates, strict=True):
             group["lr"] = rate

@@ -1,5 +1,6 @@
 """What every training stage shares: the optimizer, and dropout that a resume repeats."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,6 +34,31 @@ class TrainingStage(LightningModule):
         micro_batch = self.global_step * accumulate + batch_idx % accumulate
         torch.manual_seed(counter_seed(self.seed, _DROPOUT, micro_batch, self.global_rank))
         self.backbone.step = self.global_step
+
+    def frozen(self) -> set[str]:
+        """Names of the weights that are not trained; tied ones have several."""
+        named = self.named_parameters(remove_duplicate=False)
+        return {name for name, parameter in named if not parameter.requires_grad}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Frozen weights are where the stage started from, and will be read there again."""
+        if (frozen := self.frozen()) and "state_dict" in checkpoint:
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {k: v for k, v in state.items() if k not in frozen}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As torch's, but that frozen weights may be missing.
+
+        Raises:
+            RuntimeError: Others are, or there are some that the stage has not.
+        """
+        keys = super().load_state_dict(state_dict, strict=False, assign=assign)
+        missing = sorted(set(keys.missing_keys) - self.frozen())
+        if strict and (missing or keys.unexpected_keys):
+            raise RuntimeError(f"weights missing: {missing}, unknown: {keys.unexpected_keys}")
+        return keys
 
     def configure_optimizers(self) -> Any:
         return build_optimizer(self, self.optimizer_settings)

@@ -1,7 +1,5 @@
 """Stage kind ``length``: the length predictor on the frozen backbone (arXiv 2308.12219, 3.2)."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,22 +25,16 @@ class LengthPrediction(TrainingStage):
         seed: int,
     ) -> None:
         super().__init__(backbone, optimizer=optimizer, seed=seed)
-        self.strict_loading = False  # checkpoints lack the backbone on purpose
         self.backbone.requires_grad_(False)
         self.predictor = predictor
         self.label_smoothing = label_smoothing
         self.validation_accuracy = MeanMetric()
         self.validation_top5 = MeanMetric()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The frozen backbone is its own stage's business."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("backbone.")}
-
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         logits_BC, class_B = self.predict(batch)
         loss_sum = F.cross_entropy(
-            logits_BC, class_B, reduction="sum", label_smoothing=self.label_smoothing
+            logits_BC.float(), class_B, reduction="sum", label_smoothing=self.label_smoothing
         )
         loss = self.global_mean(loss_sum, batch.global_rows)
         self.log_training(loss)
@@ -51,7 +43,8 @@ class LengthPrediction(TrainingStage):
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         logits_BC, class_B = self.predict(batch)
         rows = len(class_B)
-        self.log_validation_loss(F.cross_entropy(logits_BC, class_B, reduction="sum"), rows)
+        loss_sum = F.cross_entropy(logits_BC.float(), class_B, reduction="sum")
+        self.log_validation_loss(loss_sum, rows)
         hit_BK = top_lengths(logits_BC, 5) == class_B[:, None] + 1
         self.validation_accuracy.update(hit_BK[:, 0].float().mean(), weight=rows)
         self.validation_top5.update(hit_BK.any(dim=1).float().mean(), weight=rows)

@@ -2,6 +2,8 @@
 
 import torch
 
+from dlm.errors import UserError
+
 
 def prepare_torch(num_threads: int | None) -> None:
     """Threads on a CPU; on a GPU float32 matrix products may use TF32 (bf16 stays as it is)."""
@@ -14,3 +16,17 @@ def prepare_torch(num_threads: int | None) -> None:
 def computes_on_cpu(accelerator: str) -> bool:
     """Whether ``hardware.accelerator`` comes to the CPU on this machine."""
     return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+
+
+def check_precision(precision: str, accelerator: str) -> None:
+    """Refuse float16 where Lightning would warn and take bfloat16.
+
+    Raises:
+        UserError: There is no GPU.
+    """
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if precision == "16-mixed" and (accelerator == "cpu" or not gpu):
+        raise UserError(
+            "train.precision=16-mixed needs a GPU, and there is none here: use bf16-mixed or "
+            "32-true"
+        )

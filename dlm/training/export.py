@@ -12,12 +12,13 @@ from lightning import Trainer
 from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, step_directories
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
-from dlm.distributed.portable import load_weights
+from dlm.distributed.portable import put_trained
 from dlm.distributed.zero_strategy import ZeroStrategy
 from dlm.errors import StageFailed
 from dlm.generation.model import backbone_fingerprint, read_kind, write_kind
 from dlm.models.build import load_backbone
 from dlm.models.length_predictor import load_length_predictor
+from dlm.models.lora import lora_merged
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
@@ -73,13 +74,16 @@ def load_step(stage: TrainingStage, checkpoints: Path, step: int) -> None:
             f"the checkpoint of step {step}, which is to be exported, is damaged ({problem}): "
             f"move {checkpoints} away to train the stage anew"
         )
-    stage.load_state_dict(load_weights(found[step].state), strict=stage.strict_loading)
+    put_trained(stage, found[step].state)
 
 
 def write_model_export(
     directory: Path, job: StageJob, start: StartingPoint, stage: TrainingStage
 ) -> None:
     """A Hugging Face directory, opened again and compared tensor by tensor."""
+    if job.config.lora.rank:
+        beside = directory / "adapter" if job.config.lora.keep_adapter else None
+        lora_merged(start.backbone, beside, start.name)
     start.backbone.save(directory)
     start.tokenizer.save_pretrained(directory)
     kind = "autoregressive" if job.config.kind == "autoregressive" else "diffusion"

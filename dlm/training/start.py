@@ -14,6 +14,7 @@ from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone, positions
 from dlm.models.build import build_from_scratch, load_backbone, load_config, load_tokenizer
 from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.lora import LoraSettings, add_adapters, embedding_is_trained
 from dlm.models.special_tokens import SpecialTokens
 
 
@@ -26,6 +27,8 @@ class StartingPoint:
     special: SpecialTokens
     directory: Path | None
     """Where the weights came from, if from a directory on disk."""
+    name: str = ""
+    """Directory or hub name that the weights came from."""
 
 
 def starting_point(job: StageJob) -> StartingPoint:
@@ -47,6 +50,7 @@ def starting_point(job: StageJob) -> StartingPoint:
         )  # fmt: skip
         special = SpecialTokens.of(tokenizer)
         _set_attention(job, backbone, special, None)
+        _set_adapters(job, backbone, added=False)
         return StartingPoint(backbone, tokenizer, special, None)
     place = _place(job, source)
     backbone = load_backbone(
@@ -54,11 +58,12 @@ def starting_point(job: StageJob) -> StartingPoint:
         trust_remote_code=model.trust_remote_code,
     )  # fmt: skip
     tokenizer = load_tokenizer(place, revision=model.revision)
-    _given_tokens(job, backbone, tokenizer)
+    added = _given_tokens(job, backbone, tokenizer)
     special = SpecialTokens.of(tokenizer)
     directory = Path(place) if Path(place).is_dir() else None
     _set_attention(job, backbone, special, directory)
-    return StartingPoint(backbone, tokenizer, special, directory)
+    _set_adapters(job, backbone, added=added)
+    return StartingPoint(backbone, tokenizer, special, directory, str(place))
 
 
 def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
@@ -80,16 +85,36 @@ def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
     return tokenizer, positions(config)
 
 
-def _given_tokens(job: StageJob, backbone: Backbone, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a causal language model the tokens that it lacks. A length predictor's backbone stays as
-    it is: it is to be one that was trained with a mask token."""
+def _given_tokens(job: StageJob, backbone: Backbone, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Give a causal language model the tokens that it lacks, and say whether there were any. A
+    length predictor's backbone stays as it is: it is to be one that was trained with a mask
+    token."""
     if not backbone.causal or job.config.kind == "length":
-        return
+        return False
     added = add_missing_tokens(tokenizer, backbone.network, seed=job.seed)
     if added:
         _say(
             f"{job.name}: {' and '.join(added)} added to the tokenizer, with random embeddings; "
             f"the vocabulary has {backbone.vocab_size} rows"
+        )
+    return bool(added)
+
+
+def _set_adapters(job: StageJob, backbone: Backbone, *, added: bool) -> None:
+    """Low-rank adapters, where the stage trains them in place of the network.
+
+    Raises:
+        UserError: They are to go where there is nothing.
+    """
+    lora = job.config.lora
+    if job.config.kind == "length" or not lora.rank:
+        return
+    settings = LoraSettings(lora.rank, lora.alpha, lora.dropout, lora.targets, lora.train_also)
+    _say(f"{job.name}: {add_adapters(backbone.network, settings, seed=job.seed)}")
+    if added and not embedding_is_trained(backbone.network):
+        _say(
+            f"{job.name}: the added tokens keep their random embeddings: lora.train_also does not "
+            "name the input embedding"
         )
 
 

@@ -11,6 +11,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.utilities import rank_zero_only
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint
+from dlm.callbacks.ema import WeightAverage
 from dlm.callbacks.generated_score import GeneratedScore
 from dlm.callbacks.last_validation import LastStepValidation
 from dlm.callbacks.metrics_log import MetricsLog
@@ -22,10 +23,11 @@ from dlm.distributed.checkpoint_io import CheckpointFiles
 from dlm.distributed.strategies import build_strategy
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
+from dlm.models.recomputation import recompute_activations
 from dlm.stages.denoising import DenoisingStage
 from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
-from dlm.training.device import computes_on_cpu, prepare_torch
+from dlm.training.device import check_precision, computes_on_cpu, prepare_torch
 from dlm.training.export import export_stage
 from dlm.training.quiet import quiet_libraries
 from dlm.training.rows_report import data_notes, rows_read
@@ -45,6 +47,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         Preempted: A signal asked the stage to stop; its state is saved.
     """
     quiet_libraries()
+    check_precision(job.config.train.precision, job.config.hardware.accelerator)
     prepare_torch(job.config.hardware.num_threads)
     torch.manual_seed(job.seed)
 
@@ -53,11 +56,12 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     stage = build_stage(job, start, data)
     if job.config.hardware.compile:
         start.backbone.network.base_model.compile(dynamic=True)
+    recomputed = set_recomputation(job, start)
 
     resume, notes = newest_checkpoint(job.directory / "checkpoints")
     if resume is not None:
         notes.append(f"resuming from step {resume.step}")
-    notes += data_notes(data)
+    notes += [*recomputed, *data_notes(data)]
     if isinstance(stage, DenoisingStage):
         notes.append(stage.description)
     for note in notes:
@@ -102,6 +106,7 @@ def build_trainer(
         ),
         LastStepValidation(),
         *generated_score(job, start, data),
+        *weight_average(job),
         checkpoint,
         Preemption(job.name, checkpoint),
     ]  # fmt: skip
@@ -134,6 +139,22 @@ def build_trainer(
         plugins=[checkpoint.files, *slurm_environment()],
         default_root_dir=job.directory,
     )
+
+
+def set_recomputation(job: StageJob, start: StartingPoint) -> list[str]:
+    """Activation checkpointing where it is asked for and saves something, else why not."""
+    if not job.config.hardware.activation_checkpointing:
+        return []
+    if job.config.kind == "length":
+        return ["hardware.activation_checkpointing is ignored: the backbone is not trained"]
+    recompute_activations(start.backbone.network)
+    return []
+
+
+def weight_average(job: StageJob) -> list[WeightAverage]:
+    """The moving average of the weights, where the stage has one."""
+    decay = job.config.train.ema_decay
+    return [] if decay is None else [WeightAverage(decay)]
 
 
 def slurm_environment() -> list[SLURMEnvironment]:

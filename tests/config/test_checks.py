@@ -25,6 +25,10 @@ EVALUATION = "stages.scores.evaluation"
         ("stages.length.train={length_grouping: 5}", "train.length_grouping = 5: ignored setting"),
         ("stages.adapt.objective={mask_rate: 0.1}", "objective.mask_rate = 0.1: ignored setting"),
         ("stages.twin.generation={length_beam: 2}", "generation.length_beam = 2: ignored setting"),
+        ("stages.length.lora={rank: 4}", "stages.length.lora: ignored setting: kind length"),
+        ("stages.vocabulary.lora={rank: 4}", "stages.vocabulary.lora: ignored setting"),
+        ("lora.alpha=16", "lora.alpha = 16.0: ignored setting: lora.rank is not set"),
+        ("stages.adapt.lora={targets: [query]}", "adapt.lora.targets = ['query']: ignored setting"),
         ("stages.scores.init_from=adapt", "scores.init_from = 'adapt': ignored setting"),
         ("stages.adapt.tokenizer=vocabulary", "adapt.tokenizer = 'vocabulary': ignored setting"),
         ("stages.adapt.model={pretrained: a/b}", "model.pretrained = 'a/b': ignored setting"),
@@ -110,6 +114,11 @@ EVALUATION = "stages.scores.evaluation"
         ("train.label_smoothing=-0.1", "must be at least 0 and below 1"),
         ("stages.pretrain.objective.mask_rate=1", "must be above 0 and below 1"),
         ("hardware.devices=0", "must be at least 1"),
+        ("lora.rank=-1", "lora.rank = -1: must be at least 0"),
+        ("lora={rank: 4, alpha: 0}", "lora.alpha = 0.0: must be above 0"),
+        ("lora={rank: 4, dropout: 1}", "lora.dropout = 1.0: must be at least 0 and below 1"),
+        ("train.ema_decay=1", "train.ema_decay = 1.0: must be above 0 and below 1"),
+        ("train.ema_decay=0", "train.ema_decay = 0.0: must be above 0 and below 1"),
         (f"{EVALUATION}.systems.diffusion.generation.length_beam=0", "must be at least 1"),
         # Parts that must fit.
         ("model.num_heads=5", "model.num_heads = 5: must divide model.hidden_size = 64"),
@@ -166,6 +175,28 @@ def test_a_resolved_recipe_that_counts_tokens_is_read_back(chain: Path, write: W
     tokens = ["train.global_batch_size=null", "train.global_batch_tokens=4096"]
     recipe = load_recipe(chain, tokens)
     assert load_recipe(write(resolved_yaml(recipe), "resolved.yaml")) == recipe
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_every_precision_is_read_but_16_mixed_needs_a_gpu(chain: Path, precision: str) -> None:
+    chosen = f"train.precision={precision}"
+    assert load_recipe(chain, [chosen]).stages["adapt"].train.precision == precision
+    on_cpu = [chosen, "hardware.accelerator=cpu"]
+    if precision == "16-mixed":
+        expected = r"needs a GPU, and hardware\.accelerator is cpu; use bf16-mixed or 32-true"
+        with pytest.raises(UserError, match=expected):
+            load_recipe(chain, on_cpu)
+    else:
+        load_recipe(chain, on_cpu)
+
+
+def test_settings_of_adapters_may_stand_above_a_stage_that_uses_them(chain: Path) -> None:
+    shared = ["lora={alpha: 16, targets: [query]}", "stages.adapt.lora={rank: 4}"]
+    stages = load_recipe(chain, shared).stages
+    assert (stages["adapt"].lora.rank, stages["adapt"].lora.alpha) == (4, 16)
+    assert not stages["pretrain"].lora.rank
+    off = load_recipe(chain, ["lora={rank: 4, alpha: 16}", "stages.pretrain.lora={rank: 0}"])
+    assert off.stages["pretrain"].lora.rank == 0
 
 
 def test_export_best_needs_validation_data(chain: Path) -> None:

@@ -9,6 +9,7 @@ from dlm.config.schema import (
     EvaluationConfig,
     HardwareConfig,
     LoggingConfig,
+    LoraConfig,
     OptimConfig,
     SourceConfig,
     StageConfig,
@@ -29,6 +30,8 @@ def key(stage: StageConfig, needs: dict[str, str] = NEEDS, data: Any = "rows") -
     "elsewhere",
     [
         {"hardware": HardwareConfig(devices=8, num_workers=4, compile=True)},
+        {"hardware": HardwareConfig(activation_checkpointing=True)},
+        {"lora": LoraConfig(keep_adapter=True)},
         {"checkpoint": CheckpointConfig(every_n_steps=1)},
         {"logging": LoggingConfig(every_n_steps=1)},
         {"train": TrainConfig(micro_batch_size=2)},
@@ -46,6 +49,8 @@ def test_where_a_stage_runs_does_not_change_its_key(elsewhere: dict[str, Any]) -
     [
         {"optim": OptimConfig(lr=1e-3)},
         {"train": TrainConfig(steps=7)},
+        {"train": TrainConfig(ema_decay=0.99)},
+        {"lora": LoraConfig(rank=8)},
         {"seed": 1},
         {"init_from": "org/model"},
         {"kind": "instruct"},
@@ -103,6 +108,7 @@ def test_the_semantic_config_is_plain_and_without_where() -> None:
         "global_batch_size": None,
         "global_batch_tokens": None,
         "precision": "32-true",
+        "ema_decay": None,
         "label_smoothing": 0.0,
         "length_grouping": 50,
     }
