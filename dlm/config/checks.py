@@ -102,7 +102,11 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "hardware.num_nodes hardware.num_threads logging.every_n_steps",
     ),
     ("at least 3", lambda x: x >= 3, "data.text_blocks"),
-    ("above 0", lambda x: 0 < x < math.inf, "optim.lr optim.eps optim.gradient_clip"),
+    (
+        "above 0",
+        lambda x: 0 < x < math.inf,
+        "optim.lr optim.eps optim.gradient_clip hardware.timeout_s",
+    ),
     (
         "at least 0",
         lambda x: 0 <= x < math.inf,

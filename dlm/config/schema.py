@@ -510,6 +510,9 @@ class HardwareConfig:
     """Number of nodes."""
     strategy: Literal["auto", "ddp"] = _where("auto")
     """Distributed strategy."""
+    timeout_s: float | None = _where(None)
+    """strategy ddp only: how long a rank waits for the others in a collective operation before it
+    gives up. Longer than the longest validation of one rank. None: torch's choice (30 minutes)."""
     num_workers: int = _where(0)
     """Processes that prepare batches; the order of samples does not depend on them."""
     num_threads: int | None = _where(None)

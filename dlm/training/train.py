@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from dlm.callbacks.checkpoint import DirectCheckpointIO, TrainingCheckpoint, newest_checkpoint
@@ -17,6 +19,7 @@ from dlm.callbacks.metrics_log import MetricsLog
 from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
 from dlm.config.job import StageJob
+from dlm.config.schema import HardwareConfig
 from dlm.data.modules import RowsDataModule
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
@@ -107,7 +110,7 @@ def build_trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices or (1 if hardware.accelerator == "cpu" else "auto"),
         num_nodes=hardware.num_nodes,
-        strategy=hardware.strategy,
+        strategy=build_strategy(hardware),
         precision=config.train.precision,
         max_steps=steps,
         max_epochs=-1,
@@ -127,6 +130,13 @@ def build_trainer(
         plugins=[DirectCheckpointIO(), *slurm_environment()],
         default_root_dir=job.directory,
     )
+
+
+def build_strategy(hardware: HardwareConfig) -> Strategy | str:
+    """A strategy, or its name where Lightning makes it."""
+    if hardware.strategy == "ddp" and hardware.timeout_s is not None:
+        return DDPStrategy(timeout=timedelta(seconds=hardware.timeout_s))
+    return hardware.strategy
 
 
 def slurm_environment() -> list[SLURMEnvironment]:
