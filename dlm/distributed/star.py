@@ -72,7 +72,8 @@ class Star:
             port, key = tell(None)
             link: Connection[Any, Any] = Client((host, port), authkey=key)
             link.send(self.rank)
-            self._begin(0, link)
+            self._take(0, link)
+            self._listen_to_all()
             return
         key = os.urandom(32)
         with Listener(("", 0), backlog=self.world_size, authkey=key) as listener:
@@ -87,6 +88,7 @@ class Star:
                 f"{host} within {CONNECT_S:.0f} s: look at what they say, and let the hosts reach "
                 "each other on any port"
             )
+        self._listen_to_all()  # not before: a failure is passed on to those that are there
 
     @property
     def first(self) -> bool:
@@ -163,9 +165,9 @@ class Star:
                 link = listener.accept()
             except OSError:
                 return  # closed, as it took too long
-            self._begin(link.recv(), link)
+            self._take(link.recv(), link)
 
-    def _begin(self, peer: int, link: "Connection[Any, Any]") -> None:
+    def _take(self, peer: int, link: "Connection[Any, Any]") -> None:
         with socket.socket(fileno=os.dup(link.fileno())) as line:  # a cut one is silent otherwise
             line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_S // 2)
@@ -173,7 +175,10 @@ class Star:
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)
         self._links[peer] = link
-        threading.Thread(target=self._listen, args=(peer, link), daemon=True).start()
+
+    def _listen_to_all(self) -> None:
+        for peer, link in self._links.items():
+            threading.Thread(target=self._listen, args=(peer, link), daemon=True).start()
 
     def _listen(self, peer: int, link: "Connection[Any, Any]") -> None:
         over = False
