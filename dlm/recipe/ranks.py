@@ -40,6 +40,29 @@ class Launcher:
         return f"srun --nodes {num_nodes} --ntasks-per-node {devices}"
 
 
+def found_launcher() -> Launcher | None:
+    """The launcher, with Slurm's figures of the step set straight for Lightning.
+
+    It knows ``srun -n`` alone as a mistake, and reads what ``sbatch`` was given even where the step
+    has other tasks.
+
+    Raises:
+        UserError: The nodes have different numbers of ranks.
+    """
+    started = launcher()
+    if started is None:
+        return None
+    if started.world_size % started.num_nodes:
+        raise UserError(
+            f"{started.name} started {started.world_size} ranks on {started.num_nodes} nodes: "
+            f"start as many on each, {started.remedy(started.devices + 1, started.num_nodes)}"
+        )
+    if started.name == "srun":
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(started.devices)
+        os.environ["SLURM_NNODES"] = str(started.num_nodes)
+    return started
+
+
 def launcher(environment: Mapping[str, str] = os.environ) -> Launcher | None:
     """torchrun, or srun; None where this process may start further ranks itself."""
     if "TORCHELASTIC_RUN_ID" in environment:
@@ -73,7 +96,7 @@ def check_ranks(stages: Iterable[tuple[str, str, HardwareConfig]]) -> None:
         if kind not in LEADER_ALONE:
             wanted[name] = devices_per_node(hardware), hardware.num_nodes
             kinds[name] = kind
-    if (started := launcher()) is not None:
+    if (started := found_launcher()) is not None:
         for name, (devices, nodes) in wanted.items():
             if (devices, nodes) != (started.devices, started.num_nodes):
                 raise UserError(_contradiction(started, name, devices, nodes))

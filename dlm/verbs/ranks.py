@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dlm.distributed.joining import joined
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
-from dlm.recipe.ranks import launcher
+from dlm.recipe.ranks import found_launcher
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def sharing(devices: int | None) -> Iterator[Share]:
     Raises:
         UserError: The two contradict each other.
     """
-    started = launcher()
+    started = found_launcher()
     if devices is not None and devices < 1:
         raise UserError(f"--devices must be at least 1, not {devices}")
     if started is not None and devices not in (None, started.devices):
