@@ -1,8 +1,12 @@
-"""``dlm`` with a fault in the network of rank 1: FAULT=error or FAULT=killed."""
+"""``dlm`` with a fault in the network of rank 1: FAULT=error or FAULT=killed.
+
+The file FAULT_TIME is written when it happens.
+"""
 
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from dlm.cli import main
@@ -11,6 +15,7 @@ from dlm.recipe.ranks import process_rank
 
 
 def fail(*arguments: Any, **options: Any) -> None:
+    Path(os.environ["FAULT_TIME"]).touch()
     if os.environ["FAULT"] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     raise RuntimeError("out of memory")
