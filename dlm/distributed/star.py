@@ -35,10 +35,13 @@ class Failure:
     @classmethod
     def of(cls, rank: int, error: BaseException) -> "Failure":
         """An error of this process, in words for another one."""
-        known = isinstance(error, DlmError)
-        text = str(error) if known else f"{type(error).__name__}: {error}"
-        code = error.exit_code if isinstance(error, DlmError) else StageFailed.exit_code
-        return cls(f"rank {rank} on {socket.gethostname()}: {text}", code)
+        where = f"rank {rank} on {socket.gethostname()}"
+        if isinstance(error, DlmError):
+            return cls(f"{where}: {error}", error.exit_code)
+        if isinstance(error, Exception | SystemExit):
+            return cls(f"{where}: {type(error).__name__}: {error}")
+        # Ctrl-C or a signal, which may reach one rank before the others.
+        return cls(f"{where} was asked to stop: run the same command again", Preempted.exit_code)
 
     def error(self) -> DlmError:
         """To be raised where it was heard of."""

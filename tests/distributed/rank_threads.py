@@ -28,7 +28,7 @@ def run_ranks(world_size: int, work: Callable[[Star], Any]) -> list[Outcome]:
             star.connect("127.0.0.1", tell)
             with star:
                 outcomes[rank] = work(star)
-        except Exception as error:
+        except BaseException as error:
             outcomes[rank] = error
 
     threads = [

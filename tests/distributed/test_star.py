@@ -12,7 +12,7 @@ from rank_threads import run_ranks
 from dlm.distributed import star as module
 from dlm.distributed.share import ALONE
 from dlm.distributed.star import Star
-from dlm.errors import StageFailed, UserError
+from dlm.errors import Preempted, StageFailed, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,20 @@ def test_a_rank_that_still_computes_hears_of_a_failure_before_its_next_item() ->
 
     outcomes = run_ranks(2, work)
     assert isinstance(outcomes[0], UserError) and begun == [0]
+
+
+def test_a_rank_that_is_asked_to_stop_has_not_failed() -> None:
+    class AskedToStop(BaseException):
+        pass
+
+    def work(star: Star) -> Any:
+        if star.rank:
+            raise AskedToStop
+        return star.map(str, range(4))
+
+    outcomes = run_ranks(2, work)
+    assert isinstance(outcomes[0], Preempted)
+    assert "was asked to stop: run the same command again" in str(outcomes[0])
 
 
 def test_a_failure_at_the_very_end_of_rank_0_reaches_the_others() -> None:

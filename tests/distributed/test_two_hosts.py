@@ -92,6 +92,23 @@ def test_a_cut_line_ends_both_hosts_and_the_same_command_goes_on(
         torch.testing.assert_close(ours[name], weight, rtol=0, atol=TOLERANCE)
 
 
+def test_a_cut_line_ends_ranks_that_share_work(tmp_path: Path) -> None:
+    script = str(Path(__file__).with_name("star_rank.py"))
+    with two_hosts() as hosts:
+        place = str(tmp_path / "meet")
+        command = [sys.executable, script]
+        processes = [
+            hosts.popen(rank, [*command, str(rank), hosts.addresses[0], place], environment())
+            for rank in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline() == "connected\n"
+        hosts.cut()
+        for other, process in zip((1, 0), processes, strict=True):
+            _, told = process.communicate(timeout=30)
+            assert f"StageFailed: rank {other} has ended or cannot be reached" in told
+
+
 def test_namespaces_are_gone_when_a_test_fails() -> None:
     with pytest.raises(RuntimeError, match="on purpose"), two_hosts() as hosts:
         left = hosts.popen(0, ["sleep", "60"], environment())
