@@ -19,7 +19,7 @@ from dlm.errors import DlmError, Preempted, StageFailed, UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 CONNECT_S = 60.0
-FAREWELL_S = 20.0
+FAREWELL_S = 45.0
 """A rank that failed stays so long for rank 0 to say why: launchers end all when one ends."""
 SILENCE_S = 30
 """A line on which nothing is acknowledged for so long is taken for cut."""
