@@ -139,6 +139,7 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
                           help="how the text came about, iteration by iteration: a page that "
                                "replays it, or JSON lines")  # fmt: skip
     _generation_arguments(generate, lengths=("predicted", "canvas"))
+    _devices_argument(generate)
     evaluate = _verb(verbs, "evaluate", "evaluate:evaluate", "score a trained model on tasks")
     evaluate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
     evaluate.add_argument(
@@ -153,6 +154,7 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
                           help="demonstrations before every prompt (0: none); default: as the "
                                "task says")  # fmt: skip
     evaluate.add_argument("--data-root", metavar="DIR", help="local files in place of the hub")
+    _devices_argument(evaluate)
     _generation_arguments(evaluate, lengths=("predicted", "oracle", "canvas"))
     evaluate.add_argument("--likelihood-samples", type=int, metavar="N",
                           help="tasks of kind perplexity and multiple_choice: draws for each text"
@@ -166,6 +168,13 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     export.add_argument(
         "--to", required=True, metavar="DIR", help="a directory that is not there yet"
     )
+
+
+def _devices_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--devices", type=int, metavar="N",
+                        help="share the work between N processes, each with a GPU of its own if "
+                             "there are any (1; torchrun and srun say it themselves)"
+                        )  # fmt: skip
 
 
 def _infill_arguments(parser: argparse.ArgumentParser) -> None:
@@ -239,7 +248,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except DlmError as error:
-        print(f"error: {error}", file=sys.stderr)
+        from dlm.recipe.ranks import process_rank
+
+        if process_rank() == 0:  # which has heard of it, whichever rank it was
+            print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -112,7 +112,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "above 0",
         lambda x: 0 < x < math.inf,
-        "optim.lr optim.eps optim.gradient_clip lora.alpha",
+        "optim.lr optim.eps optim.gradient_clip lora.alpha hardware.timeout_s",
     ),
     (
         "at least 0",

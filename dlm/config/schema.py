@@ -547,6 +547,9 @@ class HardwareConfig:
     offload: Literal["none", "optimizer", "parameters"] = _where("none")
     """zero1 to zero3: keep the optimizer's state in the host's memory; zero3 alone: the parameters
     too. Slower, for models that do not fit otherwise."""
+    timeout_s: float | None = _where(None)
+    """Strategies ddp and zero1 to 3: how long a rank waits for the others in a collective operation
+    before it gives up. Longer than the longest validation of one rank. None: 30 minutes."""
     num_workers: int = _where(0)
     """Processes that prepare batches; the order of samples does not depend on them."""
     num_threads: int | None = _where(None)

@@ -8,12 +8,12 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from dlm.distributed.zero_strategy import Offload, ZeroStrategy
 
 StrategyName = Literal["auto", "ddp", "zero1", "zero2", "zero3"]
-TIMEOUT = timedelta(minutes=30)
+DEFAULT_TIMEOUT_S = 1800.0
 ZERO_STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 
 
 def build_strategy(
-    name: StrategyName, *, cpu: bool, offload: Offload = "none", timeout: timedelta = TIMEOUT
+    name: StrategyName, *, cpu: bool, offload: Offload = "none", timeout: timedelta
 ) -> Strategy | str:
     """A Lightning strategy, or its name where Lightning is to choose.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.evaluation.generated_texts import check_generation, score_generation
 from dlm.evaluation.metrics import METRICS, RowMetric, difference, interval, not_comparable
@@ -46,13 +47,20 @@ def evaluate_system(
     directory: Path,
     *,
     bootstrap_samples: int,
+    share: Share = ALONE,
 ) -> Result:
-    """Run, score and write metrics.json and samples.jsonl; a finished result is read back."""
+    """Run, score and write metrics.json and samples.jsonl; a finished result is read back.
+
+    Every rank of ``share`` gives the same result, and rank 0 writes it.
+    """
     task = rows.task
-    if is_finished(directory):
-        return read_result(name, task.name, directory)
+    finished = share.of_first(
+        lambda: read_result(name, task.name, directory) if is_finished(directory) else None
+    )
+    if finished is not None:
+        return finished
     started = time.perf_counter()
-    scored = _scored(model, rows, settings)
+    scored = _scored(model, rows, settings, share)
     seconds = time.perf_counter() - started
     metrics = {
         "system": name,
@@ -71,7 +79,8 @@ def evaluate_system(
         "rows_per_second": round(len(scored.samples) / max(1e-9, seconds), 2),
     }
     result = Result(name, task.name, metrics, scored.samples)
-    write_result(result, directory)
+    if share.first:
+        write_result(result, directory)
     return result
 
 
@@ -92,12 +101,14 @@ def compare(
     return rows
 
 
-def _scored(model: GenerativeModel, rows: TaskRows, settings: GenerationSettings) -> Scored:
+def _scored(
+    model: GenerativeModel, rows: TaskRows, settings: GenerationSettings, share: Share
+) -> Scored:
     if rows.task.kind == "multiple_choice":
-        return score_multiple_choice(model, rows)
+        return score_multiple_choice(model, rows, share)
     if rows.task.kind == "perplexity":
-        return score_perplexity(model, rows)
-    return score_generation(model, rows, settings)
+        return score_perplexity(model, rows, share)
+    return score_generation(model, rows, settings, share)
 
 
 def _score(name: str, rows: TaskRows, scored: Scored, resamples: int) -> dict[str, Any]:

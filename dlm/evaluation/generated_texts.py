@@ -1,6 +1,7 @@
 """Tasks of kind generation: prompts are answered, the answers are compared with references."""
 
 from dlm.data.rows.encoding import encode_prompts
+from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.task_rows import TaskRows
@@ -47,7 +48,7 @@ def _too_long(
 
 
 def score_generation(
-    model: GenerativeModel, rows: TaskRows, settings: GenerationSettings
+    model: GenerativeModel, rows: TaskRows, settings: GenerationSettings, share: Share = ALONE
 ) -> Scored:
     """Generate the answers."""
     settings = settled(model, settings)
@@ -56,7 +57,7 @@ def score_generation(
     prompts, references = (
         [texts[index] for index in kept] for texts in (rows.prompts, rows.references)
     )
-    generation = generate(model, prompts, settings, references=references)
+    generation = generate(model, prompts, settings, references=references, share=share)
     unended = {"answers_without_end": generation.without_end} if settings.length == "canvas" else {}
     samples = [
         {"source": prompt, "reference": reference, "hypothesis": answer.text,

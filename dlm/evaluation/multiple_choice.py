@@ -1,5 +1,6 @@
 """Tasks of kind multiple_choice: the choice of the lowest likelihood bound per token."""
 
+from dlm.distributed.share import ALONE, Share
 from dlm.evaluation.likelihood_settings import likelihood_settings, shown_likelihood
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.task_rows import TaskRows
@@ -21,9 +22,10 @@ def check_multiple_choice(model: GenerativeModel, rows: TaskRows) -> None:
     pair_rows(model, prompts, texts, names)
 
 
-def score_multiple_choice(model: GenerativeModel, rows: TaskRows) -> Scored:
+def score_multiple_choice(model: GenerativeModel, rows: TaskRows, share: Share = ALONE) -> Scored:
     """Bound every choice."""
-    chosen = multiple_choice(model, rows.prompts, rows.choices, likelihood_settings(rows.task))
+    settings = likelihood_settings(rows.task)
+    chosen = multiple_choice(model, rows.prompts, rows.choices, settings, share=share)
     samples = []
     for prompt, choices, right, choice in zip(
         rows.prompts, rows.choices, rows.right, chosen, strict=True

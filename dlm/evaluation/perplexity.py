@@ -5,6 +5,7 @@ training loss: that is a bound under the weight ``elbo`` alone, and without a no
 """
 
 from dlm.data.rows.encoding import encode_responses
+from dlm.distributed.share import ALONE, Share
 from dlm.evaluation.likelihood_settings import likelihood_settings, shown_likelihood
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.task_rows import TaskRows
@@ -21,13 +22,13 @@ def check_perplexity(model: GenerativeModel, rows: TaskRows) -> None:
         pair_rows(model, rows.prompts, rows.references, names)
 
 
-def score_perplexity(model: GenerativeModel, rows: TaskRows) -> Scored:
+def score_perplexity(model: GenerativeModel, rows: TaskRows, share: Share = ALONE) -> Scored:
     """Bound every text; texts alone are read in windows that fit the model."""
     settings = likelihood_settings(rows.task)
     if rows.task.template.prompt:
-        bounds = conditional_bounds(model, rows.prompts, rows.references, settings)
+        bounds = conditional_bounds(model, rows.prompts, rows.references, settings, share=share)
     else:
-        bounds = rolling_bounds(model, rows.references, settings)
+        bounds = rolling_bounds(model, rows.references, settings, share=share)
     samples = [
         {"source": prompt, "text": text, "bound": bound.nats.value,
          "standard_error": bound.nats.standard_error, "tokens": bound.tokens}

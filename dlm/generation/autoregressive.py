@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from dlm.distributed.share import ALONE, Share
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import pad, room_for_answers
 from dlm.generation.model import GenerativeModel
@@ -34,7 +35,10 @@ class _Beam:
 
 
 def generate_autoregressively(
-    model: GenerativeModel, prompt_ids: list[list[int]], settings: GenerationSettings
+    model: GenerativeModel,
+    prompt_ids: list[list[int]],
+    settings: GenerationSettings,
+    share: Share = ALONE,
 ) -> Generation:
     """Beam search with length penalty; beam size 1 is greedy.
 
@@ -42,16 +46,22 @@ def generate_autoregressively(
         UserError: A prompt leaves no room for an answer.
     """
     answers: dict[int, Generated] = {}
-    calls = 0
     limits = [min(settings.max_new_tokens, room) for room in room_for_answers(model, prompt_ids)]
     sizes = [settings.beam_size * (len(ids) + 32) for ids in prompt_ids]
-    for batch in batches_of_like_length(sizes, settings.batch_tokens):
+
+    def work(batch: list[int]) -> tuple[list[Generated], int]:
         beams = [_Beam(prompt_ids[i], limits[i]) for i in batch]
+        calls = 0
         while any(beam.active for beam in beams):
             _extend(model, beams, settings)
             calls += 1
-        for index, beam in zip(batch, beams, strict=True):
-            answers[index] = _answer(model, beam, settings)
+        return [_answer(model, beam, settings) for beam in beams], calls
+
+    batches = batches_of_like_length(sizes, settings.batch_tokens)
+    done = share.map(work, batches)
+    for batch, (given, _) in zip(batches, done, strict=True):
+        answers |= dict(zip(batch, given, strict=True))
+    calls = sum(batch_calls for _, batch_calls in done)
     return Generation([answers[i] for i in range(len(prompt_ids))], calls)
 
 

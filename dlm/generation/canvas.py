@@ -4,6 +4,7 @@ LLaDA (arXiv 2502.09992), Dream (arXiv 2508.15487). There is one candidate, so n
 """
 
 from dlm.diffusion.sampling.samplers import get_sampler
+from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.diffusion import denoise_masks
@@ -19,6 +20,7 @@ def generate_on_canvas(
     settings: GenerationSettings,
     *,
     record: bool = False,
+    share: Share = ALONE,
 ) -> Generation:
     """Decode a canvas of ``settings.canvas_length`` tokens behind every prompt; the rows are those
     of training, with masks where the response and its padding stood.
@@ -39,14 +41,22 @@ def generate_on_canvas(
     answers: dict[int, Generated] = {}
     histories: dict[int, History] = {}
     calls = without_end = 0
-    for batch in batches_of_like_length(list(map(len, rows)), settings.batch_tokens):
+
+    def work(batch: list[int]) -> tuple[list[list[int]], list[list[float]], int, list[History]]:
         recorder = _recorder(settings) if record else None
         result = denoise_masks(
             model, [rows[i] for i in batch], settings, recorder, ends_itself=True
         )
-        calls += result.num_network_calls
-        log_probabilities = result.log_probability_BN.tolist()
-        for place, (index, tokens) in enumerate(zip(batch, result.tokens_BN.tolist(), strict=True)):
+        kept = [recorder.history(place) for place in range(len(batch))] if recorder else []
+        tokens, log_probabilities = result.tokens_BN.tolist(), result.log_probability_BN.tolist()
+        return tokens, log_probabilities, result.num_network_calls, kept
+
+    batches = batches_of_like_length(list(map(len, rows)), settings.batch_tokens)
+    for batch, (decoded, log_probabilities, batch_calls, kept) in zip(
+        batches, share.map(work, batches), strict=True
+    ):
+        calls += batch_calls
+        for place, (index, tokens) in enumerate(zip(batch, decoded, strict=True)):
             ended = model.special.end in tokens
             length = tokens.index(model.special.end) if ended else len(tokens)
             without_end += not ended
@@ -54,8 +64,8 @@ def generate_on_canvas(
             text = model.tokenizer.decode(tokens[:length], skip_special_tokens=True)
             assert isinstance(text, str)
             answers[index] = Generated(text.strip(), length, sum(scored) / len(scored))
-            if recorder is not None:
-                histories[index] = recorder.history(place)
+            if record:
+                histories[index] = kept[place]
     order = range(len(prompt_ids))
     return Generation(
         [answers[i] for i in order],

@@ -9,6 +9,7 @@ from dlm.diffusion.counter import counter_bits
 from dlm.diffusion.sampling.draws import DrawKey
 from dlm.diffusion.sampling.guidance import guided
 from dlm.diffusion.sampling.loop import Denoised, Observe, Predict, denoise
+from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import LengthChoice, candidate_lengths, pad
@@ -26,24 +27,33 @@ def generate_by_diffusion(
     settings: GenerationSettings,
     *,
     record: bool = False,
+    share: Share = ALONE,
 ) -> Generation:
     """Decode every candidate length and keep the best by ``settings.rerank``; ``record`` keeps
     what the canvas of the best went through."""
-    lengths, calls = candidate_lengths(model, prompt_ids, references, settings)
+    lengths, calls = candidate_lengths(model, prompt_ids, references, settings, share)
     canvases = [(row, choice) for row, choices in enumerate(lengths) for choice in choices]
     sizes = [len(prompt_ids[row]) + choice.length + 1 for row, choice in canvases]
     decoded: list[Candidate | None] = [None] * len(canvases)
     histories: dict[int, History] = {}
-    for batch in batches_of_like_length(sizes, settings.batch_tokens):
+
+    def work(batch: list[int]) -> tuple[list[Candidate], int, list[History]]:
         recorder = Recorder.for_sampler(settings.sampler) if record else None
         candidates, batch_calls = _decode(
             model, [canvases[i] for i in batch], prompt_ids, settings, recorder
         )
+        kept = [recorder.history(place) for place in range(len(batch))] if recorder else []
+        return candidates, batch_calls, kept
+
+    batches = batches_of_like_length(sizes, settings.batch_tokens)
+    for batch, (candidates, batch_calls, kept) in zip(
+        batches, share.map(work, batches), strict=True
+    ):
+        calls += batch_calls
         for place, (index, candidate) in enumerate(zip(batch, candidates, strict=True)):
             decoded[index] = candidate
-            if recorder is not None:
-                histories[id(candidate)] = recorder.history(place)
-        calls += batch_calls
+            if record:
+                histories[id(candidate)] = kept[place]
 
     def decode(rows: list[list[int]]) -> list[str]:
         return model.tokenizer.batch_decode(rows, skip_special_tokens=True)

@@ -1,6 +1,7 @@
 """The one call: prompts in, text out."""
 
 from dlm.data.rows.encoding import encode_prompts
+from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.autoregressive import generate_autoregressively
 from dlm.generation.canvas import generate_on_canvas
@@ -17,9 +18,13 @@ def generate(
     *,
     references: list[str] | None = None,
     record: bool = False,
+    share: Share = ALONE,
 ) -> Generation:
     """Answer every prompt; ``references`` only give the lengths of ``length="oracle"``, and
     ``record`` keeps what the canvas of every answer went through.
+
+    The ranks of ``share`` decode whole batches, the same as one process makes: every network call
+    is that of one process, and so is every answer, on every rank.
 
     Raises:
         UserError: A prompt is empty or too long for the model, the lengths are not to be had, or
@@ -37,8 +42,10 @@ def generate(
                 "an autoregressive model has no canvas to trace: use a diffusion model, or leave "
                 "the trace out"
             )
-        return generate_autoregressively(model, prompt_ids, settings)
+        return generate_autoregressively(model, prompt_ids, settings, share)
     settings = settled(model, settings)
     if settings.length == "canvas":
-        return generate_on_canvas(model, prompt_ids, settings, record=record)
-    return generate_by_diffusion(model, prompt_ids, references, settings, record=record)
+        return generate_on_canvas(model, prompt_ids, settings, record=record, share=share)
+    return generate_by_diffusion(
+        model, prompt_ids, references, settings, record=record, share=share
+    )

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from dlm.data.rows.encoding import encode_prompts, encode_responses
+from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.diffusion import denoise_masks
@@ -86,12 +87,13 @@ def infill(
     *,
     prompts: list[str] | None = None,
     record: bool = False,
+    share: Share = ALONE,
 ) -> Infilling:
     """Complete every template by the reverse process on its masks.
 
     The sequence is  begin text end  as in pretraining, or  begin prompt end text end  with
     ``prompts``, one for each template. Lengths are given, so ``settings`` decide the sampler alone.
-    ``record`` keeps what every canvas went through.
+    ``record`` keeps what every canvas went through; the ranks of ``share`` complete whole batches.
 
     Raises:
         UserError: The model is autoregressive, or a template has more tokens than the model has
@@ -113,21 +115,30 @@ def infill(
     answers: dict[int, Infilled] = {}
     histories: dict[int, History] = {}
     calls = 0
-    for batch in batches_of_like_length(list(map(len, rows)), settings.batch_tokens):
+
+    def work(batch: list[int]) -> tuple[list[list[int]], list[float], int, list[History]]:
         recorder = Recorder.for_sampler(settings.sampler) if record else None
         result = denoise_masks(model, [rows[i] for i in batch], settings, recorder)
-        calls += result.num_network_calls
-        log_probability_B = result.log_probability_BN.sum(dim=1).tolist()
+        kept = [recorder.history(place) for place in range(len(batch))] if recorder else []
+        log_probability_B = result.log_probability_BN.sum(dim=1)
+        return result.tokens_BN.tolist(), log_probability_B.tolist(), result.num_network_calls, kept
+
+    batches = batches_of_like_length(list(map(len, rows)), settings.batch_tokens)
+    for batch, (tokens_BN, log_probability_B, batch_calls, kept) in zip(
+        batches, share.map(work, batches), strict=True
+    ):
+        calls += batch_calls
         for place, index in enumerate(batch):
             template = templates[index]
-            tokens = result.tokens_BN[place, : sum(template.spans)].tolist()
+            tokens = tokens_BN[place][: sum(template.spans)]
             score = log_probability_B[place] / len(tokens)
             answers[index] = _completed(template, tokens, pieces, score)
-            if recorder is not None:
-                histories[index] = recorder.history(place)
+            if record:
+                histories[index] = kept[place]
     order = range(len(templates))
-    kept = [histories[i] for i in order] if record else []
-    return Infilling([answers[i] for i in order], calls, kept)
+    return Infilling(
+        [answers[i] for i in order], calls, [histories[i] for i in order] if record else []
+    )
 
 
 def _row(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from dlm.data.rows.encoding import encode_responses
+from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.model import GenerativeModel
@@ -63,6 +64,7 @@ def candidate_lengths(
     prompt_ids: list[list[int]],
     references: list[str] | None,
     settings: GenerationSettings,
+    share: Share = ALONE,
 ) -> tuple[list[list[LengthChoice]], int]:
     """Lengths to decode for each prompt, best first, and the network calls made.
 
@@ -83,26 +85,34 @@ def candidate_lengths(
             "generation.length=oracle where references exist"
             + (", or generation.length=canvas" if model.canvas_length else "")
         )
-    lengths, calls = _predicted(model, prompt_ids, settings)
+    lengths, calls = _predicted(model, prompt_ids, settings, share)
     return _fit(lengths, room), calls
 
 
 @torch.inference_mode()
 def _predicted(
-    model: GenerativeModel, prompt_ids: list[list[int]], settings: GenerationSettings
+    model: GenerativeModel,
+    prompt_ids: list[list[int]],
+    settings: GenerationSettings,
+    share: Share,
 ) -> tuple[list[list[LengthChoice]], int]:
-    assert model.length_predictor is not None
+    predictor = model.length_predictor
+    assert predictor is not None
     lengths: list[list[LengthChoice]] = [[] for _ in prompt_ids]
-    batches = batches_of_like_length([len(ids) for ids in prompt_ids], settings.batch_tokens)
-    for batch in batches:
+
+    def work(batch: list[int]) -> tuple[list[list[int]], list[list[float]]]:
         tokens_BL, valid_BL = pad([prompt_ids[i] for i in batch], model)
         feature_BLH = model.backbone.hidden(
             tokens_BL, valid_BL, response_BL=torch.zeros_like(valid_BL)
         )
-        logits_BC = model.length_predictor(feature_BLH, valid_BL)
+        logits_BC = predictor(feature_BLH, valid_BL)
         length_BK = top_lengths(logits_BC, settings.length_beam)
         log_p_BK = logits_BC.float().log_softmax(-1).gather(1, length_BK - 1)
-        for index, row, log_p in zip(batch, length_BK.tolist(), log_p_BK.tolist(), strict=True):
+        return length_BK.tolist(), log_p_BK.tolist()
+
+    batches = batches_of_like_length([len(ids) for ids in prompt_ids], settings.batch_tokens)
+    for batch, (length_BK, log_p_BK) in zip(batches, share.map(work, batches), strict=True):
+        for index, row, log_p in zip(batch, length_BK, log_p_BK, strict=True):
             lengths[index] = [LengthChoice(*choice) for choice in zip(row, log_p, strict=True)]
     return lengths, len(batches)
 

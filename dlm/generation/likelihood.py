@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.diffusion.likelihood import Estimate
+from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.model import GenerativeModel
 from dlm.generation.scored_rows import (
@@ -62,6 +63,7 @@ def conditional_bounds(
     *,
     with_end: bool = False,
     row_ids: Sequence[int] | None = None,
+    share: Share = ALONE,
 ) -> list[Bound]:
     """Bound on -log p(response | prompt, its length) of every pair.
 
@@ -73,6 +75,7 @@ def conditional_bounds(
         with_end: Score the end token behind the response as well; it counts among the tokens.
         row_ids: Identity of each pair in the draws; its place in the list if None. With the same
             identity a pair has the same bound in any list.
+        share: What the ranks of a job share; each of them gets all bounds.
 
     Raises:
         UserError: A prompt or response is empty, a pair is longer than the model's positions, the
@@ -81,7 +84,7 @@ def conditional_bounds(
     """
     names = [f"pair {number} of {len(responses)}" for number in range(1, len(responses) + 1)]
     rows = pair_rows(model, list(prompts), list(responses), names, with_end)
-    return row_bounds(model, rows, _ids(row_ids, len(rows)), settings, with_end)
+    return row_bounds(model, rows, _ids(row_ids, len(rows)), settings, with_end, share)
 
 
 def multiple_choice(
@@ -92,6 +95,7 @@ def multiple_choice(
     *,
     with_end: bool = False,
     row_ids: Sequence[int] | None = None,
+    share: Share = ALONE,
 ) -> list[Choice]:
     """For every prompt the choice of the lowest bound per token.
 
@@ -110,7 +114,7 @@ def multiple_choice(
         names += [f"{question}, choice {place}" for place in range(1, len(texts) + 1)]
         ids += [row_id] * len(texts)
     rows = pair_rows(model, [p for p, _ in pairs], [text for _, text in pairs], names, with_end)
-    bounds = iter(row_bounds(model, rows, ids, settings, with_end))
+    bounds = iter(row_bounds(model, rows, ids, settings, with_end, share))
     return [_choice(list(itertools.islice(bounds, len(texts)))) for texts in choices]
 
 
@@ -121,6 +125,7 @@ def rolling_bounds(
     *,
     context_tokens: int = 0,
     row_ids: Sequence[int] | None = None,
+    share: Share = ALONE,
 ) -> list[Bound]:
     """Bound on -log p of every text, given its length, in windows that fit the model.
 
@@ -134,6 +139,7 @@ def rolling_bounds(
         context_tokens: How many tokens before its window a row shows unmasked. They take room from
             the window.
         row_ids: Identity of each text in the draws; its place in the list if None.
+        share: What the ranks of a job share; each of them gets all bounds.
 
     Raises:
         UserError: A text is empty, the context leaves no room for a window, the settings have too
@@ -160,7 +166,7 @@ def rolling_bounds(
             # Windows of a text have draws of their own: a counter reads 64 bits.
             ids.append((window << 32) + row_id)
             owner.append(text)
-    bounds = row_bounds(model, rows, ids, settings, with_end=False)
+    bounds = row_bounds(model, rows, ids, settings, with_end=False, share=share)
     windows: list[list[Bound]] = [[] for _ in texts]
     for text, bound in zip(owner, bounds, strict=True):
         windows[text].append(bound)

@@ -20,6 +20,7 @@ from dlm.diffusion.likelihood import (
     exactly_l,
 )
 from dlm.diffusion.noise import NoiseKey
+from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.model import GenerativeModel
@@ -99,8 +100,10 @@ def row_bounds(
     row_ids: list[int],
     settings: LikelihoodSettings,
     with_end: bool,
+    share: Share = ALONE,
 ) -> list[Bound]:
-    """The bound of every row, in their order."""
+    """The bound of every row, in their order. Every rank plans all rows and calls the network on
+    its share of the batches, which are those of one process."""
     check_estimable(model, settings)
     forbidden_ids = _forbidden_ids(model, with_end)
     bounds: dict[int, Bound] = {}
@@ -110,7 +113,7 @@ def row_bounds(
         group = order[first : first + _GROUP_ROWS]
         plans = [_plan(rows[i], row_ids[i], settings) for i in group]
         sums = _cross_entropy_sums(
-            model, [rows[i] for i in group], plans, forbidden_ids, settings.batch_tokens
+            model, [rows[i] for i in group], plans, forbidden_ids, settings.batch_tokens, share
         )
         for index, plan, sum_U in zip(group, plans, sums, strict=True):
             value_S = plan.weight_S * sum_U[plan.distinct_S]
@@ -171,12 +174,14 @@ def _cross_entropy_sums(
     plans: list[_Plan],
     forbidden_ids: Tensor,
     batch_tokens: int,
+    share: Share,
 ) -> list[Tensor]:
     """Sum over the scored positions of every distinct masking, float64 [U] for each row."""
     items = [(r, u) for r, plan in enumerate(plans) for u in range(len(plan.noise_UL))]
     sums = [torch.zeros(len(plan.noise_UL), dtype=torch.float64) for plan in plans]
     lengths = [len(rows[r].tokens_L) for r, _ in items]
-    for batch in batches_of_like_length(lengths, batch_tokens):
+
+    def work(batch: list[int]) -> list[float]:
         chosen = [items[i] for i in batch]
         clean_BL = _padded([rows[r].tokens_L for r, _ in chosen], model.special.pad, model)
         noise_BL = _padded([plans[r].noise_UL[u] for r, u in chosen], False, model)
@@ -190,7 +195,12 @@ def _cross_entropy_sums(
             clean_BL.masked_fill(noise_BL, model.special.mask), valid_BL, response_BL=response_BL
         )
         sum_B = _scored_sums(model, hidden_BLH, clean_BL, scored_BL, forbidden_ids)
-        for (r, u), value in zip(chosen, sum_B.cpu(), strict=True):
+        return sum_B.tolist()
+
+    batches = batches_of_like_length(lengths, batch_tokens)
+    for batch, values in zip(batches, share.map(work, batches), strict=True):
+        for index, value in zip(batch, values, strict=True):
+            r, u = items[index]
             sums[r][u] = value
     return sums
 

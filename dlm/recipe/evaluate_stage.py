@@ -11,6 +11,8 @@ import torch
 
 from dlm.config.job import StageJob
 from dlm.config.schema import SystemConfig
+from dlm.distributed.joining import joined, own_device
+from dlm.distributed.share import Share
 from dlm.evaluation.evaluate import check_system, compare, evaluate_system
 from dlm.evaluation.results import Result
 from dlm.evaluation.table import comparison_text, markdown_table, sample_text, score_table
@@ -18,18 +20,32 @@ from dlm.evaluation.task_rows import TaskRows, read_task
 from dlm.evaluation.tasks import load_task
 from dlm.generation.model import GenerativeModel, open_model
 from dlm.recipe.console import make_console, say
+from dlm.recipe.ranks import devices_per_node, process_rank
 from dlm.training.builders import generation_settings
 from dlm.training.device import prepare_torch
 from dlm.training.quiet import quiet_libraries
+from dlm.training.train import slurm_environment
 
 _SHOWN_SAMPLES = 2
 
 
 def evaluate_stage(job: StageJob) -> dict[str, Any]:
-    """Write a folder a system and task, comparisons.json and table.md; show them."""
+    """Write a folder a system and task, comparisons.json and table.md; show them.
+
+    Called on every rank: the ranks share the work, rank 0 writes and speaks.
+    """
     quiet_libraries()
     hardware = job.config.hardware
-    prepare_torch(hardware.num_threads)
+    devices = devices_per_node(hardware)
+    if devices * hardware.num_nodes == 1 and process_rank():
+        return {}  # of an earlier stage, which had more ranks
+    gpus = hardware.accelerator != "cpu" and torch.cuda.is_available()
+    with joined(devices, hardware.num_nodes, slurm_environment(), gpus=gpus) as share:
+        prepare_torch(hardware.num_threads)
+        return _evaluate(job, share)
+
+
+def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
     config = job.config.evaluation
     tasks = [
         read_task(
@@ -40,25 +56,27 @@ def evaluate_stage(job: StageJob) -> dict[str, Any]:
         for name in config.tasks
     ]  # fmt: skip
     partial = job.directory / ".partial-export"
-    device = "cpu" if hardware.accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
+    device = own_device(cpu=job.config.hardware.accelerator == "cpu")
     results: list[Result] = []
     chosen = {
         name: [t for t in tasks if t.task.name in config.only.get(name, [t.task.name])]
         for name in config.systems
     }
-    _check_all(job, chosen)
+    if share.first:
+        _check_all(job, chosen)
     for name, system in config.systems.items():
         model = open_model(job.exports.get(system.model, system.model), device=device)
-        results += _evaluate_system(job, name, system, model, chosen[name], partial)
-    comparisons = compare(
-        [(first, second) for first, second in config.compare], results, tasks,
-        config.bootstrap_samples,
-    )  # fmt: skip
-    _write_tables(partial, results, comparisons)
-    # An export without a manifest is left by a kill between the two.
-    shutil.rmtree(job.directory / "export", ignore_errors=True)
-    partial.rename(job.directory / "export")
-    show(results, comparisons)
+        results += _evaluate_system(job, name, system, model, chosen[name], partial, share)
+    if share.first:
+        comparisons = compare(
+            [(first, second) for first, second in config.compare], results, tasks,
+            config.bootstrap_samples,
+        )  # fmt: skip
+        _write_tables(partial, results, comparisons)
+        # An export without a manifest is left by a kill between the two.
+        shutil.rmtree(job.directory / "export", ignore_errors=True)
+        partial.rename(job.directory / "export")
+        show(results, comparisons)
     return {
         f"{result.system}/{result.task}": {
             name: round(value["score"], 2) for name, value in result.metrics["scores"].items()
@@ -88,17 +106,19 @@ def _evaluate_system(
     model: GenerativeModel,
     tasks: list[TaskRows],
     directory: Path,
+    share: Share,
 ) -> list[Result]:
     settings = generation_settings(job.config.generation, **system.generation)
     results = []
     for rows in tasks:
         result = evaluate_system(
             name, system.model, model, rows, settings, directory / name / rows.task.name,
-            bootstrap_samples=job.config.evaluation.bootstrap_samples,
+            bootstrap_samples=job.config.evaluation.bootstrap_samples, share=share,
         )  # fmt: skip
         scores = result.metrics["scores"].items()
         text = ", ".join(f"{metric} {value['score']:.2f}" for metric, value in scores)
-        print(f"{job.name}: {name} on {rows.task.name}: {text}", flush=True)
+        if share.first:
+            print(f"{job.name}: {name} on {rows.task.name}: {text}", flush=True)
         results.append(result)
     return results
 

@@ -19,7 +19,7 @@ from dlm.recipe.lock import STALE_AFTER_S, StageLock, live_holder, lock_path
 from dlm.recipe.manifest import build_manifest, write_manifest, write_text
 from dlm.recipe.origins import unpinned
 from dlm.recipe.plan import DataIdentity, PlannedStage, plan
-from dlm.recipe.ranks import process_rank
+from dlm.recipe.ranks import LEADER_ALONE, check_ranks, launcher, process_rank
 from dlm.recipe.refusal import refusal
 from dlm.recipe.selection import stage_name
 from dlm.recipe.state import inspect_stage, set_aside, write_config, write_started
@@ -28,8 +28,6 @@ Execute = Callable[[StageJob], Mapping[str, Any]]
 LEADER_VARIABLE = "DLM_LEADER"
 """Set by rank 0 for the ranks that it starts: they find what --force asked for already done."""
 FOLLOW_POLL_S = 1.0
-LEADER_ALONE = ("tokenizer", "evaluate")
-"""Stage kinds that one process carries out: further ranks would write the same files."""
 
 
 @dataclass
@@ -159,12 +157,14 @@ def run_recipe(
             data_identity=data_identity or _data_identity_of_kind,
             follow=rank > 0,
         )
+        working = [s.job for s in run.planned if s.action in ("run", "resume")]
+        if launcher() is not None or any(job.config.hardware.devices for job in working):
+            check_ranks((job.name, job.config.kind, job.config.hardware) for job in working)
         if rank:
             follow(run, rank)
             return 0
         console.say(console.plan_text(recipe.name, run_dir, run.planned))
-        working = [s.job.config for s in run.planned if s.action in ("run", "resume")]
-        if (note := unpinned(working, recipe.stages)) is not None:
+        if (note := unpinned([job.config for job in working], recipe.stages)) is not None:
             console.say(note)
         if not dry_run:
             run.carry_out()

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from dlm.callbacks.progress import StageProgress
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
 from dlm.distributed.checkpoint_io import CheckpointFiles
-from dlm.distributed.strategies import build_strategy
+from dlm.distributed.strategies import DEFAULT_TIMEOUT_S, build_strategy
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
 from dlm.models.recomputation import recompute_activations
@@ -119,6 +120,7 @@ def build_trainer(
             hardware.strategy,  # type: ignore[arg-type]  # fsdp is refused before any work
             cpu=computes_on_cpu(hardware.accelerator),
             offload=hardware.offload,
+            timeout=timedelta(seconds=hardware.timeout_s or DEFAULT_TIMEOUT_S),
         ),
         precision=config.train.precision,
         max_steps=steps,

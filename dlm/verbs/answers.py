@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlm.distributed.share import ALONE, Share
 from dlm.generation.generate import generate
 from dlm.generation.infill import InfillTemplate, infill
 from dlm.generation.model import GenerativeModel
@@ -50,10 +51,15 @@ class Answers:
 
 
 def answer_prompts(
-    model: GenerativeModel, prompts: list[str], settings: GenerationSettings, *, record: bool
+    model: GenerativeModel,
+    prompts: list[str],
+    settings: GenerationSettings,
+    *,
+    record: bool,
+    share: Share = ALONE,
 ) -> Answers:
     """Answer every prompt."""
-    result = generate(model, prompts, settings, record=record)
+    result = generate(model, prompts, settings, record=record, share=share)
     asked = list(zip(prompts, result.answers, strict=True))
     rows = [{"prompt": prompt, "text": a.text, "score": a.score} for prompt, a in asked]
     traces = [
@@ -70,9 +76,10 @@ def fill_in(
     settings: GenerationSettings,
     *,
     record: bool,
+    share: Share = ALONE,
 ) -> Answers:
     """Complete every text."""
-    result = infill(model, templates, settings, prompts=prompts, record=record)
+    result = infill(model, templates, settings, prompts=prompts, record=record, share=share)
     given: Sequence[str | None] = prompts or [None] * len(templates)
     asked = list(zip(given, templates, result.answers, strict=True))
     rows = [

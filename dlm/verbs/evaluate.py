@@ -4,9 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlm.distributed.share import Share
 from dlm.errors import UserError
 from dlm.recipe.locate import locate_model
 from dlm.verbs.models import OPTION_OF, chosen_settings, open_located
+from dlm.verbs.ranks import sharing
 
 if TYPE_CHECKING:
     from dlm.evaluation.tasks import Task
@@ -16,9 +18,14 @@ _LIKELIHOOD_OPTION_OF = {"estimator": "--estimator", "likelihood_samples": "--li
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Score a model on tasks."""
+    """Score a model on tasks; several ranks share the rows."""
+    with sharing(options.devices) as share:
+        return _evaluate(options, share)
+
+
+def _evaluate(options: argparse.Namespace, share: Share) -> int:
     tasks = _tasks(options)
-    output = _output(options)
+    output = share.of_first(lambda: _output(options))
     located = locate_model(options.model)
 
     from rich.console import Console
@@ -37,17 +44,19 @@ def evaluate(options: argparse.Namespace) -> int:
     ]
     model = open_located(located)
     settings = chosen_settings(options, located, model)
-    check_system(located.name, model, settings, rows)
+    if share.first:
+        check_system(located.name, model, settings, rows)
     results = [
         evaluate_system(
             located.name, located.place, model, task_rows, settings,
-            output / task_rows.task.name, bootstrap_samples=1000,
+            output / task_rows.task.name, bootstrap_samples=1000, share=share,
         )
         for task_rows in rows
     ]  # fmt: skip
-    (output / "table.md").write_text(markdown_table(results, []), encoding="utf-8")
-    Console(highlight=False).print(score_table(results))
-    print(f"results: {output}")
+    if share.first:
+        (output / "table.md").write_text(markdown_table(results, []), encoding="utf-8")
+        Console(highlight=False).print(score_table(results))
+        print(f"results: {output}")
     return 0
 
 

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlm.distributed.share import Share
 from dlm.errors import UserError, did_you_mean
 from dlm.recipe.locate import LocatedModel, locate_model
+from dlm.verbs.ranks import sharing
 from dlm.verbs.templates import check_utf8, given_templates
 from dlm.verbs.trace import trace_place
 
@@ -28,6 +30,11 @@ _OF_PREDICTED_LENGTHS = ("length_beam", "rerank")
 
 def generate(options: argparse.Namespace) -> int:
     """Answer prompts on the terminal, or a file of them; or fill in texts."""
+    with sharing(options.devices) as share:
+        return _generate(options, share)
+
+
+def _generate(options: argparse.Namespace, share: Share) -> int:
     templates = given_templates(options)
     prompts, places = _given_prompts(options, templates)
     output = Path(options.output) if options.output else None
@@ -48,11 +55,14 @@ def generate(options: argparse.Namespace) -> int:
         _refuse_lengths_of_infilling(options)
     # Without references there are no oracle lengths, whatever the stage says.
     settings = chosen_settings(options, located, model, references=False)
+    recorded = trace is not None
     if templates:
-        answers = fill_in(model, templates, prompts or None, settings, record=trace is not None)
+        answers = fill_in(model, templates, prompts or None, settings, record=recorded, share=share)
     else:
         _check_answerable(options.model, located, model, settings, prompts, places)
-        answers = answer_prompts(model, prompts, settings, record=trace is not None)
+        answers = answer_prompts(model, prompts, settings, record=recorded, share=share)
+    if not share.first:
+        return 0
     if output is None:
         print("\n".join(answers.texts))
     else:
@@ -84,13 +94,12 @@ def export(options: argparse.Namespace) -> int:
 
 
 def open_located(located: LocatedModel) -> Any:
-    """The model of a place, on the GPU if there is one."""
-    import torch
-
+    """The model of a place, on this rank's GPU if there is one."""
+    from dlm.distributed.joining import own_device
     from dlm.generation.model import open_model
 
     try:
-        return open_model(located.place, device="cuda" if torch.cuda.is_available() else "cpu")
+        return open_model(located.place, device=own_device(cpu=False))
     except UserError as error:
         if Path(located.place).is_dir():
             raise

@@ -114,6 +114,21 @@ EVALUATION = "stages.scores.evaluation"
         ("train.label_smoothing=-0.1", "must be at least 0 and below 1"),
         ("stages.pretrain.objective.mask_rate=1", "must be above 0 and below 1"),
         ("hardware.devices=0", "must be at least 1"),
+        ("hardware.strategy=fsdp", "FSDP2 keeps no float32 weights beside bf16 ones"),
+        ("hardware.strategy=zero4", "zero3"),
+        (
+            "hardware={strategy: ddp, offload: optimizer}",
+            "hardware.offload = 'optimizer': ignored setting: strategy ddp does not offload",
+        ),
+        (
+            "hardware={strategy: zero2, offload: parameters}",
+            "hardware.offload = 'parameters': zero2 does not cut the parameters: use zero3",
+        ),
+        (
+            "hardware={strategy: zero3, compile: true}",
+            "hardware.compile = True: the weights that zero3 gathers on the way cannot be compiled",
+        ),
+        ("hardware.timeout_s=0", "hardware.timeout_s = 0.0: must be above 0"),
         ("lora.rank=-1", "lora.rank = -1: must be at least 0"),
         ("lora={rank: 4, alpha: 0}", "lora.alpha = 0.0: must be above 0"),
         ("lora={rank: 4, dropout: 1}", "lora.dropout = 1.0: must be at least 0 and below 1"),
