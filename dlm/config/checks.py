@@ -324,7 +324,9 @@ def _batches(stage: StageConfig) -> Iterator[Finding]:
     unit = math.prod(given.values())
     if batch is not None and unit >= 1 and batch % unit:
         product = " x ".join(f"{name} {factor}" for name, factor in given.items())
-        reason = f"must be a multiple of {product} = {unit}"
+        below, above = batch // unit * unit, -(-batch // unit) * unit
+        fits = f"{below} or {above}" if below else f"{above}"
+        reason = f"must be a multiple of {product} = {unit}, such as {fits}"
         keys = ("train.global_batch_size", "train.micro_batch_size", "hardware")
         yield Finding(keys, reason, batch)
 

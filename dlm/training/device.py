@@ -30,3 +30,19 @@ def check_precision(precision: str, accelerator: str) -> None:
             "train.precision=16-mixed needs a GPU, and there is none here: use bf16-mixed or "
             "32-true"
         )
+
+
+def check_devices(accelerator: str, devices: int | None) -> None:
+    """Refuse GPUs that are not there.
+
+    Raises:
+        UserError: There are fewer than asked for.
+    """
+    there = torch.cuda.device_count()
+    wanted = devices or 1
+    if accelerator == "gpu" and there < wanted:
+        remedy = f"set hardware.devices={there}" if there else "set hardware.accelerator=cpu"
+        raise UserError(
+            f"hardware.accelerator=gpu with hardware.devices={wanted}: this machine has "
+            f"{there} that torch can use. Start it where they are, or {remedy}"
+        )

@@ -28,7 +28,7 @@ from dlm.models.recomputation import recompute_activations
 from dlm.stages.denoising import DenoisingStage
 from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
-from dlm.training.device import check_precision, computes_on_cpu, prepare_torch
+from dlm.training.device import check_devices, check_precision, computes_on_cpu, prepare_torch
 from dlm.training.export import export_stage
 from dlm.training.quiet import quiet_libraries
 from dlm.training.rows_report import data_notes, rows_read
@@ -48,6 +48,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         Preempted: A signal asked the stage to stop; its state is saved.
     """
     quiet_libraries()
+    check_devices(job.config.hardware.accelerator, job.config.hardware.devices)
     check_precision(job.config.train.precision, job.config.hardware.accelerator)
     prepare_torch(job.config.hardware.num_threads)
     torch.manual_seed(job.seed)

@@ -142,7 +142,7 @@ EVALUATION = "stages.scores.evaluation"
         ("validation.metric=nll", "evaluate a task of kind perplexity instead"),
         ("evaluation.likelihood.samples=0", "must be at least 1"),
         ("train.micro_batch_size=3", "must be a multiple of micro_batch_size 3"),
-        ("hardware.devices=3", "must be a multiple of devices 3 x num_nodes 1 = 3"),
+        ("hardware.devices=3", "a multiple of devices 3 x num_nodes 1 = 3, such as 6 or 9"),
         ("optim.warmup_steps=101", "more than train.steps = 100"),
         ("data.max_length=513", "longer than model.max_positions = 512"),
         ("validation={export: best}", "more than train.steps = 100: nothing to choose from"),

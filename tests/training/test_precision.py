@@ -11,7 +11,7 @@ from test_packed_steps import OPTIMIZER, batch, denoising, network
 from dlm.errors import UserError
 from dlm.models.length_predictor import LengthPredictor
 from dlm.stages.length import LengthPrediction
-from dlm.training.device import check_precision
+from dlm.training.device import check_devices, check_precision
 
 
 def test_the_loss_of_logits_in_bfloat16_is_computed_in_float32() -> None:
@@ -71,3 +71,12 @@ def test_bfloat16_trains_on_a_cpu_with_weights_in_float32(tmp_path: Path) -> Non
     kept = [*state["state_dict"].values()]
     kept += [v for s in state["optimizer_states"][0]["state"].values() for v in s.values()]
     assert {tensor.dtype for tensor in kept} == {torch.float32}
+
+
+def test_gpus_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, remedy in ((0, "set hardware.accelerator=cpu"), (2, "set hardware.devices=2")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda there=there: there)
+        with pytest.raises(UserError, match=f"this machine has {there} .*{remedy}"):
+            check_devices("gpu", 4)
+        check_devices("auto", 4)
+    check_devices("gpu", None)
