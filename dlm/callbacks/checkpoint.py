@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ class TrainingCheckpoint(Callback):
         self.mode = mode
         self.best_score: float | None = None
         self.best_step: int | None = None
+        self.last_save_s = 0.0
+        """How long the last save took until it was on disk."""
         self._saved_at = -1
 
     def state_dict(self) -> dict[str, Any]:
@@ -124,6 +127,7 @@ class TrainingCheckpoint(Callback):
         if target.exists() and not damage(target):
             self._saved_at = step
             return
+        begin = time.monotonic()
         partial = self.directory / f".partial-step={step:08d}"
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
@@ -139,6 +143,7 @@ class TrainingCheckpoint(Callback):
         except (OSError, RuntimeError) as error:
             raise _cannot_save(error, partial, self.directory) from error
         trainer.strategy.barrier("checkpoint")
+        self.last_save_s = time.monotonic() - begin
         self._saved_at = step
 
     def _prune(self, step: int) -> None:

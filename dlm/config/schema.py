@@ -345,6 +345,12 @@ class TrainConfig:
     label_smoothing: float = 0.0
     """Label smoothing of the cross-entropy; the paper: 0 from a pretrained encoder, 0.1 from
     scratch."""
+    on_nonfinite: Literal["stop", "skip"] = _where("stop")
+    """A loss or gradient norm that is not finite: stop names the step and its samples, and keeps
+    the checkpoint from before; skip leaves the optimizer's step out (weights and moments stay, the
+    schedule, the data and the count of steps go on), says so, counts it, and stops after ten in a
+    row. Not in the fingerprint, although a step that is left out changes the numbers: a stage that
+    stopped can so be continued with skip, and the manifest tells how many steps were left out."""
     length_grouping: int = 50
     """Rows of like length are batched together within windows of so many batches; 0: data order
     alone decides. A length stage never groups: there the length is the label, and a batch of like
@@ -510,6 +516,13 @@ class HardwareConfig:
     """Number of nodes."""
     strategy: Literal["auto", "ddp"] = _where("auto")
     """Distributed strategy."""
+    max_time: str | None = _where(None)
+    """How long one attempt may take, from the start of the process: "3h30m", "00:55:00", or a
+    number of seconds. Between two steps, when another one and a save may come too late, the stage
+    saves and the run ends with exit code 75: run the same command again. None: no limit."""
+    timeout_s: float | None = _where(None)
+    """strategy ddp only: how long a rank waits for the others in a collective operation before it
+    gives up. Longer than the longest validation of one rank. None: torch's choice (30 minutes)."""
     num_workers: int = _where(0)
     """Processes that prepare batches; the order of samples does not depend on them."""
     num_threads: int | None = _where(None)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,18 @@ from dlm.recipe.manifest import build_manifest, write_manifest, write_text
 from dlm.recipe.origins import unpinned
 from dlm.recipe.plan import DataIdentity, PlannedStage, plan
 from dlm.recipe.ranks import process_rank
+from dlm.recipe.ranks_watch import (
+    LEADER_VARIABLE,
+    LaunchedRanks,
+    LeaderGone,
+    RankLost,
+    leader_watched,
+)
 from dlm.recipe.refusal import refusal
 from dlm.recipe.selection import stage_name
 from dlm.recipe.state import inspect_stage, set_aside, write_config, write_started
 
 Execute = Callable[[StageJob], Mapping[str, Any]]
-LEADER_VARIABLE = "DLM_LEADER"
-"""Set by rank 0 for the ranks that it starts: they find what --force asked for already done."""
 FOLLOW_POLL_S = 1.0
 LEADER_ALONE = ("tokenizer", "evaluate")
 """Stage kinds that one process carries out: further ranks would write the same files."""
@@ -144,9 +150,15 @@ def run_recipe(
     ``execute`` (called on every rank) and ``data_identity`` default to :mod:`dlm.recipe.kinds`.
     """
     words = console.words_of(command)
-    run = RecipeRun(recipe, run_dir, " ".join(words), execute or _execute_kind)
+
+    def farewell(error: BaseException) -> None:
+        console.explain(error)
+        console.say(console.continue_line(words, run.begun(force)), stderr=True)
+
+    ranks = LaunchedRanks(farewell)
+    run = RecipeRun(recipe, run_dir, " ".join(words), execute or partial(_execute_kind, ranks))
     rank = process_rank()
-    # A rank that rank 0 started in mid-run must not do again what --force asked for.
+    # A rank that rank 0 started finds what --force asked for already done.
     forced = () if rank and LEADER_VARIABLE in os.environ else force
     try:
         run.planned = plan(
@@ -160,7 +172,8 @@ def run_recipe(
             follow=rank > 0,
         )
         if rank:
-            follow(run, rank)
+            with leader_watched(farewell if rank == 1 else lambda error: None):
+                follow(run, rank)
             return 0
         console.say(console.plan_text(recipe.name, run_dir, run.planned))
         working = [s.job.config for s in run.planned if s.action in ("run", "resume")]
@@ -170,9 +183,10 @@ def run_recipe(
             run.carry_out()
         return 0
     except BaseException as error:
-        if not rank:
-            console.explain(error)
-            console.say(console.continue_line(words, run.begun(force)), stderr=True)
+        if not rank or (rank == 1 and isinstance(error, LeaderGone)):
+            farewell(error)
+        elif isinstance(error, RankLost):
+            console.say(f"rank {rank}: {error}", stderr=True)
         elif isinstance(error, Preempted) and LEADER_VARIABLE in os.environ:
             # Lightning kills rank 0, which still has to say so, when a rank that it started fails.
             return 0
@@ -196,7 +210,10 @@ def _follow_stage(run: RecipeRun, stage: PlannedStage, rank: int) -> None:
         return
     try:
         run.execute(stage.job)
-    except DlmError:
+    except (Preempted, RankLost):
+        raise
+    except DlmError as error:  # rank 0 may not share it
+        console.write_traceback(stage.job.directory, error, f"-rank{rank}")
         raise
     except Exception as error:
         place = console.write_traceback(stage.job.directory, error, f"-rank{rank}")
@@ -215,10 +232,13 @@ def _await_manifest(stage: PlannedStage, lock: Path) -> None:
         time.sleep(FOLLOW_POLL_S)
 
 
-def _execute_kind(job: StageJob) -> Mapping[str, Any]:
+def _execute_kind(ranks: LaunchedRanks, job: StageJob) -> Mapping[str, Any]:
     from dlm.recipe.kinds import execute
 
-    return execute(job)
+    if job.config.kind in LEADER_ALONE:
+        return execute(job)
+    with ranks.watched(job):
+        return execute(job)
 
 
 def _data_identity_of_kind(stage: StageConfig) -> object:

@@ -2,24 +2,31 @@
 
 import os
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from dlm.callbacks.checkpoint import DirectCheckpointIO, TrainingCheckpoint, newest_checkpoint
+from dlm.callbacks.deadline import Deadline
 from dlm.callbacks.generated_score import GeneratedScore
 from dlm.callbacks.last_validation import LastStepValidation
 from dlm.callbacks.metrics_log import MetricsLog
+from dlm.callbacks.nonfinite import NonFinite
 from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
+from dlm.config.durations import seconds_of
 from dlm.config.job import StageJob
+from dlm.config.schema import HardwareConfig
 from dlm.data.modules import RowsDataModule
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
+from dlm.process_time import STARTED_S
 from dlm.stages.denoising import DenoisingStage
 from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
@@ -65,9 +72,17 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return export_stage(job, start, stage, trainer, checkpoint) | rows_read(
-        data, job.config.train.steps
+    return (
+        export_stage(job, start, stage, trainer, checkpoint)
+        | rows_read(data, job.config.train.steps)
+        | skipped_steps(trainer)
     )
+
+
+def skipped_steps(trainer: Trainer) -> dict[str, int]:
+    """How many steps were left out, if any."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next(c.figures() for c in callbacks if isinstance(c, NonFinite))
 
 
 def build_checkpoint(job: StageJob) -> TrainingCheckpoint:
@@ -98,16 +113,19 @@ def build_trainer(
             file=job.directory / "checkpoints" / "progress.json",
         ),
         LastStepValidation(),
+        NonFinite(
+            job.name, action=config.train.on_nonfinite, every_n_steps=config.logging.every_n_steps
+        ),
         *generated_score(job, start, data),
         checkpoint,
-        Preemption(job.name, checkpoint),
+        Preemption(job.name, checkpoint, build_deadline(hardware)),
     ]  # fmt: skip
     validates = data.validation_rows is not None
     return Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices or (1 if hardware.accelerator == "cpu" else "auto"),
         num_nodes=hardware.num_nodes,
-        strategy=hardware.strategy,
+        strategy=build_strategy(hardware),
         precision=config.train.precision,
         max_steps=steps,
         max_epochs=-1,
@@ -127,6 +145,19 @@ def build_trainer(
         plugins=[DirectCheckpointIO(), *slurm_environment()],
         default_root_dir=job.directory,
     )
+
+
+def build_deadline(hardware: HardwareConfig) -> Deadline | None:
+    """The end of this attempt, if it has one."""
+    limit = hardware.max_time
+    return None if limit is None else Deadline(seconds_of(limit), STARTED_S)
+
+
+def build_strategy(hardware: HardwareConfig) -> Strategy | str:
+    """A strategy, or its name where Lightning makes it."""
+    if hardware.strategy == "ddp" and hardware.timeout_s is not None:
+        return DDPStrategy(timeout=timedelta(seconds=hardware.timeout_s))
+    return hardware.strategy
 
 
 def slurm_environment() -> list[SLURMEnvironment]:
