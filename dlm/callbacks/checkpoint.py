@@ -9,9 +9,11 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -217,6 +219,24 @@ def damage(directory: Path) -> str | None:
     except (OSError, ValueError, KeyError) as error:
         return f"unreadable: {error}"
     return None
+
+
+@contextmanager
+def no_code_from(directory: Path) -> Iterator[None]:
+    """While checkpoints are read, as tensors and plain values alone (weights_only).
+
+    Raises:
+        StageFailed: One holds anything else: none of ours does, and nothing of it was run.
+    """
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise StageFailed(
+            f"a checkpoint in {directory} holds more than tensors and plain values. It may carry "
+            "code, was not written by dlm, and was not loaded. Find out who changed it; to train "
+            f"the stage anew move {directory} away and run the same command again "
+            f"({str(error).partition('. ')[0]})"
+        ) from error
 
 
 def newest_checkpoint(directory: Path) -> tuple[SavedStep | None, list[str]]:

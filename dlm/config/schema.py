@@ -517,8 +517,8 @@ class HardwareConfig:
     strategy: Literal["auto", "ddp"] = _where("auto")
     """Distributed strategy."""
     max_time: str | None = _where(None)
-    """How long one attempt may take, from the start of the process: "3h30m", "00:55:00", or a
-    number of seconds. Between two steps, when another one and a save may come too late, the stage
+    """How long one attempt may take, from the start of the process: 3h30m, 45m, 3300s, or in
+    quotes "00:55:00". Between two steps, when another one and a save may come too late, the stage
     saves and the run ends with exit code 75: run the same command again. None: no limit."""
     timeout_s: float | None = _where(None)
     """strategy ddp only: how long a rank waits for the others in a collective operation before it

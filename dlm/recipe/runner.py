@@ -109,13 +109,14 @@ class RecipeRun:
         attempt = write_started(job, stage.identity, self.command)
         if stage.forced:
             self.begun_anew.append(job.name)
-        started = datetime.now(UTC)
+        started, begin = datetime.now(UTC), time.monotonic()
         metrics = self.execute(job)
         manifest = build_manifest(
             job,
             stage.identity,
             metrics,
             started=started,
+            seconds=time.monotonic() - begin,
             attempts=attempt,
             command=self.command,
         )

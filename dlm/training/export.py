@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning import Trainer
 
-from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, step_directories
+from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, no_code_from, step_directories
 from dlm.config.job import StageJob
 from dlm.errors import StageFailed
 from dlm.generation.model import backbone_fingerprint, read_kind, write_kind
@@ -64,7 +64,8 @@ def load_step(stage: TrainingStage, checkpoints: Path, step: int) -> None:
             f"the checkpoint of step {step}, which is to be exported, is damaged ({problem}): "
             f"move {checkpoints} away to train the stage anew"
         )
-    state = torch.load(found[step].state, map_location="cpu", weights_only=True)["state_dict"]
+    with no_code_from(checkpoints):
+        state = torch.load(found[step].state, map_location="cpu", weights_only=True)["state_dict"]
     stage.load_state_dict(state, strict=stage.strict_loading)
 
 

@@ -12,7 +12,12 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from dlm.callbacks.checkpoint import DirectCheckpointIO, TrainingCheckpoint, newest_checkpoint
+from dlm.callbacks.checkpoint import (
+    DirectCheckpointIO,
+    TrainingCheckpoint,
+    newest_checkpoint,
+    no_code_from,
+)
 from dlm.callbacks.deadline import Deadline
 from dlm.callbacks.generated_score import GeneratedScore
 from dlm.callbacks.last_validation import LastStepValidation
@@ -69,7 +74,8 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         rank_zero_only(print)(f"{job.name}: {note}", flush=True)
     checkpoint = build_checkpoint(job)
     trainer = build_trainer(job, start, data, checkpoint, resume.step if resume else 0)
-    trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
+    with no_code_from(checkpoint.directory):
+        trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return (
