@@ -5,7 +5,7 @@ PYTHON ?= python3
 RECIPE ?= quickstart
 RUN_DIR ?=
 ARGS ?=
-ROUNDS ?= 10
+KILLS ?= 100
 
 VENV := .venv
 STAMP := $(VENV)/.installed
@@ -72,8 +72,8 @@ run: $(STAMP) ## run a recipe, or continue it (RECIPE=)
 status: $(STAMP) ## show how far each stage of a run is (RUN_DIR=)
 	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) status $(RUN_DIR) $(ARGS)
 
-soak: $(STAMP) ## run the slow tests again and again, to the first failure (ROUNDS=)
-	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(PYTEST) -x -m slow $(ARGS) || exit 1; done
+soak: $(STAMP) ## kill tiny chains at random times, compare what comes out (KILLS=)
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/training/soak.py --kills $(KILLS) $(ARGS)
 
 docker: ## build the container image with the pinned versions
 	docker build -f docker/Dockerfile -t dlm \

@@ -88,6 +88,7 @@ class LaunchedRanks:
             time.sleep(POLL_S)
         time.sleep(GRACE_S)
         if self._stage is not None:  # the main thread is stuck
+            error = self._failed() or error  # the cause may be seen after what followed from it
             for process in self._processes:
                 process.kill()
             with suppress(OSError):

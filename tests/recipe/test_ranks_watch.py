@@ -22,7 +22,7 @@ from dlm.config.job import StageJob
 from dlm.config.schema import StageConfig
 from dlm.recipe import ranks_watch
 from dlm.recipe.ranks_watch import LaunchedRanks
-ranks_watch.POLL_S, ranks_watch.GRACE_S = 0.05, 0.2
+ranks_watch.POLL_S, ranks_watch.GRACE_S = 0.05, 1.5
 job = StageJob("small", "adapt", StageConfig(), 0, "", Path(sys.argv[1]), {})
 ranks = LaunchedRanks(lambda error: print(error, flush=True))
 with ranks.watched(job):
@@ -33,6 +33,7 @@ with ranks.watched(job):  # a later stage, with the ranks that an earlier one st
     time.sleep(60)
 """
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+WAITING = "import time; time.sleep(60)"
 FOLLOWER = """
 import sys, time
 from dlm.recipe import ranks_watch
@@ -53,9 +54,9 @@ def started(script: str, *arguments: str, **environment: str) -> "subprocess.Pop
 @pytest.mark.parametrize(
     ("ranks", "told"),
     [
-        ([KILLED, "import time; time.sleep(60)"], "rank 1 of stage adapt was killed by SIGKILL, as"),
-        (["import time; time.sleep(60)", "raise SystemExit(2)"], "rank 2 of stage adapt ended with"),
-        # It failed for want of the other one.
+        ([KILLED, WAITING], "rank 1 of stage adapt was killed by SIGKILL, as"),
+        ([WAITING, "raise SystemExit(2)"], "rank 2 of stage adapt ended with exit code 2; what"),
+        # Rank 1 fails for want of the other one.
         (["raise SystemExit(3)", KILLED], "rank 2 of stage adapt was killed by SIGKILL, as"),
     ],
 )

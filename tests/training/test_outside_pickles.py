@@ -1,4 +1,4 @@
-"""What comes from outside is read as tensors alone: code in a pickle is refused and does not run."""
+"""What comes from outside is read as tensors alone: code in a pickle is refused, and not run."""
 
 import hashlib
 import json
