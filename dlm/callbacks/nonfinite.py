@@ -189,15 +189,15 @@ def _of_all_ranks(trainer: Trainer, step: _Step) -> str:
     if trainer.world_size > 1:
         ranks = [None] * trainer.world_size
         all_gather_object(ranks, (loss, norm, samples))
-    bad = [number for number, rank in enumerate(ranks) if not all(map(math.isfinite, rank[:2]))]
+    # The gradient is the mean over the ranks: where a loss is bad, its rank is the one to look at.
+    bad = [number for number, rank in enumerate(ranks) if not math.isfinite(rank[0])]
     loss = sum(rank[0] for rank in ranks) / len(ranks)
     parts = {"loss": loss} | ({} if step.norm is None else {"gradient norm": norm})
     which = " and ".join(name for name, value in parts.items() if not math.isfinite(value))
     shown = ", ".join(f"{name} {value:.6g}" for name, value in parts.items())
-    where = f" on rank {', '.join(map(str, bad))}" if trainer.world_size > 1 else ""
-    # A gradient is the mean over the ranks: where a loss is bad, its rank is the one to look at.
-    losses = [rank for rank in ranks if not math.isfinite(rank[0])] or ranks
-    ids = sorted({sample for rank in losses for sample in rank[2]})
+    where = f" on rank {', '.join(map(str, bad))}" if bad and len(ranks) > 1 else ""
+    ids = sorted({i for number, rank in enumerate(ranks) if not bad or number in bad
+                  for i in rank[2]})  # fmt: skip
     more = f" and {len(ids) - _SHOWN_SAMPLES} more" if len(ids) > _SHOWN_SAMPLES else ""
     listed = ", ".join(map(str, ids[:_SHOWN_SAMPLES])) + more
     return f"step {step.number} had a {which} that is not finite{where} ({shown}; samples {listed})"

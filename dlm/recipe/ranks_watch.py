@@ -67,14 +67,14 @@ class LaunchedRanks:
         self._stage = job
         try:
             yield
-        except DlmError:
-            raise
         except Exception as error:
-            if not is_lost(error):
+            # It may have come up within a save, which says first that it could not be written.
+            lost = error.__cause__ if isinstance(error, DlmError) else error
+            if lost is None or not is_lost(lost):
                 raise
             with _undisturbed():
                 failed = self._failed(within_s=_BURIAL_S)
-            raise failed or RankLost(lost_text(job, error)) from error
+            raise failed or RankLost(lost_text(job, lost)) from error
         finally:
             self._stage = None
             launcher._launch_process_observer = theirs

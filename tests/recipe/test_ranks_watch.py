@@ -5,10 +5,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from dlm.recipe.ranks_watch import is_lost
+from dlm.config.job import StageJob
+from dlm.config.schema import StageConfig
+from dlm.errors import StageFailed
+from dlm.recipe import ranks_watch
+from dlm.recipe.ranks_watch import LaunchedRanks, RankLost, is_lost
 
 REPOSITORY = Path(__file__).parents[2]
 # Lightning's launcher, as far as the watch knows it; a rank 0 that waits for its ranks for ever.
@@ -89,6 +94,26 @@ def test_a_rank_that_ends_by_itself_is_left_alone() -> None:
     rank = started(FOLLOWER.replace("sleep(60)", "sleep(0.2)"), DLM_LEADER=str(os.getpid()))
     output, _ = rank.communicate(timeout=30)
     assert (rank.returncode, output) == (0, "watching\n")
+
+
+@pytest.mark.parametrize("within_a_save", [False, True])
+def test_a_rank_whose_launcher_is_another_says_that_it_lost_one(
+    within_a_save: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "lightning.pytorch.strategies.launchers.subprocess_script"
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(_launch_process_observer=None))
+    monkeypatch.setattr(ranks_watch, "_BURIAL_S", 0.1)
+    job = StageJob("small", "adapt", StageConfig(), 0, "", tmp_path, {})
+    with pytest.raises(RankLost) as caught, LaunchedRanks(print).watched(job):
+        broken = RuntimeError("[gloo/pair.cc] Connection closed by peer\nand more")
+        if within_a_save:
+            raise StageFailed("the checkpoint could not be written") from broken
+        raise broken
+    told = str(caught.value)
+    assert "stage adapt lost another rank" in told and f"{tmp_path}/logs/failure-rank" in told
+    assert told.endswith("([gloo/pair.cc] Connection closed by peer)")
+    with pytest.raises(ValueError, match="ours"), LaunchedRanks(print).watched(job):
+        raise ValueError("ours")
 
 
 @pytest.mark.parametrize(
