@@ -5,7 +5,7 @@ import re
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _WORDS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _CLOCK = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
-FORMS = "write 3h30m, 1d12h, 45m or 90s, [D-]HH:MM:SS or MM:SS, or a number of seconds"
+FORMS = "write 3h30m, 1d12h, 45m or 90s, or in quotes [D-]HH:MM:SS, MM:SS or seconds"
 
 
 def seconds_of(text: str) -> float:
