@@ -5,7 +5,7 @@ PYTHON ?= python3
 RECIPE ?= quickstart
 RUN_DIR ?=
 ARGS ?=
-ROUNDS ?= 10
+KILLS ?= 100
 
 VENV := .venv
 STAMP := $(VENV)/.installed
@@ -75,8 +75,8 @@ status: $(STAMP) ## show how far each stage of a run is (RUN_DIR=)
 plan: $(STAMP) ## say what a recipe's stages will take (RECIPE= ARGS='--gpus-per-node 8')
 	$(DLM) plan $(RECIPE) $(ARGS)
 
-soak: $(STAMP) ## run the slow tests again and again, to the first failure (ROUNDS=)
-	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(PYTEST) -x -m slow $(ARGS) || exit 1; done
+soak: $(STAMP) ## kill tiny chains at random times, compare what comes out (KILLS=)
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/training/soak.py --kills $(KILLS) $(ARGS)
 
 docker: ## build the container image with the pinned versions
 	docker build -f docker/Dockerfile -t dlm \

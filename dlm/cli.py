@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+import dlm.process_time  # noqa: F401 - the time of an attempt is counted from here
+
 EPILOG = """exit codes: 0 done · 2 your configuration or data · 3 a failed stage
 4 the run directory is in use · 75 preempted, run again · 130 interrupted"""
 

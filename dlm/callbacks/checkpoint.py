@@ -10,10 +10,11 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +72,8 @@ class TrainingCheckpoint(Callback):
         self.stalls_s: list[float] = []
         """How long training waited at each save."""
         self._stalled_s: float | None = None
+        self.last_save_s = 0.0
+        """How long the last save took until it was on disk."""
         self._saved_at = -1
         self._writing: Writing | None = None
         self._partial = directory
@@ -174,6 +177,7 @@ class TrainingCheckpoint(Callback):
         if target.exists() and not damage(target):
             self._saved_at = step
             return False
+        begin = time.monotonic()
         self._partial = partial = self.directory / f".partial-step={step:08d}"
         kept = {self.best_step, step}
         if trainer.is_global_zero:
@@ -192,6 +196,7 @@ class TrainingCheckpoint(Callback):
                 shutil.rmtree(target, ignore_errors=True)
                 partial.rename(target)
                 self._prune(step, kept)
+            self.last_save_s = time.monotonic() - begin
 
         self._writing = self.files.write(complete)
         self._saved_at = step
@@ -285,6 +290,24 @@ def damage(directory: Path) -> str | None:
     except (OSError, ValueError, KeyError) as error:
         return f"unreadable: {error}"
     return None
+
+
+@contextmanager
+def no_code_from(directory: Path) -> Iterator[None]:
+    """While checkpoints are read, as tensors and plain values alone (weights_only).
+
+    Raises:
+        StageFailed: One holds anything else: none of ours does, and nothing of it was run.
+    """
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise StageFailed(
+            f"a checkpoint in {directory} holds more than tensors and plain values. It may carry "
+            "code, was not written by dlm, and was not loaded. Find out who changed it; to train "
+            f"the stage anew move {directory} away and run the same command again "
+            f"({str(error).partition('. ')[0]})"
+        ) from error
 
 
 def newest_checkpoint(directory: Path) -> tuple[SavedStep | None, list[str]]:

@@ -3,27 +3,36 @@
 import signal
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning import Callback, LightningModule, Trainer
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint
-from dlm.errors import Preempted
+from dlm.callbacks.deadline import Deadline
+from dlm.errors import Preempted, StageFailed
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """How a cluster asks a job to stop; Slurm's ``--signal`` sends the second one by custom."""
 
 
 class Preemption(Callback):
-    """The signal handler only sets a flag; all ranks agree on it between two steps.
+    """The signal handler only sets a flag; all ranks agree on it between two steps. A deadline
+    that is near asks too.
 
     It stands after the checkpoint callback, whose hooks make the state of a step complete.
     """
 
-    def __init__(self, name: str, checkpoint: TrainingCheckpoint) -> None:
+    any_step_done: ClassVar[bool] = False
+    """Whether this process trained at all: an attempt that cannot must not be asked for again."""
+
+    def __init__(
+        self, name: str, checkpoint: TrainingCheckpoint, deadline: Deadline | None = None
+    ) -> None:
         self.name = name
         self.checkpoint = checkpoint
+        self.deadline = deadline
         self._asked = False
+        self._out_of_time = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -34,10 +43,18 @@ class Preemption(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if batch_idx % trainer.accumulate_grad_batches == 0 and self._agreed(trainer):
+        if batch_idx % trainer.accumulate_grad_batches:
+            return
+        if self.deadline is not None:
+            self._out_of_time = self.deadline.is_near(self.checkpoint.last_save_s)
+        if self._agreed(trainer):
             self._stop(trainer)
 
+    def on_train_batch_end(self, *args: Any) -> None:
+        Preemption.any_step_done = True
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._out_of_time = False  # all steps are done: what is left is to export them
         agreed = self._agreed(trainer)
         self._restore()
         if agreed:
@@ -52,22 +69,33 @@ class Preemption(Callback):
         self._asked = True
 
     def _agreed(self, trainer: Trainer) -> bool:
-        """Whether any rank was asked: a signal may reach one of them alone, or one step later."""
+        """Whether any rank was asked: a signal may reach one of them alone, or one step later, and
+        their clocks differ."""
+        asked = self._asked or self._out_of_time
         if trainer.world_size == 1:
-            return self._asked
-        return trainer.strategy.reduce_boolean_decision(self._asked, all=False)
+            return asked
+        return trainer.strategy.reduce_boolean_decision(asked, all=False)
 
     def _stop(self, trainer: Trainer) -> None:
         step = trainer.global_step
+        why = "was asked to stop"
+        if self.deadline is not None and not trainer.strategy.reduce_boolean_decision(
+            self._asked, all=False
+        ):
+            why = f"has used up hardware.max_time ({self.deadline.limit_s:g} s) and stops"
+            if not self.any_step_done:
+                raise StageFailed(
+                    f"stage {self.name} could not do a step within hardware.max_time "
+                    f"({self.deadline.limit_s:g} s): raise it; another attempt would end here too"
+                )
         if step == 0:
             raise Preempted(
-                f"stage {self.name} was asked to stop before its first step: run the same command "
-                "again"
+                f"stage {self.name} {why} before its first step: run the same command again"
             )
         self.checkpoint.save(trainer)
         raise Preempted(
-            f"stage {self.name} was asked to stop at step {step} and has saved its state: run the "
-            "same command again"
+            f"stage {self.name} {why} at step {step} and has saved its state: run the same command "
+            "again"
         )
 
     def _restore(self) -> None:

@@ -14,6 +14,7 @@ from dlm.config.chain_checks import (
     sizes_of_a_finished_model,
 )
 from dlm.config.data_checks import data_findings
+from dlm.config.durations import seconds_of
 from dlm.config.hardware_checks import strategy_findings
 from dlm.config.references import (
     Finding,
@@ -187,6 +188,7 @@ def stage_findings(
     yield from _ignored(stage, recipe, own)
     yield from reference_findings(name, stage, recipe)
     yield from _out_of_range(stage)
+    yield from _limits(stage)
     if reads(stage.kind, "data"):
         yield from source_findings(stage)
         yield from data_findings(stage, recipe)
@@ -251,6 +253,18 @@ def _out_of_range(stage: StageConfig) -> Iterator[Finding]:
             yield Finding((key,), f"must be {range_name}", value)
     if reads(stage.kind, "optim") and not all(0 <= beta < 1 for beta in stage.optim.betas):
         yield Finding(("optim.betas",), "each must be at least 0 and below 1", stage.optim.betas)
+
+
+def _limits(stage: StageConfig) -> Iterator[Finding]:
+    hardware = stage.hardware
+    if hardware.max_time is not None:
+        try:
+            seconds_of(hardware.max_time)
+        except ValueError as error:
+            yield Finding(("hardware.max_time",), str(error), hardware.max_time)
+    if hardware.timeout_s is not None and hardware.strategy == "auto":
+        reason = "ignored setting: it needs hardware.strategy=ddp; remove it, or set that"
+        yield Finding(("hardware.timeout_s", "hardware.strategy"), reason, hardware.timeout_s)
 
 
 def _model(stage: StageConfig) -> Iterator[Finding]:

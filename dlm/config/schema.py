@@ -374,6 +374,12 @@ class TrainConfig:
     label_smoothing: float = 0.0
     """Label smoothing of the cross-entropy; the paper: 0 from a pretrained encoder, 0.1 from
     scratch."""
+    on_nonfinite: Literal["stop", "skip"] = _where("stop")
+    """A loss or gradient norm that is not finite: stop names the step and its samples, and keeps
+    the checkpoint from before; skip leaves the optimizer's step out (weights and moments stay, the
+    schedule, the data and the count of steps go on), says so, counts it, and stops after ten in a
+    row. Not in the fingerprint, although a step that is left out changes the numbers: a stage that
+    stopped can so be continued with skip, and the manifest tells how many steps were left out."""
     length_grouping: int = 50
     """Rows of like length are batched together within windows of so many batches; 0: data order
     alone decides. A length stage never groups: there the length is the label, and a batch of like
@@ -547,6 +553,10 @@ class HardwareConfig:
     offload: Literal["none", "optimizer", "parameters"] = _where("none")
     """zero1 to zero3: keep the optimizer's state in the host's memory; zero3 alone: the parameters
     too. Slower, for models that do not fit otherwise."""
+    max_time: str | None = _where(None)
+    """How long one attempt may take, from the start of the process: 3h30m, 45m, 3300s, or in
+    quotes "00:55:00". Between two steps, when another one and a save may come too late, the stage
+    saves and the run ends with exit code 75: run the same command again. None: no limit."""
     timeout_s: float | None = _where(None)
     """Strategies ddp and zero1 to 3: how long a rank waits for the others in a collective operation
     before it gives up. Longer than the longest validation of one rank. None: 30 minutes."""

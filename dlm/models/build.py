@@ -139,9 +139,22 @@ def load_backbone(
             use_safetensors=True, output_loading_info=True, **options,
         )  # fmt: skip
     except (OSError, ValueError) as error:
-        raise UserError(f"the model '{name}' cannot be loaded: {_first_line(error)}") from error
+        reason = _pickles_alone(Path(name)) or _first_line(error)
+        raise UserError(f"the model '{name}' cannot be loaded: {reason}") from error
     _refuse_random_weights(name, config, loading["missing_keys"])
     return Backbone(network.train())
+
+
+def _pickles_alone(directory: Path) -> str | None:
+    """Why a directory without safetensors files is not loaded, if it has weights at all."""
+    pickles = sorted(path.name for path in directory.glob("*.bin"))
+    if not pickles or any(directory.glob("*.safetensors")):
+        return None
+    return (
+        f"its weights are pickles ({pickles[0]}), which can carry code, and only safetensors files "
+        "are read. If you trust where it comes from, load it with transformers and write it with "
+        "save_pretrained, which makes model.safetensors"
+    )
 
 
 def _refuse_random_weights(

@@ -70,14 +70,17 @@ def build_manifest(
     metrics: Mapping[str, Any],
     *,
     started: datetime,
+    seconds: float,
     attempts: int,
     command: str,
 ) -> Manifest:
-    """The manifest of a stage that has just been carried out; hashes its export."""
+    """The manifest of a stage that has just been carried out; hashes its export.
+
+    ``seconds`` is measured, not the difference of two times: a machine's clock may be set back.
+    """
     exports = export_files(job.directory)
     if not exports and identity.kind != "evaluate":  # which hands on tables, not a model
         raise StageFailed(f"stage {job.name} ended without files in {job.directory / EXPORT}")
-    finished = datetime.now(UTC)
     return Manifest(
         recipe=job.recipe,
         stage=job.name,
@@ -85,8 +88,8 @@ def build_manifest(
         metrics=json_ready(metrics),
         exports=exports,
         started=started.isoformat(timespec="seconds"),
-        finished=finished.isoformat(timespec="seconds"),
-        seconds=round((finished - started).total_seconds(), 3),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 3),
         attempts=attempts,
         provenance={
             "git_commit": _git_commit(),

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,18 @@ from dlm.recipe.manifest import build_manifest, write_manifest, write_text
 from dlm.recipe.origins import unpinned
 from dlm.recipe.plan import DataIdentity, PlannedStage, plan
 from dlm.recipe.ranks import LEADER_ALONE, check_ranks, launcher, process_rank
+from dlm.recipe.ranks_watch import (
+    LEADER_VARIABLE,
+    LaunchedRanks,
+    LeaderGone,
+    RankLost,
+    leader_watched,
+)
 from dlm.recipe.refusal import refusal
 from dlm.recipe.selection import stage_name
 from dlm.recipe.state import inspect_stage, set_aside, write_config, write_started
 
 Execute = Callable[[StageJob], Mapping[str, Any]]
-LEADER_VARIABLE = "DLM_LEADER"
-"""Set by rank 0 for the ranks that it starts: they find what --force asked for already done."""
 FOLLOW_POLL_S = 1.0
 
 
@@ -101,13 +107,14 @@ class RecipeRun:
         attempt = write_started(job, stage.identity, self.command)
         if stage.forced:
             self.begun_anew.append(job.name)
-        started = datetime.now(UTC)
+        started, begin = datetime.now(UTC), time.monotonic()
         metrics = self.execute(job)
         manifest = build_manifest(
             job,
             stage.identity,
             metrics,
             started=started,
+            seconds=time.monotonic() - begin,
             attempts=attempt,
             command=self.command,
         )
@@ -142,9 +149,15 @@ def run_recipe(
     ``execute`` (called on every rank) and ``data_identity`` default to :mod:`dlm.recipe.kinds`.
     """
     words = console.words_of(command)
-    run = RecipeRun(recipe, run_dir, " ".join(words), execute or _execute_kind)
+
+    def farewell(error: BaseException) -> None:
+        console.explain(error)
+        console.say(console.continue_line(words, run.begun(force)), stderr=True)
+
+    ranks = LaunchedRanks(farewell)
+    run = RecipeRun(recipe, run_dir, " ".join(words), execute or partial(_execute_kind, ranks))
     rank = process_rank()
-    # A rank that rank 0 started in mid-run must not do again what --force asked for.
+    # A rank that rank 0 started finds what --force asked for already done.
     forced = () if rank and LEADER_VARIABLE in os.environ else force
     try:
         run.planned = plan(
@@ -161,7 +174,8 @@ def run_recipe(
         if launcher() is not None or any(job.config.hardware.devices for job in working):
             check_ranks((job.name, job.config.kind, job.config.hardware) for job in working)
         if rank:
-            follow(run, rank)
+            with leader_watched(farewell if rank == 1 else lambda error: None):
+                follow(run, rank)
             return 0
         console.say(console.plan_text(recipe.name, run_dir, run.planned))
         if (note := unpinned([job.config for job in working], recipe.stages)) is not None:
@@ -170,9 +184,10 @@ def run_recipe(
             run.carry_out()
         return 0
     except BaseException as error:
-        if not rank:
-            console.explain(error)
-            console.say(console.continue_line(words, run.begun(force)), stderr=True)
+        if not rank or (rank == 1 and isinstance(error, LeaderGone)):
+            farewell(error)
+        elif isinstance(error, RankLost):
+            console.say(f"rank {rank}: {error}", stderr=True)
         elif isinstance(error, Preempted) and LEADER_VARIABLE in os.environ:
             # Lightning kills rank 0, which still has to say so, when a rank that it started fails.
             return 0
@@ -196,7 +211,10 @@ def _follow_stage(run: RecipeRun, stage: PlannedStage, rank: int) -> None:
         return
     try:
         run.execute(stage.job)
-    except DlmError:
+    except (Preempted, RankLost):
+        raise
+    except DlmError as error:  # rank 0 may not share it
+        console.write_traceback(stage.job.directory, error, f"-rank{rank}")
         raise
     except Exception as error:
         place = console.write_traceback(stage.job.directory, error, f"-rank{rank}")
@@ -215,10 +233,13 @@ def _await_manifest(stage: PlannedStage, lock: Path) -> None:
         time.sleep(FOLLOW_POLL_S)
 
 
-def _execute_kind(job: StageJob) -> Mapping[str, Any]:
+def _execute_kind(ranks: LaunchedRanks, job: StageJob) -> Mapping[str, Any]:
     from dlm.recipe.kinds import execute
 
-    return execute(job)
+    if job.config.kind in LEADER_ALONE:
+        return execute(job)
+    with ranks.watched(job):
+        return execute(job)
 
 
 def _data_identity_of_kind(stage: StageConfig) -> object:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning import Trainer
 
-from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, step_directories
+from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, no_code_from, step_directories
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
 from dlm.distributed.portable import put_trained
@@ -74,7 +74,8 @@ def load_step(stage: TrainingStage, checkpoints: Path, step: int) -> None:
             f"the checkpoint of step {step}, which is to be exported, is damaged ({problem}): "
             f"move {checkpoints} away to train the stage anew"
         )
-    put_trained(stage, found[step].state)
+    with no_code_from(checkpoints):
+        put_trained(stage, found[step].state)
 
 
 def write_model_export(

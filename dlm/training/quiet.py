@@ -20,6 +20,8 @@ def quiet_libraries() -> None:
         ".*GPU available but not used.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*nested_tensor.*",
+        # Slurm is installed, and the user chose not to use it.
+        ".*`srun` command is available.*",
         ".*lr_scheduler.step\\(\\).*",
         ".*The `srun` command is available.*",
         # DeepSpeed calls torch by a name that it is about to lose.

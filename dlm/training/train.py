@@ -11,20 +11,25 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
-from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint
+from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint, no_code_from
+from dlm.callbacks.deadline import Deadline
 from dlm.callbacks.ema import WeightAverage
 from dlm.callbacks.generated_score import GeneratedScore
 from dlm.callbacks.last_validation import LastStepValidation
 from dlm.callbacks.metrics_log import MetricsLog
+from dlm.callbacks.nonfinite import NonFinite
 from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
+from dlm.config.durations import seconds_of
 from dlm.config.job import StageJob
+from dlm.config.schema import HardwareConfig
 from dlm.data.modules import RowsDataModule
 from dlm.distributed.checkpoint_io import CheckpointFiles
 from dlm.distributed.strategies import DEFAULT_TIMEOUT_S, build_strategy
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
 from dlm.models.recomputation import recompute_activations
+from dlm.process_time import STARTED_S
 from dlm.stages.denoising import DenoisingStage
 from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
@@ -70,12 +75,21 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         rank_zero_only(print)(f"{job.name}: {note}", flush=True)
     checkpoint = build_checkpoint(job)
     trainer = build_trainer(job, start, data, checkpoint, resume.step if resume else 0)
-    trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
+    with no_code_from(checkpoint.directory):
+        trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return export_stage(job, start, stage, data, trainer, checkpoint) | rows_read(
-        data, job.config.train.steps
+    return (
+        export_stage(job, start, stage, data, trainer, checkpoint)
+        | rows_read(data, job.config.train.steps)
+        | skipped_steps(trainer)
     )
+
+
+def skipped_steps(trainer: Trainer) -> dict[str, int]:
+    """How many steps were left out, if any."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next(c.figures() for c in callbacks if isinstance(c, NonFinite))
 
 
 def build_checkpoint(job: StageJob) -> TrainingCheckpoint:
@@ -107,10 +121,13 @@ def build_trainer(
             file=job.directory / "checkpoints" / "progress.json",
         ),
         LastStepValidation(),
+        NonFinite(
+            job.name, action=config.train.on_nonfinite, every_n_steps=config.logging.every_n_steps
+        ),
         *generated_score(job, start, data),
         *weight_average(job),
         checkpoint,
-        Preemption(job.name, checkpoint),
+        Preemption(job.name, checkpoint, build_deadline(hardware)),
     ]  # fmt: skip
     validates = data.validation_rows is not None
     return Trainer(
@@ -158,6 +175,12 @@ def weight_average(job: StageJob) -> list[WeightAverage]:
     """The moving average of the weights, where the stage has one."""
     decay = job.config.train.ema_decay
     return [] if decay is None else [WeightAverage(decay)]
+
+
+def build_deadline(hardware: HardwareConfig) -> Deadline | None:
+    """The end of this attempt, if it has one."""
+    limit = hardware.max_time
+    return None if limit is None else Deadline(seconds_of(limit), STARTED_S)
 
 
 def slurm_environment() -> list[SLURMEnvironment]:

@@ -29,8 +29,9 @@ def built(directory: Path, **metrics: object) -> Manifest:
     job = StageJob("small", "pretrain", CONFIG, 0, identity.fingerprint, directory, {})
     started = datetime.now(UTC)
     return build_manifest(
-        job, identity, metrics, started=started, attempts=1, command="dlm run small.yaml"
-    )
+        job, identity, metrics, started=started, seconds=1.5, attempts=1,
+        command="dlm run small.yaml",
+    )  # fmt: skip
 
 
 @pytest.fixture
