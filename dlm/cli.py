@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     _recipe_verbs(verbs)
     _data_verb(verbs)
     _model_verbs(verbs)
+    _cluster_verbs(verbs)
     return parser
 
 
@@ -140,6 +141,26 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     export.add_argument(
         "--to", required=True, metavar="DIR", help="a directory that is not there yet"
     )
+
+
+def _cluster_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    submit = _verb(verbs, "submit", "submit:submit", "queue a recipe's stages on a cluster")
+    _recipe_argument(submit)
+    submit.add_argument("--cluster", required=True, metavar="FILE",
+                        help="a cluster file, or the name of a shipped one: where it runs"
+                        )  # fmt: skip
+    submit.add_argument("--run-dir", metavar="DIR", help="where the run lives (runs/<recipe name>)")
+    submit.add_argument("--seeds", metavar="1,2,3",
+                        help="one run a seed, in DIR/seed-N; Slurm: as job arrays")  # fmt: skip
+    either = "(a name or a kind)"
+    submit.add_argument("--from", dest="start", metavar="STAGE",
+                        help=f"begin with this stage {either}")  # fmt: skip
+    submit.add_argument("--to", dest="stop", metavar="STAGE", help=f"end with this stage {either}")
+    submit.add_argument("--only", metavar="STAGE", help=f"this stage alone {either}")
+    submit.add_argument("--dry-run", action="store_true",
+                        help="print the scripts or manifests, queue nothing")  # fmt: skip
+    cancel = _verb(verbs, "cancel", "submit:cancel", "take the jobs of a run out of the queue")
+    cancel.add_argument("run_dir", metavar="RUN_DIR")
 
 
 def _infill_arguments(parser: argparse.ArgumentParser) -> None:

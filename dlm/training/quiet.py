@@ -20,6 +20,7 @@ def quiet_libraries() -> None:
         ".*GPU available but not used.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*nested_tensor.*",
+        ".*`srun` command is available.*",
         ".*lr_scheduler.step\\(\\).*",
     ):
         warnings.filterwarnings("ignore", message=pattern)
