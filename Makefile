@@ -4,6 +4,7 @@
 PYTHON ?= python3
 RECIPE ?= quickstart
 RUN_DIR ?=
+CLUSTER ?=
 ARGS ?=
 KILLS ?= 100
 
@@ -22,12 +23,12 @@ need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-all lint $(STAGES) \
-	generate run status plan soak docker
+	generate run status plan submit cancel soak docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: RECIPE=$(RECIPE) RUN_DIR=$(RUN_DIR) ARGS='$(ARGS)' PYTHON=$(PYTHON)"
+	@echo "  Variables: RECIPE=$(RECIPE) RUN_DIR=$(RUN_DIR) CLUSTER=$(CLUSTER) ARGS='$(ARGS)' PYTHON=$(PYTHON)"
 	@echo "  Example:   make adapt RECIPE=quickstart ARGS='optim.lr=1e-4 --dry-run'"
 
 install: $(STAMP) ## create .venv/ and install the package with its tools, at the pinned versions
@@ -74,6 +75,12 @@ status: $(STAMP) ## show how far each stage of a run is (RUN_DIR=)
 
 plan: $(STAMP) ## say what a recipe's stages will take (RECIPE= ARGS='--gpus-per-node 8')
 	$(DLM) plan $(RECIPE) $(ARGS)
+
+submit: $(STAMP) ## queue a recipe's stages on a cluster (RECIPE= CLUSTER=, docs/cluster.md)
+	$(call need,CLUSTER,CLUSTER=my-slurm.yaml)$(DLM) submit $(RECIPE) --cluster $(CLUSTER) $(IN_RUN_DIR) $(ARGS)
+
+cancel: $(STAMP) ## take the jobs of a run out of the queue (RUN_DIR=)
+	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) cancel $(RUN_DIR) $(ARGS)
 
 soak: $(STAMP) ## kill tiny chains at random times, compare what comes out (KILLS=)
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/training/soak.py --kills $(KILLS) $(ARGS)

@@ -25,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     _recipe_verbs(verbs)
     _data_verb(verbs)
     _model_verbs(verbs)
+    _cluster_verbs(verbs)
     return parser
 
 
@@ -177,6 +178,26 @@ def _devices_argument(parser: argparse.ArgumentParser) -> None:
                         help="share the work between N processes, each with a GPU of its own if "
                              "there are any (1; torchrun and srun say it themselves)"
                         )  # fmt: skip
+
+
+def _cluster_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    submit = _verb(verbs, "submit", "submit:submit", "queue a recipe's stages on a cluster")
+    _recipe_argument(submit)
+    submit.add_argument("--cluster", required=True, metavar="FILE",
+                        help="a cluster file, or the name of a shipped one: where it runs"
+                        )  # fmt: skip
+    submit.add_argument("--run-dir", metavar="DIR", help="where the run lives (runs/<recipe name>)")
+    submit.add_argument("--seeds", metavar="1,2,3",
+                        help="one run a seed, in DIR/seed-N; Slurm: as job arrays")  # fmt: skip
+    either = "(a name or a kind)"
+    submit.add_argument("--from", dest="start", metavar="STAGE",
+                        help=f"begin with this stage {either}")  # fmt: skip
+    submit.add_argument("--to", dest="stop", metavar="STAGE", help=f"end with this stage {either}")
+    submit.add_argument("--only", metavar="STAGE", help=f"this stage alone {either}")
+    submit.add_argument("--dry-run", action="store_true",
+                        help="print the scripts or manifests, queue nothing")  # fmt: skip
+    cancel = _verb(verbs, "cancel", "submit:cancel", "take the jobs of a run out of the queue")
+    cancel.add_argument("run_dir", metavar="RUN_DIR")
 
 
 def _infill_arguments(parser: argparse.ArgumentParser) -> None:

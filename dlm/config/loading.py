@@ -58,6 +58,18 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
     return recipe
 
 
+def load_settings(cls: type[T], path: Path) -> tuple[T, RawRecipe, list[Problem]]:
+    """A settings file that is no recipe: what of it fits ``cls``, as it was written, and what is
+    wrong. ``extends`` and ``${...}`` mean what they mean in recipes.
+
+    Raises:
+        UserError: The file cannot be read or is no mapping.
+    """
+    raw, unresolved = shipped.interpolated(shipped.read_recipe(path))
+    problems = [Problem(key, f"it has no value: {why}") for key, why in unresolved.items()]
+    return _build(cls, raw, "", problems), raw, problems
+
+
 def resolved_yaml(recipe: RecipeConfig) -> str:
     """The recipe as YAML that ``load_recipe`` reads back into an equal one, nothing left implied.
 

@@ -1,5 +1,6 @@
 """A stage's data: examples -> rows of tokens -> batches, and where the run stands in them."""
 
+import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -244,6 +245,7 @@ class RowsDataModule(LightningDataModule):
             collate_fn=_as_it_is,
             num_workers=self.batches.num_workers,
             persistent_workers=self.batches.num_workers > 0,
+            worker_init_fn=leave_stopping_to_the_trainer,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
@@ -260,6 +262,13 @@ class RowsDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the window of a resumed run."""
         self._known_window = WindowPlace(*state_dict.get("window", self._known_window))
+
+
+def leave_stopping_to_the_trainer(worker: int) -> None:
+    """A cluster signals every process of a job. A worker that ended would fail the stage before it
+    has saved its state; told by the trainer, or left alone by it, workers end by themselves."""
+    for sent in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(sent, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

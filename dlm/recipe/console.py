@@ -51,13 +51,15 @@ def plan_text(recipe_name: str, run_dir: Path, planned: Sequence[PlannedStage]) 
 
 def stage_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Stages with state, seconds and metrics; rows as :func:`dlm.recipe.status.status` gives."""
-    table = Table("stage", "kind", "state", "time", "metrics")
+    queued = any("queue" in row for row in rows)
+    table = Table("stage", "kind", "state", *(["job"] if queued else []), "time", "metrics")
     for row in rows:
         moving = row["state"] in ("running", "partial", "failed") and row["step"] is not None
         shown = f" {row['step']}/{row['steps']}" if moving else ""
         seconds = "" if row["seconds"] is None else duration(row["seconds"])
         metrics = metrics_text(row["metrics"])
-        table.add_row(row["stage"], row["kind"], row["state"] + shown, seconds, metrics)
+        job = [row.get("queue", "")] if queued else []
+        table.add_row(row["stage"], row["kind"], row["state"] + shown, *job, seconds, metrics)
     return table
 
 

@@ -5,18 +5,32 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 from dlm.config.job import StageJob
 from dlm.errors import DlmError, Preempted, RunInUse, StageFailed
 from dlm.recipe import console
+from dlm.recipe.manifest import write_text
+from dlm.recipe.ranks import process_rank
 from dlm.recipe.state import write_failure
+
+EXIT_CODE_VARIABLE = "DLM_EXIT_CODE_FILE"
+"""Names a file for rank 0's exit code: launchers end with another rank's code, or their own."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class _AskedToStop(BaseException):
     """No Exception, so that no library on the way catches it."""
+
+
+def leave_exit_code(code: int) -> int:
+    """Write the exit code where the script that launched the job looks for it; gives it back."""
+    place = os.environ.get(EXIT_CODE_VARIABLE)
+    if place and process_rank() == 0:
+        write_text(Path(place), f"{code}\n")
+    return code
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 from dlm.config.job import StageJob
 from dlm.errors import DlmError, StageFailed
-from dlm.recipe.endings import STOP_SIGNALS
+from dlm.recipe.endings import STOP_SIGNALS, leave_exit_code
 from dlm.recipe.state import write_failure
 
 LEADER_VARIABLE = "DLM_LEADER"
@@ -94,7 +94,7 @@ class LaunchedRanks:
             with suppress(OSError):
                 write_failure(self._stage, error, None)
             self.farewell(error)
-            os._exit(error.exit_code)
+            os._exit(leave_exit_code(error.exit_code))
 
     def _failed(self, *, within_s: float = 0.0) -> StageFailed | None:
         """The error of a rank that was killed or failed, if one is within this time."""

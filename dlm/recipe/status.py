@@ -1,6 +1,7 @@
 """Where a run stands, read from its directory alone."""
 
 import json
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,12 @@ def status(run_dir: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def render_status(run_dir: Path, as_json: bool) -> str:
-    """The status as a table, or as JSON with a list under ``stages``."""
+def render_status(run_dir: Path, as_json: bool, queue: Mapping[str, str] | None = None) -> str:
+    """The status as a table, or as JSON with a list under ``stages``; ``queue``: the state of a
+    stage's job on a cluster."""
     rows = status(run_dir)
+    for row in rows if queue else ():
+        row["queue"] = (queue or {}).get(row["stage"], "")
     if as_json:
         return json.dumps({"run_dir": str(run_dir), "stages": rows}, indent=2, ensure_ascii=False)
     width = make_console().width if make_console().is_terminal else PLAIN_WIDTH

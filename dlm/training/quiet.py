@@ -23,7 +23,6 @@ def quiet_libraries() -> None:
         # Slurm is installed, and the user chose not to use it.
         ".*`srun` command is available.*",
         ".*lr_scheduler.step\\(\\).*",
-        ".*The `srun` command is available.*",
         # DeepSpeed calls torch by a name that it is about to lose.
         ".*`torch.distributed.\\w+` is deprecated.*",
     ):

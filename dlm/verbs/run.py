@@ -16,6 +16,7 @@ from dlm.verbs.names import unknown_names
 def run(options: argparse.Namespace) -> int:
     """Run a recipe, or continue it."""
     from dlm.recipe.console import continue_line, explain, words_of
+    from dlm.recipe.endings import leave_exit_code
     from dlm.recipe.ranks import process_rank
     from dlm.recipe.runner import run_recipe
 
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
         if process_rank() == 0:
             explain(error)
             print(continue_line(words_of(command), ()), file=sys.stderr)
-        return error.exit_code
+        return leave_exit_code(error.exit_code)
     # What a dry run says is printed as a whole, so that `dlm run --dry-run | head` ends well.
     with redirect_stdout(StringIO()) if options.dry_run else nullcontext() as plan:
         code = run_recipe(
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if plan is not None:
         print(plan.getvalue(), end="")
-    return code
+    return leave_exit_code(code)
 
 
 def checked(options: argparse.Namespace) -> tuple[RecipeConfig, Path]:
@@ -58,8 +59,25 @@ def checked(options: argparse.Namespace) -> tuple[RecipeConfig, Path]:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print the state of every stage."""
+    """Print the state of every stage, and of its job if the run was submitted."""
+    from dlm.cluster.jobs import seed_directory
+    from dlm.cluster.queue import states_by_stage
+    from dlm.cluster.record import read_record
     from dlm.recipe.status import render_status
 
-    print(render_status(Path(options.run_dir), options.json))
+    run_dir = Path(options.run_dir)
+    record = read_record(run_dir)
+    if record is None or not record.seeds:
+        queue = states_by_stage(record) if record else {}
+        print(render_status(run_dir, options.json, queue))
+        return 0
+    texts = [
+        render_status(seed_directory(run_dir, seed), options.json, states_by_stage(record, seed))
+        for seed in record.seeds
+    ]
+    if options.json:
+        print("[" + ",\n".join(texts) + "]")
+    else:
+        for seed, text in zip(record.seeds, texts, strict=True):
+            print(f"seed {seed}:\n{text}")
     return 0
