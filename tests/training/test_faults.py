@@ -115,7 +115,7 @@ def test_a_killed_rank_takes_the_others_down_at_once_and_the_same_command_goes_o
     if launcher == "lightning":
         assert errors.splitlines()[-1].startswith("continue with: dlm run")
         assert "Traceback" not in errors and not list(stage.rglob("failure-rank*"))
-    assert saved_steps(stage)[-1] >= 8
+    assert saved_steps(stage)[-1] >= 4  # that of step 8 may still be under way
 
     again = subprocess.run(
         words, env=environment(), capture_output=True, text=True, timeout=300, check=False
