@@ -69,11 +69,9 @@ class TrainingCheckpoint(Callback):
         self.mode = mode
         self.best_score: float | None = None
         self.best_step: int | None = None
-        self.stalls_s: list[float] = []
-        """How long training waited at each save."""
-        self._stalled_s: float | None = None
         self.last_save_s = 0.0
         """How long the last save took until it was on disk."""
+        self._stalled_s: float | None = None
         self._saved_at = -1
         self._writing: Writing | None = None
         self._partial = directory
@@ -174,7 +172,9 @@ class TrainingCheckpoint(Callback):
             return False
         self._finish()
         target = self.directory / f"step={step:08d}"
-        if target.exists() and not damage(target):
+        # One rank decides: another may look before the first has renamed what it wrote.
+        present = trainer.is_global_zero and target.exists() and not damage(target)
+        if trainer.strategy.broadcast(present):
             self._saved_at = step
             return False
         begin = time.monotonic()
@@ -203,8 +203,7 @@ class TrainingCheckpoint(Callback):
         return True
 
     def _note_stall(self, trainer: Trainer, seconds: float) -> None:
-        """Keep, and say where one would notice it, how long training waited for a save."""
-        self.stalls_s.append(seconds)
+        """Say how long training waited for a save, where one would notice it."""
         if seconds >= _NOTICED_S and trainer.is_global_zero:
             print(f"saving step {trainer.global_step}: training waited {seconds:.2f} s", flush=True)
 
