@@ -104,6 +104,10 @@ class ZeroStrategy(DeepSpeedStrategy):
             for kept in local_ranges(self.deepspeed_engine):
                 put_part(kept, tensors[kept.name], self._saved, kind)
 
+    def init_deepspeed(self) -> None:
+        super().init_deepspeed()
+        limit_waiting(self._timeout)
+
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         """Nothing: each rank writes its own part."""
         return {}
@@ -173,6 +177,16 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:
         """Done by :meth:`load_checkpoint`."""
+
+
+def limit_waiting(timeout: timedelta | None) -> None:
+    """Give every process group this time: DeepSpeed makes groups of its own with torch's default."""
+    from torch.distributed import distributed_c10d as groups
+
+    if timeout is None:
+        return
+    for group in list(groups._world.pg_map):
+        groups._set_pg_timeout(timeout, group)
 
 
 def shard_name(rank: int) -> str:

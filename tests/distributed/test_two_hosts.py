@@ -27,7 +27,6 @@ pytestmark = pytest.mark.slow
 SETTINGS = ("model.dropout=0", "optim.eps=1e-6", "train.steps=60")
 TOLERANCE = 1e-5
 STRATEGIES = ("ddp", "zero2")
-"""Add "zero2" when hardware.strategy has it."""
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +70,11 @@ def test_a_cut_line_ends_both_hosts_and_the_same_command_goes_on(
         seconds = time.monotonic() - cut
         assert [process.returncode for process in processes] == [1, 1], ended  # torchrun's own
         assert seconds < 60
-        assert "error: stage pretrain failed:" in ended[0][1]
-        assert "rank 1 of stage pretrain: see" in ended[1][1]
+        lost = "stage pretrain lost another rank, which was killed, failed, or was silent"
+        assert f"error: {lost}" in ended[0][1] and f"rank 1: {lost}" in ended[1][1]
         assert (stage / "failure.json").exists() and not (stage / "manifest.json").exists()
         saved = saved_steps(stage)[-1]
-        assert 8 <= saved < 60
+        assert 4 <= saved < 60
 
         hosts.mend()
         processes = start(hosts, run_dir, strategy)
@@ -113,6 +112,7 @@ def test_namespaces_are_gone_when_a_test_fails() -> None:
     with pytest.raises(RuntimeError, match="on purpose"), two_hosts() as hosts:
         left = hosts.popen(0, ["sleep", "60"], environment())
         raise RuntimeError("on purpose")
-    assert left.wait(timeout=10) == -9
+    # Killed, or never begun in a namespace that was gone by then.
+    assert left.wait(timeout=10) in (-9, 255)
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
     assert not any(name in listed.stdout for name in hosts.names)
