@@ -180,7 +180,7 @@ class ZeroStrategy(DeepSpeedStrategy):
 
 
 def limit_waiting(timeout: timedelta | None) -> None:
-    """Give every process group this time: DeepSpeed makes groups of its own with torch's default."""
+    """Give every process group this time: DeepSpeed makes its own with torch's default."""
     from torch.distributed import distributed_c10d as groups
 
     if timeout is None:
