@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from lightning import LightningModule
 from torch import nn
 
+from dlm.distributed import portable
 from dlm.distributed.portable import GROUPS, TIED, load_whole, put_trained
 from dlm.distributed.saved_tensors import (
     AVERAGE,
@@ -154,3 +156,46 @@ def test_weights_that_a_checkpoint_lacks_are_named(tmp_path: Path) -> None:
     module.more = nn.Linear(1, 1, bias=False)
     with pytest.raises(RuntimeError, match=r"weights missing or unknown: \{'more.weight'\}"):
         put_trained(module, path)
+
+
+class Wide(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(2000, 2000, bias=False) for _ in range(8))
+
+
+def anonymous_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_files_of_ranks_are_put_together_without_a_second_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = Wide()
+    (tmp_path / "shards").mkdir()
+    size = 2000 * 2000
+    for rank in range(2):
+        half = torch.full((size // 2,), float(rank))
+        kinds = {kind: half for kind in (WEIGHT, *MOMENTS)}
+        pieces = {
+            name: {"shape": [2000, 2000], "start": rank * size // 2, "tensors": kinds}
+            for name, _ in module.named_parameters()
+        }
+        torch.save({"pieces": pieces}, tmp_path / "shards" / f"rank-{rank:05d}.ckpt")
+    state = {"state_dict": {}, "callbacks": {}, TIED: {}, GROUPS: {"groups": [], "step": 1}}
+    torch.save(state, tmp_path / "state.ckpt")
+    used: list[float] = []
+
+    def whole_and_look(*arguments: Any) -> torch.Tensor:
+        tensor = whole(*arguments)
+        used.append(anonymous_mb())
+        return tensor
+
+    monkeypatch.setattr(portable, "whole", whole_and_look)
+    before = anonymous_mb()
+    put_trained(module, tmp_path / "state.ckpt")
+    assert module.layers[7].weight.mean() == 0.5 and len(used) == 8
+    # 128 MB of weights; of the files one parameter at a time (16 MB).
+    assert max(used) - before < 64
