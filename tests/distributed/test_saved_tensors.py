@@ -178,7 +178,7 @@ def test_files_of_ranks_are_put_together_without_a_second_copy(
     size = 2000 * 2000
     for rank in range(2):
         half = torch.full((size // 2,), float(rank))
-        kinds = {kind: half for kind in (WEIGHT, *MOMENTS)}
+        kinds = dict.fromkeys((WEIGHT, *MOMENTS), half)
         pieces = {
             name: {"shape": [2000, 2000], "start": rank * size // 2, "tensors": kinds}
             for name, _ in module.named_parameters()
