@@ -71,6 +71,8 @@ class TrainingCheckpoint(Callback):
         self.best_step: int | None = None
         self.last_save_s = 0.0
         """How long the last save took until it was on disk."""
+        self.stalls_s: list[float] = []
+        """How long training waited at each save in its midst."""
         self._stalled_s: float | None = None
         self._saved_at = -1
         self._writing: Writing | None = None
@@ -203,7 +205,8 @@ class TrainingCheckpoint(Callback):
         return True
 
     def _note_stall(self, trainer: Trainer, seconds: float) -> None:
-        """Say how long training waited for a save, where one would notice it."""
+        """Keep how long training waited for a save, and say it where one would notice."""
+        self.stalls_s.append(seconds)
         if seconds >= _NOTICED_S and trainer.is_global_zero:
             print(f"saving step {trainer.global_step}: training waited {seconds:.2f} s", flush=True)
 

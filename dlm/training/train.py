@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from datetime import timedelta
+from statistics import median
 from typing import Any
 
 import torch
@@ -79,6 +80,12 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if stalls := checkpoint.stalls_s:
+        rank_zero_only(print)(
+            f"{job.name}: {len(stalls)} saves, for each of which training waited "
+            f"{median(stalls):.3f} s ({max(stalls):.3f} s at most)",
+            flush=True,
+        )
     return (
         export_stage(job, start, stage, data, trainer, checkpoint)
         | rows_read(data, job.config.train.steps)
