@@ -1,7 +1,7 @@
 """How long a save stops training: python benchmarks/checkpoint.py TOKENIZER
 
 Carries out `dlm run` on a network of XLM-R BASE's shape with random weights (278 million
-parameters; its state is weights and two moments, 3.3 GB), which saves after every second step, and
+parameters; its state is weights and two moments, 3.3 GB), which saves after every eighth step, and
 prints a JSON line: seconds that training waited at each save, beside the seconds that torch.save
 takes to write the same state into the same folder, without and with flushing it to the disk.
 TOKENIZER is a directory with a tokenizer. Needs 14 GB of memory.
@@ -18,13 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-SAVES = 5
+SAVES, STEPS_BETWEEN = 4, 8
 RECIPE = """
 description: saves at the shape of XLM-R BASE
 data: {{train: [{{generator: number_text, count: 64}}], max_length: 16, too_long: drop}}
 optim: {{warmup_steps: 1}}
 train: {{steps: {steps}, global_batch_size: 1}}
-checkpoint: {{every_n_steps: 2, keep: 1, background: {background}}}
+checkpoint: {{every_n_steps: {between}, keep: 1, background: {background}}}
 hardware: {{accelerator: cpu}}
 stages:
   pretrain:
@@ -80,7 +80,12 @@ def stalls(folder: Path, background: str) -> tuple[float, float]:
     """Seconds that training waited at a save of a run: median, greatest."""
     recipe = folder / "saves.yaml"
     recipe.write_text(
-        RECIPE.format(model=folder.absolute() / "model", steps=2 * SAVES + 1, background=background)
+        RECIPE.format(
+            model=folder.absolute() / "model",
+            steps=STEPS_BETWEEN * SAVES + 1,
+            between=STEPS_BETWEEN,
+            background=background,
+        )
     )
     command = [Path(sys.executable).with_name("dlm"), "run", recipe, "--run-dir", folder / "run"]
     run = subprocess.run(
