@@ -17,6 +17,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 SAVES, STEPS_BETWEEN = 4, 8
 RECIPE = """
@@ -53,7 +57,7 @@ def measure(tokenizer: Path, folder: Path) -> dict[str, object]:
     loaded = torch.load(state, weights_only=True)
     alone, flushed = zip(*(save(loaded, folder / "again.ckpt") for _ in range(3)), strict=True)
     return {
-        "parameters": sum(t.numel() for t in loaded["state_dict"].values()),
+        "parameters": parameters(loaded["state_dict"]),
         "checkpoint_gb": round(state.stat().st_size / 1e9, 2),
         # The first save also gets the memory for the copies.
         "stall_s": waited, "longest_stall_s": at_most,
@@ -61,6 +65,11 @@ def measure(tokenizer: Path, folder: Path) -> dict[str, object]:
         "torch_save_and_flush_s": round(statistics.median(flushed), 2),
         "stall_of_torch_save": round(waited / statistics.median(alone), 3),
     }  # fmt: skip
+
+
+def parameters(state: dict[str, "torch.Tensor"]) -> int:
+    """How many there are; tied ones are counted once."""
+    return sum({tensor.data_ptr(): tensor.numel() for tensor in state.values()}.values())
 
 
 def write_model(tokenizer: Path, directory: Path) -> None:
