@@ -121,8 +121,8 @@ def figure(title: str, drawn: str, series: Sequence[Series], alt: str, notes: It
         f"<li>{_swatch(one, bars)}<span>{escape(one.label)}</span></li>" for one in series
     )
     if any(one.marked_x is not None for one in series) and not bars:
-        ring = '<svg class="swatch" viewBox="0 0 22 12"><circle class="ring" cx="11" cy="6" r="5"/></svg>'
-        legend += f"<li>{ring}<span>exported step</span></li>"
+        ring = '<circle class="ring" cx="11" cy="6" r="5"/>'
+        legend += f"<li>{_swatch_svg(ring)}<span>exported step</span></li>"
     caption = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>"
@@ -176,10 +176,12 @@ def _frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str,
     """Grid, ticks and the names of the axes."""
     parts = []
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    for value in ticks(y_axis.low, y_axis.high):
+    for value in ticks(y_axis.low, y_axis.high, most=8):
         y = y_axis(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{number_text(value)}</text>')
+        parts.append(
+            f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{number_text(value)}</text>'
+        )
     places = list(enumerate(x_names)) if x_names else [
         (value, number_text(value)) for value in ticks(x_axis.low, x_axis.high)
     ]  # fmt: skip
@@ -226,4 +228,8 @@ def _swatch(one: Series, bars: bool) -> str:
         shape = f'<rect class="bar {names}" x="5" y="0" width="12" height="12"/>'
     elif not one.pale:
         shape += f'<circle class="dot c{one.colour}" cx="11" cy="6" r="3"/>'
+    return _swatch_svg(shape)
+
+
+def _swatch_svg(shape: str) -> str:
     return f'<svg class="swatch" viewBox="0 0 22 12">{shape}</svg>'

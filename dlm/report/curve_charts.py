@@ -11,7 +11,7 @@ from dlm.report.tables import Cell, Column, Table
 
 NOISE = "validation_noise/"
 _UNITS = {
-    "loss": "loss (nats)", "bleu": "BLEU (percent)", "chrf": "chrF (percent)",
+    "loss": "loss", "bleu": "BLEU (percent)", "chrf": "chrF (percent)",
     "exact_match": "exact match (percent)", "lr": "learning rate",
 }  # fmt: skip
 _FIRST = ("loss", "bleu", "chrf", "exact_match", "lr")
@@ -100,7 +100,7 @@ def _lines(name: str, stages: Sequence[tuple[int, Run, Stage]]) -> Iterator[Draw
                 what = split.rstrip("/").replace("train", "training") or name
                 label = what if run.alone else f"{run.label}, {what}"
                 series.append(Series(
-                    label, points, colour, pale=split == "train/",
+                    label, points, colour, pale=split == "train/", dashed=colour % 2 == 1,
                     marked_x=stage.exported_step if split == "validation/" else None,
                 ))  # fmt: skip
                 files.append(f"{_file(run, stage)}: {split}{name}")

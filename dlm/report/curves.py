@@ -60,4 +60,4 @@ def thinned(points: Points, limit: int) -> tuple[Points, int]:
 def at_step(points: Points, step: float | None) -> tuple[float, float] | None:
     """The value of a step, else the last one; None of an empty curve."""
     found = [point for point in points if point[0] == step]
-    return (found or points or [None])[-1]
+    return (found or points)[-1] if points else None

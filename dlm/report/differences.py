@@ -12,18 +12,14 @@ def difference_html(reference: str, answer: str) -> str:
     """The answer; ``<ins>``: not in the reference, ``<del>``: the reference's that it lacks."""
     (old, cut_old), (new, cut_new) = _words(reference), _words(answer)
     texts = [text for text, _ in old], [text for text, _ in new]
-    parts = []
+    parts: list[str] = []
     matcher = SequenceMatcher(a=texts[0], b=texts[1], autojunk=False)
-    for _, old_from, old_to, new_from, new_to in matcher.get_opcodes():
-        if texts[0][old_from:old_to] == texts[1][new_from:new_to]:
-            kept = _joined(new[new_from:new_to])
-            # Of two words that a mark parted, the second may have been the first of its text.
-            parts.append(f" {kept}" if parts and kept[:1].isalnum() else kept)
+    for tag, old_from, old_to, new_from, new_to in matcher.get_opcodes():
+        if tag == "equal":
+            _append(parts, "", new[new_from:new_to])
             continue
-        if old_from < old_to:
-            parts.append(_marked("del", old[old_from:old_to]))
-        if new_from < new_to:
-            parts.append(_marked("ins", new[new_from:new_to]))
+        _append(parts, "del", old[old_from:old_to])
+        _append(parts, "ins", new[new_from:new_to])
     shown = "".join(parts).strip() or '<span class="empty">(empty)</span>'
     return shown + (' <span class="empty">(cut here)</span>' if cut_old or cut_new else "")
 
@@ -47,6 +43,11 @@ def _joined(words: list[tuple[str, bool]]) -> str:
     return "".join((" " if space else "") + escape(text) for text, space in words)
 
 
-def _marked(tag: str, words: list[tuple[str, bool]]) -> str:
-    # Always apart from what stands before: a deletion and an insertion may follow each other.
-    return f" <{tag}>{_joined(words).strip()}</{tag}>"
+def _append(parts: list[str], tag: str, words: list[tuple[str, bool]]) -> None:
+    if not words:
+        return
+    text = _joined(words).strip()
+    # What follows a mark may have been the first of its text, or stand against another mark.
+    after_mark = bool(parts) and parts[-1].endswith(">") and (bool(tag) or words[0][0].isalnum())
+    space = " " if words[0][1] or after_mark else ""
+    parts.append(f"{space}<{tag}>{text}</{tag}>" if tag else f"{space}{text}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from dlm.recipe.manifest import write_text
 from dlm.report.curve_charts import curve_rows, stages_by_name, validation_table
 from dlm.report.run import Run
+from dlm.report.run_differences import run_differences
 from dlm.report.score_tables import comparison_table, evaluations, score_rows, score_table
 from dlm.report.stage_tables import provenance_table, stage_table
 from dlm.report.tables import Table, csv_text, markdown_text, table_csv, table_markdown
@@ -50,7 +51,10 @@ def tables(runs: Sequence[Run]) -> Iterator[Table]:
         if table := validation_table(name, stages):
             yield table
     for stage, tasks in evaluations(runs).items():
-        yield from (score_table(stage, task, entries) for task, entries in tasks.items())
+        for task, entries in tasks.items():
+            yield score_table(stage, task, entries)
+            if between := run_differences(stage, task, entries):
+                yield between
         if compared := comparison_table(stage, runs):
             yield compared
     for run in runs:

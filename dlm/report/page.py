@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from dlm.report.curve_charts import Drawn, charts, stages_by_name, validation_table
 from dlm.report.run import Run, Stage
+from dlm.report.run_differences import run_differences
 from dlm.report.samples import stage_samples, task_samples
 from dlm.report.score_tables import comparison_table, evaluations, score_table
 from dlm.report.speed_charts import speed_charts
@@ -51,7 +52,7 @@ def report_page(runs: Sequence[Run], made: str, differences: Sequence[str], plac
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        "<!-- Nothing is fetched and nothing is run: the page is whole, and works from a file. -->\n"
+        "<!-- Nothing is fetched or run: the page is whole, and works from a file. -->\n"
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
@@ -75,7 +76,8 @@ def _heads(runs: Sequence[Run]) -> str:
             f"<p>{_STATES[run.state]} ({states.count('done')} of {len(states)} done)</p>"
             + (f"<p>{escape(run.description)}</p>" if run.description else "")
             + f"<dl><div><dt>recipe</dt><dd>{escape(run.name)}</dd></div>"
-            f"<div><dt>run directory</dt><dd>{escape(str(run.directory))}</dd></div>{_times(run)}</dl>"
+            f"<div><dt>run directory</dt><dd>{escape(str(run.directory))}</dd></div>"
+            f"{_times(run)}</dl>"
             + (f'<ul class="late">{late}</ul>' if late else "")
             + (f'<h4>Not in this report</h4><ul class="late">{problems}</ul>' if problems else "")
             + "</div>"
@@ -88,9 +90,12 @@ def _late(stage: Stage) -> str:
     text = f"{escape(stage.name)}: {escape(stage.reason)}"
     if not stage.changes:
         return f"<li>{text}</li>"
+    count = len(stage.changes)
     changes = "".join(f"<li>{escape(change)}</li>" for change in stage.changes)
-    count = f"{len(stage.changes)} differences, made with -> recipe.yaml"
-    return f"<li>{text}<details><summary>{count}</summary><ul>{changes}</ul></details></li>"
+    return (
+        f"<li><details><summary>{text} ({count} difference{'s' * (count > 1)})</summary>"
+        f"<p>as it was made -&gt; as recipe.yaml says</p><ul>{changes}</ul></details></li>"
+    )
 
 
 def _times(run: Run) -> str:
@@ -98,14 +103,21 @@ def _times(run: Run) -> str:
     ended = [stage.manifest.finished for stage in run.stages if stage.manifest]
     parts = [("first attempt on record", min(began, default="")),
              ("last stage finished", max(ended, default=""))]  # fmt: skip
-    return "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in parts if text)
+    return "".join(
+        f"<div><dt>{name}</dt><dd>{escape(_clock(text))}</dd></div>" for name, text in parts if text
+    )
+
+
+def _clock(iso: str) -> str:
+    return iso.replace("T", " ").replace("+00:00", " UTC")
 
 
 def _warnings(runs: Sequence[Run], differences: Sequence[str]) -> str:
     if not differences:
         return ""
     lines = "".join(f"<li>{escape(line)}</li>" for line in differences)
-    return f'<div class="warning"><strong>These runs read different data.</strong><ul>{lines}</ul></div>'
+    head = "<strong>These runs read different data.</strong>"
+    return f'<div class="warning">{head}<ul>{lines}</ul></div>'
 
 
 def _stages(runs: Sequence[Run]) -> str:
@@ -117,7 +129,7 @@ def _curves(runs: Sequence[Run]) -> str:
     for name, stages in stages_by_name(runs).items():
         table = validation_table(name, stages)
         left_out = [
-            f"{run.place(stage.directory)}: {count} values of {metric} are not finite, and not drawn"
+            f"{run.place(stage.directory)}: {count} values of {metric} are not finite: not drawn"
             for _, run, stage in stages
             for metric, count in stage.curves.left_out.items()
         ]
@@ -134,13 +146,15 @@ def _scores(runs: Sequence[Run]) -> str:
             table = score_table(stage, task, entries)
             parts.append(f"<h3>{escape(table.title)}</h3>{table_html(table)}")
             parts.append(_gallery(speed_charts(task, entries)))
+            if between := run_differences(stage, task, entries):
+                parts.append(f"<h3>{escape(between.title)}</h3>{table_html(between)}")
         if compared := comparison_table(stage, runs):
             parts.append(f"<h3>{escape(compared.title)}</h3>{table_html(compared)}")
     return "".join(parts)
 
 
 def _samples(runs: Sequence[Run]) -> str:
-    parts = []
+    parts: list[str] = []
     for stage, tasks in evaluations(runs).items():
         for task, entries in tasks.items():
             if shown := task_samples(entries):

@@ -64,7 +64,7 @@ def evaluations(runs: Sequence[Run]) -> dict[str, dict[str, list[Entry]]]:
 
 def main_metric(entries: Sequence[Entry]) -> str:
     """The first score of a task."""
-    return next(iter(entries[0].metrics["scores"]))
+    return str(next(iter(entries[0].metrics["scores"])))
 
 
 def score_table(stage: str, task: str, entries: Sequence[Entry]) -> Table:
@@ -100,18 +100,27 @@ def comparison_table(stage: str, runs: Sequence[Run]) -> Table | None:
             if one.name == stage:
                 file = run.place(one.directory / "export" / "comparisons.json")
                 label = "" if run.alone else run.label
-                rows += [_difference(label, c, colour, f"{file}: [{number}]", one.comparisons)
-                         for number, c in enumerate(one.comparisons)]  # fmt: skip
+                rows += [
+                    difference_cells(label, row, colour, f"{file}: [{number}]", one.comparisons)
+                    for number, row in enumerate(one.comparisons)
+                ]
     if not rows:
         return None
+    title = f"{stage}: paired differences"
+    return difference_table(f"comparisons_{stage}", title, rows, "Paired bootstrap over rows.",
+                            with_run=not runs[0].alone)  # fmt: skip
+
+
+def difference_table(name: str, title: str, rows: Sequence[tuple[Cell, ...]], note: str, *,
+                     with_run: bool = False) -> Table:  # fmt: skip
+    """Rows of :func:`difference_cells` under their head."""
     columns = (
-        *(() if runs[0].alone else (Column("run"),)),
-        Column("task"), Column("metric"), Column("first"), Column("minus"),
+        *((Column("run"),) if with_run else ()),
+        Column("task"), Column("metric"), Column("first", wide=True), Column("minus", wide=True),
         Column("difference [95 % interval]", number=True), Column("from zero", graphic=True),
         Column("at 95 %"),
     )  # fmt: skip
-    title = f"{stage}: paired differences"
-    return Table(f"comparisons_{stage}", title, columns, tuple(rows), "Paired bootstrap over rows.")
+    return Table(name, title, columns, tuple(rows), note)
 
 
 def settings_text(metrics: Mapping[str, Any]) -> str:
@@ -182,8 +191,9 @@ def _row(entry: Entry, names: Sequence[str], scale: tuple[float, float]) -> tupl
     )  # fmt: skip
 
 
-def _difference(label: str, row: Mapping[str, Any], colour: int, source: str,
-                others: Sequence[Mapping[str, Any]]) -> tuple[Cell, ...]:  # fmt: skip
+def difference_cells(label: str, row: Mapping[str, Any], colour: int, source: str,
+                     others: Sequence[Mapping[str, Any]]) -> tuple[Cell, ...]:  # fmt: skip
+    """One paired difference; ``others``: the rows of its table, drawn on one scale a metric."""
     head = (
         *((Cell(label),) if label else ()),
         *(Cell(str(row.get(key, ""))) for key in ("task", "metric", "first", "second")),

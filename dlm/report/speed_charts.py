@@ -45,7 +45,7 @@ def _line(
 ) -> Series:
     scores = [entry.metrics["scores"][metric] for entry in group]
     return Series(
-        group[0].label,
+        min((entry.label for entry in group), key=len),
         [(work(entry), score["score"]) for entry, score in zip(group, scores, strict=True)],
         colour,
         intervals=tuple(

@@ -8,6 +8,8 @@ from html import escape
 from io import StringIO
 from typing import Any
 
+_FEW_FILES = 3
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -55,14 +57,15 @@ def sources_line(sources: Iterable[str]) -> str:
     if not files:
         return ""
     names = ", ".join(f"<code>{escape(name)}</code>" for name in files)
-    return f'<p class="source">from {names}</p>'
+    if len(files) <= _FEW_FILES:
+        return f'<p class="source">from {names}</p>'
+    count = f"from {len(files)} files"
+    return f'<details class="source"><summary>{count}</summary><p>{names}</p></details>'
 
 
 def table_html(table: Table) -> str:
     """The table in a box of its own that scrolls where it is wider than the page."""
-    head = "".join(
-        f"<th{_class(column)}>{escape(column.title)}</th>" for column in table.columns
-    )
+    head = "".join(f"<th{_class(column)}>{escape(column.title)}</th>" for column in table.columns)
     body = "".join(
         "<tr>" + "".join(map(_cell_html, row, table.columns)) + "</tr>" for row in table.rows
     )
