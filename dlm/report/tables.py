@@ -89,7 +89,7 @@ def table_markdown(table: Table) -> str:
     files = dict.fromkeys(
         cell.source.partition(": ")[0] for row in table.rows for cell in row if cell.source
     )
-    lines += ["", "from " + ", ".join(f"`{name}`" for name in files)] if files else []
+    lines += ["", "from " + markdown_text(", ".join(files))] if files else []
     return "\n".join(lines) + "\n"
 
 
@@ -113,7 +113,8 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 def markdown_text(text: str) -> str:
     """Text that Markdown shows to the letter, on one line."""
-    shown = re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+    signs = r"([\\`*|~]|\](?=[(\[])|(?<!\w)_|_(?!\w))"
+    shown = re.sub(signs, r"\\\1", " ".join(text.split()))
     return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
