@@ -65,7 +65,10 @@ def sources_line(sources: Iterable[str]) -> str:
 
 def table_html(table: Table) -> str:
     """The table in a box of its own that scrolls where it is wider than the page."""
-    head = "".join(f"<th{_class(column)}>{escape(column.title)}</th>" for column in table.columns)
+    head = "".join(
+        f"<th{_class(column)}>{escape(column.title).replace(' %', '&nbsp;%')}</th>"
+        for column in table.columns
+    )
     body = "".join(
         "<tr>" + "".join(map(_cell_html, row, table.columns)) + "</tr>" for row in table.rows
     )

@@ -68,7 +68,8 @@ const shown = (e) => e.getClientRects().length > 0;
 const inBox = (e) => e.closest(".scroll") !== null;
 const name = (e) => e.tagName + "." + e.getAttribute("class") + ": " + e.textContent.slice(0, 40);
 const all = [...page.body.querySelectorAll("*")].filter(shown);
-const outside = all.filter((e) => !inBox(e) && e.getBoundingClientRect().right > root.clientWidth + 1);
+const outside = all.filter((e) => !inBox(e) &&
+  e.getBoundingClientRect().right > root.clientWidth + 1);
 const cut = all.filter((e) => !inBox(e) && !e.closest("svg") && e.scrollWidth > e.clientWidth + 1 &&
   getComputedStyle(e).display !== "inline");
 const overlap = [];
@@ -77,11 +78,13 @@ for (const chart of page.querySelectorAll("svg.chart")) {
   const texts = [...chart.querySelectorAll("text")];
   const boxes = texts.map((t) => t.getBoundingClientRect());
   boxes.forEach((a, i) => {
-    if (a.left < box.left - 1 || a.right > box.right + 1) overlap.push("out: " + texts[i].textContent);
+    if (a.left < box.left - 1 || a.right > box.right + 1)
+      overlap.push("out: " + texts[i].textContent);
     boxes.slice(i + 1).forEach((b, j) => {
       const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
       const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-      if (wide > 0.5 && high > 3) overlap.push(texts[i].textContent + " | " + texts[i + j + 1].textContent);
+      if (wide > 0.5 && high > 3)
+        overlap.push(texts[i].textContent + " | " + texts[i + j + 1].textContent);
     });
   });
 }
@@ -130,12 +133,14 @@ const bad = [];
 const check = (e, color, needed) => {
   const [a, b] = [light(parse(color)), light(behind(e))].sort((x, y) => y - x);
   const ratio = (a + 0.05) / (b + 0.05);
-  if (ratio < needed) bad.push(e.tagName + "." + e.getAttribute("class") + " " + ratio.toFixed(2));
+  if (ratio < needed)
+    bad.push(e.tagName + "." + e.getAttribute("class") + " " + ratio.toFixed(2));
 };
-for (const e of page.querySelectorAll("p, td, th, dt, dd, ins, del, a, code, pre, li, summary, .badge, .tag"))
-  check(e, getComputedStyle(e).color, 4.5);
-for (const e of page.querySelectorAll("svg text")) check(e.closest("figure"), getComputedStyle(e).fill, 4.5);
-for (const e of page.querySelectorAll(".bar, .dot")) check(e.closest("figure, table"), getComputedStyle(e).fill, 3);
+const words = "p, td, th, dt, dd, ins, del, a, code, pre, li, summary, .badge, .tag";
+const each = (names, act) => page.querySelectorAll(names).forEach(act);
+each(words, (e) => check(e, getComputedStyle(e).color, 4.5));
+each("svg text", (e) => check(e.closest("figure"), getComputedStyle(e).fill, 4.5));
+each(".bar, .dot", (e) => check(e.closest("figure, table"), getComputedStyle(e).fill, 3));
 return {bad: [...new Set(bad)], dark: light(parse(getComputedStyle(page.body).backgroundColor)) < 0.2};
 """
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -218,11 +219,8 @@ def test_what_cannot_be_read_is_said(run: Path) -> None:
 
 
 def test_a_trace_of_the_run_is_linked_from_where_the_page_lies(run: Path, tmp_path: Path) -> None:
-    trace = (
-        "<!doctype html><title>Denoising trace</title>"
-        '<script type="application/json" id="trace">{}</script>'
-    )
-    (run / "my trace.html").write_text(trace)
+    trace = files("dlm.generation").joinpath("trace_page.html").read_text(encoding="utf-8")
+    (run / "my trace.html").write_text(trace, encoding="utf-8")
     (run / "other.html").write_text("<title>mine</title>")
     assert '<a href="my%20trace.html">my trace.html</a>' in page_of(run)
     assert '<a href="made/my%20trace.html">' in page_of(run, place=tmp_path / "report.html")
