@@ -7,8 +7,8 @@ from html import escape
 
 from dlm.report.curves import Points, thinned
 
-WIDTH, HEIGHT = 400, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 20, 40
+WIDTH, HEIGHT = 360, 220
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 16, 22, 42
 _MOST_POINTS = 250
 COLOURS = 8
 """Classes ``c0`` ... of the style sheet: what can be told apart, without seeing red or green."""

@@ -141,7 +141,8 @@ const each = (names, act) => page.querySelectorAll(names).forEach(act);
 each(words, (e) => check(e, getComputedStyle(e).color, 4.5));
 each("svg text", (e) => check(e.closest("figure"), getComputedStyle(e).fill, 4.5));
 each(".bar, .dot", (e) => check(e.closest("figure, table"), getComputedStyle(e).fill, 3));
-return {bad: [...new Set(bad)], dark: light(parse(getComputedStyle(page.body).backgroundColor)) < 0.2};
+const paper = parse(getComputedStyle(page.body).backgroundColor);
+return {bad: [...new Set(bad)], dark: light(paper) < 0.2};
 """
 
 

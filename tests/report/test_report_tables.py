@@ -6,6 +6,8 @@ import re
 import pytest
 
 from dlm.report.charts import (
+    HEIGHT,
+    WIDTH,
     Series,
     bar_chart,
     interval_graphic,
@@ -85,7 +87,7 @@ def test_a_constant_or_single_value_is_drawn(value: float) -> None:
     for points in ([(7.0, value)], [(7.0, value), (8.0, value)]):
         drawn = line_chart("t", "x", "y", [Series("s", points)])
         assert "nan" not in drawn and "inf" not in drawn
-        assert all(0 <= x <= 400 and 0 <= y <= 230 for x, y in places(drawn, 0))
+        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places(drawn, 0))
     assert "nan" not in bar_chart("t", "x", "y", ["a"], [Series("s", [(0, 0.0)])])
 
 
