@@ -65,8 +65,7 @@ def number_text(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else f"{value:g}"
 
 
-def line_chart(title: str, x_label: str, y_label: str, series: Sequence[Series],
-               *, description: str = "") -> str:  # fmt: skip
+def line_chart(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
     """A figure with axes, units and a legend; nothing where there is no point."""
     series = [one for one in series if one.points]
     if not series:
@@ -80,7 +79,7 @@ def line_chart(title: str, x_label: str, y_label: str, series: Sequence[Series],
         if width > 1:
             notes.append(f"{one.label}: a point is the mean of {width} logged steps")
         drawn.append(_line(one, points, x_axis, y_axis))
-    alt = description or f"{title}: " + "; ".join(
+    alt = f"{title}: " + "; ".join(
         f"{one.label} from {number_text(one.points[0][1])} to {one.points[-1][1]:.4g}"
         for one in series
     )
@@ -105,7 +104,7 @@ def bar_chart(title: str, x_label: str, y_label: str, names: Sequence[str],
             left, top = x_axis(x) + shift, y_axis(y)
             label = escape(f"{one.label}, {names[int(x)]}: {y:.4g}")
             drawn.append(
-                f'<rect class="bar c{one.colour}{" pale" if one.pale else ""}" x="{left:.1f}" '
+                f'<rect class="bar c{one.colour}" x="{left:.1f}" '
                 f'y="{top}" width="{max(width - 1.0, 1.0):.1f}" height="{y_axis(0) - top:.1f}">'
                 f"<title>{label}</title></rect>"
             )
@@ -216,7 +215,8 @@ def _line(one: Series, points: Points, x_axis: Axis, y_axis: Axis) -> str:
             f"<title>{escape(f'{one.label}, {number_text(x)}: {y:.5g}')}</title></circle>"
             for (px, py), (x, y) in zip(places, points, strict=True)
         ]
-    marked = [place for place, (x, _) in zip(places, points, strict=True) if x == one.marked_x]
+    # Of all points: the exported one may have gone into a mean.
+    marked = [(x_axis(x), y_axis(y)) for x, y in one.points if x == one.marked_x]
     parts += [f'<circle class="ring" cx="{x}" cy="{y}" r="6.5"/>' for x, y in marked[-1:]]
     return "".join(parts)
 

@@ -173,13 +173,14 @@ def _stage(row: Mapping[str, Any], problems: list[str]) -> Stage:
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         curves=curves,
         samples={
-            int(path.stem.removeprefix("step=")): _lines(path, problems)
+            int(step): _lines(path, problems)
             for path in sorted((directory / "samples").glob("step=*.jsonl"))
+            if (step := path.stem.removeprefix("step=")).isdigit()
         },
         results=[
             Scored(metrics, path, _lines(path.with_name("samples.jsonl"), problems))
             for path in files
-            if (metrics := _json(path, problems, dict))
+            if (metrics := _json(path, problems, dict)) and metrics.get("scores")
         ],
         comparisons=comparisons or [],
     )  # fmt: skip
@@ -223,7 +224,8 @@ def _lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
 def _traces(directory: Path) -> list[Path]:
     """The pages of `dlm generate --trace` at the top of the run or in a folder of it."""
     found = []
-    for path in sorted([*directory.glob("*.html"), *directory.glob("*/*.html")]):
+    pages = [*directory.glob("*.html"), *directory.glob("*/*.html")]
+    for path in sorted(page for page in pages if page.is_file()):
         text = path.read_text(encoding="utf-8", errors="replace")
         if _TRACE_TITLE in text[:2000] and _TRACE_MARK in text:
             found.append(path)

@@ -139,8 +139,8 @@ def score_text(name: str, value: Mapping[str, Any]) -> str:
     text = f"{value['score']:.{digits}f}"
     if "standard_error" in value:
         text += f" ± {value['standard_error']:.{digits}f}"
-    low, high = (value.get(key) for key in ("ci95_low", "ci95_high"))
-    known = low is not None and high is not None
+    _, low, high = _ends(value)
+    known = math.isfinite(low) and math.isfinite(high)  # not so without resamples
     return f"{text} [{low:.{digits}f}, {high:.{digits}f}]" if known else text
 
 
@@ -178,7 +178,8 @@ def _row(entry: Entry, names: Sequence[str], scale: tuple[float, float]) -> tupl
         return Cell() if value is None else Cell(f"{value:,.{digits}f}", value, f"{source}: {name}")
 
     graphic = Cell()
-    if main := scores.get(names[0]):
+    main = scores.get(names[0])
+    if main and math.isfinite(main["score"]):
         ends = _ends(main)
         drawn = interval_graphic(main["score"], ends[1], ends[2], scale,
                                  colour=entry.colour, hollow=entry.oracle)  # fmt: skip

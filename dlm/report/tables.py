@@ -8,7 +8,7 @@ from html import escape
 from io import StringIO
 from typing import Any
 
-_FEW_FILES = 3
+_FEW_FILES = 2
 
 
 @dataclass(frozen=True)

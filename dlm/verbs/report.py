@@ -65,13 +65,15 @@ def _places(
             raise UserError("dlm report: of several runs, say where: --output F.html, --markdown "
                             "F.md or --csv DIR")  # fmt: skip
         output = directories[0] / "report.html"
-    for flag, place in (("--output", output), ("--markdown", markdown)):
-        if place is not None and place.is_dir():
+    for flag, place, suffix in (("--output", output, ".html"), ("--markdown", markdown, ".md")):
+        if place is None:
+            continue
+        if place.suffix != suffix:  # and no recipe or log is written over
+            raise UserError(f"{flag} {place}: the name must end in {suffix}")
+        if place.is_dir():
             raise UserError(f"{flag} {place} is a directory: give it a file")
-        if place is not None and not place.absolute().parent.is_dir():
+        if not place.absolute().parent.is_dir():
             raise UserError(f"{flag} {place}: there is no directory {place.parent}: make it first")
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UserError(f"--csv {folder} is a file: give it a directory")
-    if output and markdown and output.resolve() == markdown.resolve():
-        raise UserError(f"--output and --markdown are one file, {output}: give them two names")
     return output, markdown, folder

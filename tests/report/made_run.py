@@ -3,11 +3,14 @@
 import csv
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dlm.config.loading import load_recipe, resolved_yaml
 from dlm.config.references import required_stages
+from dlm.config.schema import RecipeConfig
 from dlm.recipe.fingerprint import StageIdentity, identify
 from dlm.recipe.manifest import Manifest, write_json, write_manifest
 from dlm.recipe.plan import resolved_stage
@@ -56,9 +59,8 @@ def make_run(
 ) -> Path:
     """The first ``done`` stages are done; ``shift`` is added to losses and scores."""
     directory.mkdir(parents=True)
-    (directory / "made.yaml").write_text(RECIPE, encoding="utf-8")
-    recipe = load_recipe(directory / "made.yaml")
-    (directory / "recipe.yaml").write_text(resolved_yaml(recipe), encoding="utf-8")
+    recipe, text = loaded_recipe()
+    (directory / "recipe.yaml").write_text(text, encoding="utf-8")
     keys: dict[str, str] = {}
     for number, name in enumerate(list(recipe.stages)[:done], start=1):
         config = resolved_stage(recipe, name)
@@ -78,6 +80,16 @@ def make_run(
             write_scores(stage, shift, samples, systems)
         write_manifest(stage, manifest(name, identity, metrics))
     return directory
+
+
+@cache
+def loaded_recipe() -> tuple[RecipeConfig, str]:
+    """The recipe, and everything resolved; read once, for it takes most of a run's time."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "made.yaml"
+        path.write_text(RECIPE, encoding="utf-8")
+        recipe = load_recipe(path)
+    return recipe, resolved_yaml(recipe)
 
 
 def write_begun(stage: Path, name: str, identity: StageIdentity) -> None:

@@ -48,10 +48,11 @@ def test_runs_of_other_data_are_refused_unless_allowed(
         (["RUN", "RUN/../made"], "a run is named twice"),
         (["RUN", "OTHER"], "of several runs, say where: --output F.html"),
         ([f"X{number}" for number in range(9)], "9 runs; more than 8 cannot be told apart"),
-        (["RUN", "--output", "RUN"], "is a directory: give it a file"),
+        (["RUN", "--output", "RUN/d.html"], "is a directory: give it a file"),
+        (["RUN", "--output", "RUN/recipe.yaml"], "the name must end in .html"),
+        (["RUN", "--markdown", "RUN/r.html"], "the name must end in .md"),
         (["RUN", "--markdown", "RUN/none/r.md"], "there is no directory"),
         (["RUN", "--csv", "RUN/recipe.yaml"], "is a file: give it a directory"),
-        (["RUN", "--output", "RUN/r", "--markdown", "RUN/r"], "are one file"),
         (["RUN/none"], "is no run directory"),
     ],
 )
@@ -59,6 +60,7 @@ def test_what_cannot_be_done_is_refused_with_the_remedy(
     run: Path, tmp_path: Path, words: list[str], message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    (run / "d.html").mkdir()
     if "OTHER" in words:
         make_run(tmp_path / "other")
     given = [w.replace("RUN", str(run)).replace("OTHER", str(tmp_path / "other")) for w in words]

@@ -208,6 +208,10 @@ def test_what_cannot_be_read_is_said(run: Path) -> None:
         file.write("[1]\n")
     (run / "02_pretrain" / "manifest.json").write_text("{}")
     (run / "07_old").mkdir()
+    other = run / "04_evaluate" / "export" / "diffusion, given lengths" / "numbers_en_de"
+    values = json.loads((other / "metrics.json").read_text())
+    values["scores"]["bleu"] |= {"ci95_low": float("nan"), "ci95_high": float("nan")}
+    (other / "metrics.json").write_text(json.dumps(values))
     page = page_of(run)
     for text in (
         "03_adapt/logs/metrics.csv: 1 rows cannot be read", "metrics.json: cannot be read",
@@ -216,6 +220,7 @@ def test_what_cannot_be_read_is_said(run: Path) -> None:
         "03_adapt: 1 values of train/loss are not finite: not drawn",
     ):  # fmt: skip
         assert text in page
+    assert "22.0" in [text for text, _ in cells_of(page)]  # without resamples, no interval
 
 
 def test_a_trace_of_the_run_is_linked_from_where_the_page_lies(run: Path, tmp_path: Path) -> None:

@@ -100,7 +100,9 @@ def test_a_long_curve_is_drawn_as_means_and_says_so() -> None:
     points = [(float(x), float(x % 2)) for x in range(1000)]
     means, width = thinned(points, 250)
     assert width == 4 and len(means) == 250 and {y for _, y in means} == {0.5}
-    assert "mean of 4 logged steps" in line_chart("t", "x", "y", [Series("s", points, pale=True)])
+    chart = line_chart("t", "x", "y", [Series("s", points, pale=True, marked_x=501)])
+    assert "mean of 4 logged steps" in chart
+    assert chart.count('class="ring"') == 2  # at its step, and in the legend
 
 
 def test_bars_are_as_high_as_their_values() -> None:
