@@ -23,7 +23,7 @@ need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-all lint $(STAGES) \
-	generate run status plan submit cancel soak docker
+	generate run status report plan submit cancel soak docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,9 @@ run: $(STAMP) ## run a recipe, or continue it (RECIPE=)
 
 status: $(STAMP) ## show how far each stage of a run is (RUN_DIR=)
 	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) status $(RUN_DIR) $(ARGS)
+
+report: $(STAMP) ## show what runs did, as a page (RUN_DIR=, docs/report.md)
+	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) report $(RUN_DIR) $(ARGS)
 
 plan: $(STAMP) ## say what a recipe's stages will take (RECIPE= ARGS='--gpus-per-node 8')
 	$(DLM) plan $(RECIPE) $(ARGS)

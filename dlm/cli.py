@@ -67,6 +67,16 @@ def _run_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     status = _verb(verbs, "status", "run:status", "show how far each stage of a run is")
     status.add_argument("run_dir", metavar="RUN_DIR")
     status.add_argument("--json", action="store_true", help="for programs")
+    report = _verb(verbs, "report", "report:report",
+                   "show what runs did: curves, scores, samples, settings")  # fmt: skip
+    report.add_argument("runs", nargs="+", metavar="RUN",
+                        help="run directories; several are put side by side")  # fmt: skip
+    report.add_argument("--output", metavar="F.html",
+                        help="a page that needs no other file (RUN/report.html)")  # fmt: skip
+    report.add_argument("--markdown", metavar="F.md", help="its tables as Markdown")
+    report.add_argument("--csv", metavar="DIR", help="its tables and curves as CSV files")
+    report.add_argument("--allow-different-data", action="store_true",
+                        help="put runs that read different rows side by side")  # fmt: skip
 
 
 def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -40,7 +40,7 @@ def _likelihood(metrics: dict[str, Any]) -> str:
 
 
 def _score(name: str, value: dict[str, Any], *, with_interval: bool) -> str:
-    digits = _digits(name)
+    digits = score_digits(name)
     text = f"{name} {value['score']:.{digits}f}"
     if "standard_error" in value:
         text += f" ± {value['standard_error']:.{digits}f}"
@@ -49,7 +49,8 @@ def _score(name: str, value: dict[str, Any], *, with_interval: bool) -> str:
     return text
 
 
-def _digits(metric: str) -> int:
+def score_digits(metric: str) -> int:
+    """Decimals that a score is shown with."""
     return {"perplexity": 2, "nats_per_token": 3}.get(metric, 1)
 
 
@@ -94,7 +95,7 @@ def comparison_text(row: dict[str, Any]) -> str:
             f"{row['task']}: {row['first']} and {row['second']} are not compared by "
             f"{row['metric']}: {row['not_compared']}"
         )
-    digits = _digits(row["metric"])
+    digits = score_digits(row["metric"])
     verdict = "significant" if row["significant"] else "not significant"
     lower = "lower is better, " if row["lower_is_better"] else ""
     return (
