@@ -237,7 +237,9 @@ def _of_all_devices(trainer: Trainer, mine: Figures) -> Figures:
     values = [mine.steps, mine.seconds, mine.tokens, mine.positions, mine.flops, mine.memory,
               *(mine.parts[name] for name in names)]  # fmt: skip
     own = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
-    every_RK = trainer.strategy.all_gather(own).cpu()
+    gathered = [torch.empty_like(own) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(gathered, own)
+    every_RK = torch.stack(gathered).cpu()
     mean_K, sum_K, most_K = (
         combined.tolist()
         for combined in (every_RK.mean(dim=0), every_RK.sum(dim=0), every_RK.amax(dim=0))
