@@ -187,7 +187,11 @@ class Throughput(Callback):
         if not self.total.steps:
             return {}
         peak = {} if self.peak_tflops is None else {"peak_tflops": self.peak_tflops}
-        measured = {"steps": self.total.steps, "seconds": round(self.total.seconds, 3)}
+        measured = {
+            "tokens": self.total.tokens,
+            "steps": self.total.steps,
+            "seconds": round(self.total.seconds, 3),
+        }
         return {"throughput": self.total.as_metrics() | peak | measured}
 
     def note(self) -> str:

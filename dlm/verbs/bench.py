@@ -31,7 +31,8 @@ def bench(options: argparse.Namespace) -> int:
 
     recipe, run_dir = checked(options)
     planned = {s.job.name: s for s in plan(recipe, run_dir, data_identity=data_identity)}
-    job = training_jobs(recipe, planned, options.stage)[0]
+    lacking = "there is no step to measure"
+    job = training_jobs(recipe, planned, options.stage, lacking)[0]
     unfinished = [planned[name] for name in job.exports if planned[name].state.name != "done"]
     if unfinished:
         raise UserError(make_first(options, job, unfinished[-1], run_dir, "its model or tokenizer"))

@@ -43,12 +43,15 @@ def data(options: argparse.Namespace) -> int:
 
 
 def training_jobs(
-    recipe: RecipeConfig, planned: "dict[str, PlannedStage]", stage: str | None
+    recipe: RecipeConfig,
+    planned: "dict[str, PlannedStage]",
+    stage: str | None,
+    lacking: str = "there are no training rows to tokenize",
 ) -> "list[StageJob]":
     """The stages that train, or one of them.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none; ``lacking`` says what follows.
     """
     from dlm.recipe.selection import stage_name
 
@@ -57,7 +60,7 @@ def training_jobs(
     jobs = [planned[name].job for name in names if kinds[name] not in ("tokenizer", "evaluate")]
     if not jobs:
         named = f"stage {stage}" if stage else f"recipe {recipe.name}"
-        raise UserError(f"{named} trains no model, so there are no training rows to tokenize")
+        raise UserError(f"{named} trains no model, so {lacking}")
     return jobs
 
 
