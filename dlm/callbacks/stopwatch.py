@@ -56,7 +56,6 @@ class Stopwatch(Profiler):
         return seconds
 
     def _part(self, action: str) -> str | None:
-        # A strategy and the module may have a hook of one name, one called by the other.
         return self.parts.get(action) or self.parts.get(action.rpartition(".")[2])
 
     def _now(self) -> float:

@@ -16,7 +16,7 @@ class Packing:
     """Where each row of a padded batch lies in the packed one.
 
     Made on the host from lengths alone, so that no shape has to be asked of a device. Not frozen:
-    Lightning sets the fields of a copy where DeepSpeed asks for another precision.
+    under DeepSpeed Lightning sets the fields of a copy.
     """
 
     row_B: Tensor
