@@ -8,6 +8,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
+from dlm.callbacks.nonfinite import NonFinite
 from dlm.callbacks.stopwatch import Stopwatch
 from dlm.callbacks.throughput import Figures, Throughput
 from dlm.config.job import StageJob
@@ -20,7 +21,12 @@ from dlm.training.device import check_devices, check_precision, computes_on_cpu,
 from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.start import starting_point
-from dlm.training.train import compile_network, set_recomputation, trainer_settings
+from dlm.training.train import (
+    compile_network,
+    set_recomputation,
+    trainer_settings,
+    weight_average,
+)
 
 _NETWORK = "network"
 _ACTIONS = {
@@ -64,6 +70,7 @@ def bench_stage(job: StageJob, *, steps: int, warmup: int) -> StepCosts | None:
 
     Raises:
         UserError: The data or the configuration does not fit.
+        StageFailed: A loss or a gradient is not finite.
     """
     config = job.config
     quiet_libraries()
@@ -85,11 +92,13 @@ def bench_stage(job: StageJob, *, steps: int, warmup: int) -> StepCosts | None:
         StageWork.of(stage), watch, every_n_steps=warmup + steps, peak_tflops=peak_tflops(config),
         left_out=warmup,
     )  # fmt: skip
+    non_finite = NonFinite(job.name, action=config.train.on_nonfinite, every_n_steps=warmup + steps)
     with tempfile.TemporaryDirectory(prefix="dlm-bench-") as nowhere:
         trainer = Trainer(
             **trainer_settings(config, data), max_steps=warmup + steps, limit_val_batches=0,
             num_sanity_val_steps=0, log_every_n_steps=warmup + steps, logger=False,
-            callbacks=[meter], profiler=watch, default_root_dir=nowhere,
+            callbacks=[meter, non_finite, *weight_average(job)], profiler=watch,
+            default_root_dir=nowhere,
         )  # fmt: skip
         trainer.fit(stage, data)
     if trainer.interrupted:
