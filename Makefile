@@ -23,7 +23,7 @@ need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-all lint $(STAGES) \
-	generate run status report plan submit cancel soak docker
+	generate run status report plan bench submit cancel soak docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,9 @@ report: $(STAMP) ## show what runs did, as a page (RUN_DIR=, docs/report.md)
 
 plan: $(STAMP) ## say what a recipe's stages will take (RECIPE= ARGS='--gpus-per-node 8')
 	$(DLM) plan $(RECIPE) $(ARGS)
+
+bench: $(STAMP) ## say where the time of a training step goes (RECIPE= RUN_DIR= ARGS='--stage adapt')
+	$(DLM) bench $(RECIPE) $(IN_RUN_DIR) $(ARGS)
 
 submit: $(STAMP) ## queue a recipe's stages on a cluster (RECIPE= CLUSTER=, docs/cluster.md)
 	$(call need,CLUSTER,CLUSTER=my-slurm.yaml)$(DLM) submit $(RECIPE) --cluster $(CLUSTER) $(IN_RUN_DIR) $(ARGS)

@@ -89,6 +89,7 @@ def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     show = _verb(verbs, "show", "recipes:show", "print a recipe with everything resolved")
     _recipe_argument(show)
     _plan_verb(verbs)
+    _bench_verb(verbs)
     listing = _verb(verbs, "ls", "recipes:ls", "list what there is to choose from")
     listing.add_argument(
         "what", nargs="?", default="recipes",
@@ -121,6 +122,24 @@ def _plan_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
                       help="share of them that noise may hit; default: 0.5, in texts 1"
                       )  # fmt: skip
     plan.add_argument("--json", action="store_true", help="for programs, in bytes and FLOPs")
+
+
+def _bench_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    bench = _verb(
+        verbs, "bench", "bench:bench",
+        "train a few steps of a stage, keep nothing, and say where the time goes",
+    )  # fmt: skip
+    _recipe_argument(bench)
+    bench.add_argument("--stage", metavar="STAGE",
+                       help="the stage (a name or a kind); default: the first that trains"
+                       )  # fmt: skip
+    bench.add_argument("--steps", type=int, default=20, metavar="N", help="steps measured (20)")
+    bench.add_argument("--warmup", type=int, default=5, metavar="N",
+                       help="steps before them, which do not count (5)")  # fmt: skip
+    bench.add_argument("--run-dir", metavar="DIR",
+                       help="the run whose earlier stages are used (runs/<recipe name>)"
+                       )  # fmt: skip
+    bench.add_argument("--json", action="store_true", help="for programs")
 
 
 def _data_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -3,6 +3,7 @@
 import csv
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,19 @@ class MetricsLog(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The resolved recipe is kept by the runner."""
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        # Lightning numbers the steps from 0.
+        self.log_step(metrics, (step or 0) + 1)
+
+    @rank_zero_only
+    def log_step(self, metrics: Mapping[str, float], step: int) -> None:
+        """Append values of so many steps done."""
         now = f"{time.time():.3f}"
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file)
             for name, value in metrics.items():
                 if name != "epoch":
-                    # Lightning numbers the steps from 0.
-                    writer.writerow([(step or 0) + 1, name, repr(float(value)), now])
+                    writer.writerow([step, name, repr(float(value)), now])
 
     def _cut_back(self, resumed_step: int) -> None:
         rows: list[list[str]] = []

@@ -9,15 +9,21 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dlm.callbacks.throughput import Throughput, rate_text
+
 
 class StageProgress(Callback):
-    """Shows step, loss, rows per second and time left; keeps progress.json for ``dlm status``."""
+    """Shows step, loss, steps and tokens per second and time left; keeps progress.json for
+    ``dlm status``."""
 
-    def __init__(self, name: str, *, steps: int, every_n_steps: int, file: Path) -> None:
+    def __init__(
+        self, name: str, *, steps: int, every_n_steps: int, file: Path, meter: Throughput
+    ) -> None:
         self.name = name
         self.steps = steps
         self.every_n_steps = every_n_steps
         self.file = file
+        self.meter = meter
         self.console = Console(stderr=True, soft_wrap=True)
         self._bar: Progress | None = None
         self._started = (0, 0.0)
@@ -81,7 +87,9 @@ class StageProgress(Callback):
         rate = done / max(1e-9, time.monotonic() - started)
         left = (self.steps - trainer.global_step) / max(1e-9, rate)
         loss = float(trainer.callback_metrics.get("train/loss", float("nan")))
-        return f"loss {loss:.4f} · {rate:.1f} steps/s · {_clock(left)} left"
+        figures = self.meter.latest
+        tokens = f" · {rate_text(figures.tokens_per_s)}" if figures else ""
+        return f"loss {loss:.4f} · {rate:.1f} steps/s{tokens} · {_clock(left)} left"
 
 
 def _clock(seconds: float) -> str:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class Packing:
     """Where each row of a padded batch lies in the packed one.
 
-    Made on the host from lengths alone, so that no shape has to be asked of a device.
+    Made on the host from lengths alone, so that no shape has to be asked of a device. Not frozen:
+    under DeepSpeed Lightning sets the fields of a copy.
     """
 
     row_B: Tensor

@@ -21,6 +21,8 @@ class Gpu:
     """Dense peak in bf16 or fp16, TFLOP/s."""
     single: float
     """Peak in float32, TFLOP/s."""
+    drivers: tuple[str, ...]
+    """Its names by the driver."""
 
     def peak_tflops(self, precision: str) -> float:
         """Peak for one of Lightning's precisions."""
@@ -32,7 +34,9 @@ def gpus() -> dict[str, Gpu]:
     """All that are known."""
     text = (Path(__file__).parent / "gpus.yaml").read_text(encoding="utf-8")
     rows: dict[str, dict[str, Any]] = yaml.safe_load(text)
-    return {name: Gpu(name, **row) for name, row in rows.items()}
+    return {
+        name: Gpu(name, **row | {"drivers": tuple(row["drivers"])}) for name, row in rows.items()
+    }
 
 
 def gpu_named(name: str) -> Gpu:
@@ -48,3 +52,8 @@ def gpu_named(name: str) -> Gpu:
             f"{', '.join(known)}); give --tflops and --gpu-memory instead"
         )
     return known[name.lower()]
+
+
+def gpu_of_driver(name: str) -> Gpu | None:
+    """A GPU by its driver's name; None: not known."""
+    return next((gpu for gpu in gpus().values() if name in gpu.drivers), None)

@@ -28,6 +28,8 @@ class Parameters:
     """Of the largest single tensor: what ZeRO-3 has to gather at once at least."""
     predictor: int = 0
     """Length stage only: the predictor, which alone is trained."""
+    frozen_body: int = 0
+    """Of the body, those that need no gradient."""
 
     @property
     def frozen(self) -> int:
@@ -60,6 +62,7 @@ def count_parameters(network: nn.Module, predictor: LengthPredictor | None = Non
         trainable=total if predictor is None else extra,
         largest=max(p.numel() for p in network.parameters()),
         predictor=extra,
+        frozen_body=sum(p.numel() for p in body if not p.requires_grad),
     )
 
 

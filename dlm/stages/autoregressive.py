@@ -31,6 +31,7 @@ class AutoregressiveTwin(TrainingStage):
         loss_sum = F.cross_entropy(
             logits_MV.float(), target_M, reduction="sum", label_smoothing=self.label_smoothing
         )
+        self.predicted_tokens = len(target_M)
         loss = self.global_mean(loss_sum, batch.global_maskable)
         self.log_training(loss, padding_share=batch.padding_share)
         return loss

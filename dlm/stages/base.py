@@ -8,7 +8,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from dlm.data.batches.batching import TokenBatch
+from dlm.data.batches.batching import TokenBatch, TokenCounts
 from dlm.diffusion.counter import counter_seed
 from dlm.models.backbone import Backbone
 from dlm.stages.optimizer import OptimizerSettings, build_optimizer
@@ -26,6 +26,17 @@ class TrainingStage(LightningModule):
         self.seed = seed
         self.validation_loss = MeanMetric()
         self._micro_batches: list[Tensor] = []
+        self.predicted_tokens = 0
+        """Positions whose logits the last training step computed."""
+
+    @property
+    def copies(self) -> int:
+        """Rows that the network reads of each of the batch."""
+        return 1
+
+    def read_by_network(self, batch: TokenBatch) -> TokenCounts:
+        """What the network reads of a batch, of one copy."""
+        return batch.counts
 
     def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
         """Dropout is a function of (seed, micro-batch, rank): the global generator's past, which

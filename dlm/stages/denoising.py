@@ -73,8 +73,13 @@ class DenoisingStage(TrainingStage):
         parts = [str(self.objective), str(self.forward_process), self.canvas]
         return "; ".join(part for part in parts if part)
 
+    @property
+    def copies(self) -> int:
+        return self.forward_process.copies
+
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         loss = self.denoising_loss(batch, self.seed)
+        self.predicted_tokens = len(loss.right_M)
         copies = self.forward_process.copies
         denominator = copies * self.objective.denominator(batch.global_rows, batch.global_maskable)
         mean = self.global_mean(loss.total, denominator)

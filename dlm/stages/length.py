@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from dlm.data.batches.batching import TokenBatch
+from dlm.data.batches.batching import TokenBatch, TokenCounts
 from dlm.models.backbone import Backbone
 from dlm.models.length_predictor import LengthPredictor, top_lengths
 from dlm.stages.base import TrainingStage
@@ -30,6 +30,9 @@ class LengthPrediction(TrainingStage):
         self.label_smoothing = label_smoothing
         self.validation_accuracy = MeanMetric()
         self.validation_top5 = MeanMetric()
+
+    def read_by_network(self, batch: TokenBatch) -> TokenCounts:
+        return batch.prompt_counts
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         logits_BC, class_B = self.predict(batch)

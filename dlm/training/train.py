@@ -21,9 +21,11 @@ from dlm.callbacks.metrics_log import MetricsLog
 from dlm.callbacks.nonfinite import NonFinite
 from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
+from dlm.callbacks.stopwatch import WAIT, Stopwatch
+from dlm.callbacks.throughput import Throughput
 from dlm.config.durations import seconds_of
 from dlm.config.job import StageJob
-from dlm.config.schema import HardwareConfig
+from dlm.config.schema import HardwareConfig, StageConfig
 from dlm.data.modules import RowsDataModule
 from dlm.distributed.checkpoint_io import CheckpointFiles
 from dlm.distributed.strategies import DEFAULT_TIMEOUT_S, build_strategy
@@ -31,11 +33,14 @@ from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
 from dlm.models.recomputation import recompute_activations
 from dlm.process_time import STARTED_S
+from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
+from dlm.stages.work import StageWork
 from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
 from dlm.training.device import check_devices, check_precision, computes_on_cpu, prepare_torch
 from dlm.training.export import export_stage
+from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.rows_report import data_notes, rows_read
 from dlm.training.selection import monitored
@@ -62,20 +67,21 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     start = starting_point(job)
     data = build_data(job, start)
     stage = build_stage(job, start, data)
-    if job.config.hardware.compile:
-        start.backbone.network.base_model.compile(dynamic=True)
+    compile_network(job, start)
     recomputed = set_recomputation(job, start)
 
     resume, notes = newest_checkpoint(job.directory / "checkpoints")
     if resume is not None:
         notes.append(f"resuming from step {resume.step}")
-    notes += [*recomputed, *data_notes(data)]
+    notes += [*recomputed, *peak_notes(job.config), *data_notes(data)]
     if isinstance(stage, DenoisingStage):
         notes.append(stage.description)
     for note in notes:
         rank_zero_only(print)(f"{job.name}: {note}", flush=True)
     checkpoint = build_checkpoint(job)
-    trainer = build_trainer(job, start, data, checkpoint, resume.step if resume else 0)
+    resumed_step = resume.step if resume else 0
+    meter = build_meter(job, stage, resumed_step)
+    trainer = build_trainer(job, start, data, checkpoint, meter, resumed_step)
     with no_code_from(checkpoint.directory):
         trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
     if trainer.interrupted:
@@ -86,10 +92,13 @@ def train_stage(job: StageJob) -> dict[str, Any]:
             f"{median(stalls):.3f} s ({max(stalls):.3f} s at most)",
             flush=True,
         )
+    if meter.steps:
+        rank_zero_only(print)(f"{job.name}: {meter.note()}", flush=True)
     return (
         export_stage(job, start, stage, data, trainer, checkpoint)
         | rows_read(data, job.config.train.steps)
         | skipped_steps(trainer)
+        | meter.metrics()
     )
 
 
@@ -112,20 +121,35 @@ def build_checkpoint(job: StageJob) -> TrainingCheckpoint:
     )
 
 
+def build_meter(job: StageJob, stage: TrainingStage, resumed_step: int) -> Throughput:
+    """The callback that measures tokens per second and the like."""
+    # A file of its own: what is in metrics.csv is the same in every run of a recipe.
+    log = MetricsLog(job.directory / "logs" / "throughput.csv", resumed_step=resumed_step)
+    return Throughput(
+        StageWork.of(stage),
+        Stopwatch(WAIT),
+        every_n_steps=job.config.logging.every_n_steps,
+        peak_tflops=peak_tflops(job.config),
+        log=log.log_step,
+    )
+
+
 def build_trainer(
     job: StageJob,
     start: StartingPoint,
     data: RowsDataModule,
     checkpoint: TrainingCheckpoint,
+    meter: Throughput,
     resumed_step: int,
 ) -> Trainer:
     """Lightning's trainer, with everything that the platform owns switched to ours."""
     config = job.config
     steps, hardware = config.train.steps, config.hardware
     callbacks: list[Any] = [
+        meter,
         StageProgress(
             job.name, steps=steps, every_n_steps=config.logging.every_n_steps,
-            file=job.directory / "checkpoints" / "progress.json",
+            file=job.directory / "checkpoints" / "progress.json", meter=meter,
         ),
         LastStepValidation(),
         NonFinite(
@@ -138,34 +162,49 @@ def build_trainer(
     ]  # fmt: skip
     validates = data.validation_rows is not None
     return Trainer(
-        accelerator=hardware.accelerator,
-        devices=hardware.devices or (1 if hardware.accelerator == "cpu" else "auto"),
-        num_nodes=hardware.num_nodes,
-        strategy=build_strategy(
+        **trainer_settings(config, data),
+        max_steps=steps,
+        # Counted within the one endless epoch: that count survives a resume.
+        val_check_interval=config.validation.every_n_steps * data.batches.accumulate,
+        limit_val_batches=None if validates else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=config.logging.every_n_steps,
+        logger=MetricsLog(job.directory / "logs" / "metrics.csv", resumed_step=resumed_step),
+        profiler=meter.watch,
+        callbacks=callbacks,
+        plugins=[checkpoint.files, *slurm_environment()],
+        default_root_dir=job.directory,
+    )
+
+
+def trainer_settings(config: StageConfig, data: RowsDataModule) -> dict[str, Any]:
+    """Lightning's settings for a step as the configuration has it, ours alone."""
+    hardware = config.hardware
+    return {
+        "accelerator": hardware.accelerator,
+        "devices": hardware.devices or (1 if hardware.accelerator == "cpu" else "auto"),
+        "num_nodes": hardware.num_nodes,
+        "strategy": build_strategy(
             hardware.strategy,  # type: ignore[arg-type]  # fsdp is refused before any work
             cpu=computes_on_cpu(hardware.accelerator),
             offload=hardware.offload,
             timeout=timedelta(seconds=hardware.timeout_s or DEFAULT_TIMEOUT_S),
         ),
-        precision=config.train.precision,
-        max_steps=steps,
-        max_epochs=-1,
-        accumulate_grad_batches=data.batches.accumulate,
-        gradient_clip_val=config.optim.gradient_clip,
-        # Counted within the one endless epoch: that count survives a resume.
-        val_check_interval=config.validation.every_n_steps * data.batches.accumulate,
-        limit_val_batches=None if validates else 0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=config.logging.every_n_steps,
-        logger=MetricsLog(job.directory / "logs" / "metrics.csv", resumed_step=resumed_step),
-        callbacks=callbacks,
-        plugins=[checkpoint.files, *slurm_environment()],
-        default_root_dir=job.directory,
-    )
+        "precision": config.train.precision,
+        "max_epochs": -1,
+        "accumulate_grad_batches": data.batches.accumulate,
+        "gradient_clip_val": config.optim.gradient_clip,
+        "use_distributed_sampler": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+
+
+def compile_network(job: StageJob, start: StartingPoint) -> None:
+    """Compile the network in place, if asked to: its weights keep their names."""
+    if job.config.hardware.compile:
+        start.backbone.network.base_model.compile(dynamic=True)
 
 
 def set_recomputation(job: StageJob, start: StartingPoint) -> list[str]:

@@ -31,10 +31,10 @@ def data(options: argparse.Namespace) -> int:
     quiet_libraries()
     planned = {s.job.name: s for s in plan(recipe, run_dir, data_identity=data_identity)}
     missing = []
-    for job in _training_jobs(recipe, planned, options.stage):
+    for job in training_jobs(recipe, planned, options.stage):
         unfinished = [planned[name] for name in job.exports if planned[name].state.name != "done"]
         if unfinished:
-            missing.append(_make_first(options, job, unfinished[-1], run_dir))
+            missing.append(make_first(options, job, unfinished[-1], run_dir, "its tokenizer"))
         else:
             _show(options, job)
     if missing:
@@ -42,9 +42,17 @@ def data(options: argparse.Namespace) -> int:
     return 0
 
 
-def _training_jobs(
-    recipe: RecipeConfig, planned: "dict[str, PlannedStage]", stage: str | None
+def training_jobs(
+    recipe: RecipeConfig,
+    planned: "dict[str, PlannedStage]",
+    stage: str | None,
+    lacking: str = "there are no training rows to tokenize",
 ) -> "list[StageJob]":
+    """The stages that train, or one of them.
+
+    Raises:
+        UserError: There is none; ``lacking`` says what follows.
+    """
     from dlm.recipe.selection import stage_name
 
     names = list(planned) if stage is None else [stage_name(recipe, "--stage", stage)]
@@ -52,19 +60,20 @@ def _training_jobs(
     jobs = [planned[name].job for name in names if kinds[name] not in ("tokenizer", "evaluate")]
     if not jobs:
         named = f"stage {stage}" if stage else f"recipe {recipe.name}"
-        raise UserError(f"{named} trains no model, so there are no training rows to tokenize")
+        raise UserError(f"{named} trains no model, so {lacking}")
     return jobs
 
 
-def _make_first(
-    options: argparse.Namespace, job: "StageJob", needed: "PlannedStage", run_dir: Path
+def make_first(
+    options: argparse.Namespace, job: "StageJob", needed: "PlannedStage", run_dir: Path, what: str
 ) -> str:
+    """Which stage ``what`` comes from, and the command that makes it."""
     from dlm.recipe.console import words_of
 
     words = ["dlm", "run", options.recipe, *options.overrides]
     command = [*words, "--run-dir", str(run_dir), "--to", needed.job.name]
     return (
-        f"stage {job.name}: its tokenizer comes from stage {needed.job.name}, which is "
+        f"stage {job.name}: {what} comes from stage {needed.job.name}, which is "
         f"{needed.state.name} in {run_dir}. Make it with\n  {' '.join(words_of(command))}\n"
         "or give --run-dir a run that has it"
     )

@@ -136,7 +136,7 @@ def test_make_calls_only_verbs_that_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     called = set(re.findall(r"\$\(DLM\) ([a-z]+)", makefile))
     helped = build_parser().format_help()
-    assert called == {"run", "generate", "status", "report", "plan", "submit", "cancel"}
+    assert called == {"run", "generate", "status", "report", "plan", "bench", "submit", "cancel"}
     assert all(f"\n    {verb} " in helped for verb in called)
     phony = makefile.partition(".PHONY:")[2].partition("\n\n")[0].replace("\\", "").split()
     for target in phony:

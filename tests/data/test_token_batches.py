@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins import DeepSpeedPrecision
 from small_vocabulary import tokenizer_of
 
 from dlm.data.batches.batching import BatchRequest, TokenBatch, TokenDataset, validation_requests
@@ -106,3 +107,30 @@ def test_validation_reads_every_row_once_on_any_number_of_devices(
         assert {request.global_rows for request in batches} == {
             sum(len(request.positions) for request in batches)
         }
+
+
+@pytest.mark.parametrize("packed_width", [None, 40])
+def test_what_the_network_reads_is_known_on_the_host(
+    rows: EncodedRows, packed_width: int | None
+) -> None:
+    request = BatchRequest(np.arange(5), np.arange(5), global_rows=5, global_maskable=99)
+    batch = TokenDataset(rows, PAD, packed_width).__getitems__(request)
+    lengths = batch.valid_BL.sum(dim=1)
+    packing = batch.packing
+    area = packing.rows * packing.width if packing else batch.valid_BL.numel()
+    assert batch.counts == (int(lengths.sum()), int((lengths**2).sum()), area)
+    prompts = (batch.valid_BL & ~batch.response_BL).sum(dim=1)
+    assert batch.prompt_counts == (
+        int(prompts.sum()), int((prompts**2).sum()), 5 * int(prompts.max())
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("packed_width", [None, 40])
+def test_deepspeed_may_ask_for_another_precision(
+    rows: EncodedRows, packed_width: int | None
+) -> None:
+    request = BatchRequest(np.arange(5), np.arange(5), global_rows=5, global_maskable=99)
+    batch = TokenDataset(rows, PAD, packed_width).__getitems__(request)
+    cast = DeepSpeedPrecision("bf16-mixed").convert_input(batch)
+    assert torch.equal(cast.tokens_BL, batch.tokens_BL)
+    assert cast.counts == batch.counts and (cast.packing is None) == (packed_width is None)

@@ -126,6 +126,8 @@ def test_skip_changes_nothing_where_all_is_finite(
     assert_same_result(stage, whole)
     metrics = [json.loads((place / "manifest.json").read_text())["metrics"]
                for place in (stage, whole)]  # fmt: skip
+    for figures in metrics:
+        figures.pop("throughput")  # time is not repeated
     assert metrics[0] == metrics[1] and "skipped_steps" not in metrics[0]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,22 @@ from dlm.diffusion.counter import counter_bits
 from dlm.models.packed import Packing
 
 _STRATA = 103
+
+
+class TokenCounts(NamedTuple):
+    """How much the network reads of a micro-batch; made on the host, so that no device is asked."""
+
+    tokens: int
+    pairs: int
+    """Pairs of tokens of one row: the sum of its squared length."""
+    positions: int
+    """Computed by the network, padding too."""
+
+    @classmethod
+    def of(cls, lengths: Positions, packing: Packing | None = None) -> Self:
+        """Of rows of so many tokens, int64 [B]."""
+        area = packing.rows * packing.width if packing else len(lengths) * int(lengths.max())
+        return cls(int(lengths.sum()), int((lengths**2).sum()), area)
 
 
 @dataclass
@@ -44,6 +60,10 @@ class TokenBatch:
     """Rows of the whole step, over all devices and micro-batches."""
     global_maskable: int
     """Maskable tokens of the whole step, those that count in the loss."""
+    counts: TokenCounts
+    """Of this micro-batch's rows."""
+    prompt_counts: TokenCounts
+    """Of their prompts alone."""
     packing: Packing | None = None
     """How the rows share the network's rows; None: each has its own."""
 
@@ -111,6 +131,7 @@ class TokenDataset(Dataset[TokenBatch]):
         answers = self.rows.answer_lengths
         counted = last if answers is None else first + answers[indices][:, None]
         maskable = torch.from_numpy((column >= first) & (column < last))
+        packing = plan_packing(lengths, self.packed_width) if self.packed_width else None
         return TokenBatch(
             tokens_BL=torch.from_numpy(tokens),
             valid_BL=torch.from_numpy(valid),
@@ -121,7 +142,9 @@ class TokenDataset(Dataset[TokenBatch]):
             stratum_B=torch.from_numpy(request.strata),
             global_rows=request.global_rows,
             global_maskable=request.global_maskable,
-            packing=plan_packing(lengths, self.packed_width) if self.packed_width else None,
+            counts=TokenCounts.of(lengths, packing),
+            prompt_counts=TokenCounts.of(first[:, 0].astype(np.int64)),
+            packing=packing,
         )
 
 
