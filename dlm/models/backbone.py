@@ -1,13 +1,20 @@
 """A Hugging Face masked or causal language model as the network of a diffusion language model."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from dlm.diffusion.chunked_loss import (
+    TokenLosses,
+    chunked_losses,
+    losses_of_logits,
+    rows_at_a_time,
+)
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
-from dlm.models.lm_head import CAUSAL_TYPES, lm_head
+from dlm.models.lm_head import CAUSAL_TYPES, head_transform
 from dlm.models.packed import Packing
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
@@ -23,7 +30,7 @@ class Backbone(nn.Module):
     def __init__(self, network: PreTrainedModel) -> None:
         super().__init__()
         self.network = network
-        self._head = lm_head(network)
+        self._transform = head_transform(network)
         self.position_offset = position_offset(network.config)
         # How far the layers of narrow sight see, in an encoder that has them.
         narrow = "sliding_attention" in (getattr(network.config, "layer_types", None) or ())
@@ -129,7 +136,21 @@ class Backbone(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""
-        return self._head(hidden)
+        # Looked up at every call: a resized vocabulary has another layer.
+        output_layer: Any = self.network.get_output_embeddings()
+        logits: Tensor = output_layer(self._transform(hidden))
+        return logits
+
+    def token_losses(self, hidden_MH: Tensor, target_M: Tensor) -> TokenLosses:
+        """The losses of target tokens [M] whose logits come from these states: a few tokens at a
+        time where the matrix of all logits would be large."""
+        layer = self.network.get_output_embeddings()
+        rows = rows_at_a_time(len(target_M), self.vocab_size, hidden_MH.device.type)
+        # Weights that are not here (cut by zero3) are gathered for a call of the layer alone.
+        if rows is None or type(layer) is not nn.Linear or layer.weight.numel() == 0:
+            return losses_of_logits(self.logits(hidden_MH), target_M)
+        transformed_MH = self._transform(hidden_MH)
+        return chunked_losses(transformed_MH, layer.weight, layer.bias, target_M, rows=rows)
 
     def save(self, directory: Path) -> None:
         """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or
