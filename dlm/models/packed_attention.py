@@ -68,7 +68,7 @@ def documents_of(
     groups, order = [], []
     back_W = torch.zeros(area, dtype=torch.int64)
     first = 0
-    for documents_N in order_B.split(_runs(length_B[order_B].tolist())):
+    for documents_N in torch.split(order_B, _runs(length_B[order_B].tolist())):
         length_N = length_B[documents_N]
         width = int(length_N[-1])
         column_C = torch.arange(width)
@@ -174,13 +174,12 @@ def _by_groups(
 
 def _mask(group: Group, causal: bool, window: int | None) -> Tensor | None:
     """What a query of a group does not see of its own document and the padding behind it."""
-    narrow = window is not None and window < group.width - 1
     place_C = torch.arange(group.width)
     # Padding is behind the document: a token that sees nothing behind it does not see padding.
     seen = None
     if group.length_N is not None and not causal:
         seen = (place_C < group.length_N[:, None])[:, None, None]
-    if narrow:
+    if window is not None and window < group.width - 1:
         distance_CC = (place_C[:, None] - place_C).abs()
         near_CC = distance_CC <= window
         if causal:
