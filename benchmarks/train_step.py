@@ -15,7 +15,6 @@ TFLOP/s. A CPU is compared by its processor time (--threads 1), which other work
 
 import argparse
 import json
-import resource
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -258,16 +257,14 @@ def main() -> int:
         measured = "tokens_per_s" if options.device == "cuda" else "tokens_per_processor_s"
         if way.name not in best or figures[measured] > best[way.name][measured]:
             best[way.name] = figures
-    if options.device == "cpu":
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"peak memory of the process, all ways: {peak:.1f} GiB")
     print("| way | tokens/s | tokens/s of processor time | peak GiB | MFU | ours is |")
     print("|---|---|---|---|---|---|")
     for name, figures in best.items():
-        ratio = best["ours"][measured] / figures[measured]
+        memory = f"{figures['peak_gib']:.1f}" if options.device == "cuda" else "-"
+        mfu = f"{figures['mfu']:.1%}" if "mfu" in figures else "-"
         print(
             f"| {name} | {figures['tokens_per_s']:.0f} | {figures['tokens_per_processor_s']:.0f} | "
-            f"{figures['peak_gib']:.1f} | {figures.get('mfu', 0):.1%} | {ratio:.2f}x |"
+            f"{memory} | {mfu} | {best['ours'][measured] / figures[measured]:.2f}x |"
         )
     return 0
 

@@ -21,6 +21,7 @@ from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.models.packed import Packing
 from dlm.models.packed_attention import Documents, attention, bounds, documents_of, obstacle
+from dlm.models.recomputation import recompute_activations
 
 LENGTHS = [9, 3, 7, 1, 12, 4, 5, 12]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -161,6 +162,28 @@ def test_padded_rows_are_computed_by_sdpa_bit_by_bit(family: str) -> None:
     assert backbone.network.config._attn_implementation == packed_attention.NAME
     backbone.network.set_attn_implementation("sdpa")
     assert torch.equal(backbone.hidden(tokens, valid), found)
+
+
+@pytest.mark.parametrize("family", ["xlm-roberta", "modernbert", "llama"])
+@torch.no_grad()
+def test_packed_rows_under_autocast(family: str) -> None:
+    backbone = backbone_of(family)
+    expected = packed_states(backbone)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = packed_states(backbone)
+    torch.testing.assert_close(found.float(), expected, atol=0.3, rtol=0.1)
+
+
+def test_layers_that_are_computed_again_know_their_documents() -> None:
+    gradients = []
+    for recomputed in (False, True):
+        backbone = tiny_backbone(dropout=0.0).train()
+        if recomputed:
+            recompute_activations(backbone.network)
+        packed_states(backbone).square().mean().backward()
+        gradients.append([p.grad for p in backbone.parameters() if p.grad is not None])
+    for expected, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_exports_do_not_name_the_function(tmp_path: Path) -> None:
