@@ -566,6 +566,9 @@ class HardwareConfig:
     """CPU threads of torch; None leaves torch's choice."""
     compile: bool = _where(False)
     """Compile the network in place with torch.compile."""
+    strict_speed: bool = _where(False)
+    """Where packed rows cannot take the fast attention of whole documents (device, precision,
+    dropout of attention on a GPU, attention pattern), stop and say why, not only say so."""
     activation_checkpointing: bool = _where(False)
     """Keep only the input of each transformer layer, and compute what is inside again in the
     backward pass: less memory, about a third more time, the same numbers. A length stage, whose

@@ -1,14 +1,25 @@
 """A Hugging Face masked or causal language model as the network of a diffusion language model."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from dlm.diffusion.chunked_loss import (
+    TokenLosses,
+    chunked_losses,
+    losses_of_logits,
+    rows_at_a_time,
+)
+from dlm.errors import UserError
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
-from dlm.models.lm_head import CAUSAL_TYPES, lm_head
+from dlm.models.lm_head import CAUSAL_TYPES, head_transform
 from dlm.models.packed import Packing
+from dlm.models.packed_attention import Documents, documents_of, install, obstacle
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
 
@@ -23,7 +34,7 @@ class Backbone(nn.Module):
     def __init__(self, network: PreTrainedModel) -> None:
         super().__init__()
         self.network = network
-        self._head = lm_head(network)
+        self._transform = head_transform(network)
         self.position_offset = position_offset(network.config)
         # How far the layers of narrow sight see, in an encoder that has them.
         narrow = "sliding_attention" in (getattr(network.config, "layer_types", None) or ())
@@ -41,6 +52,12 @@ class Backbone(nn.Module):
         """How a causal network becomes bidirectional; read in train mode alone."""
         self.step = 0
         """The training step that ``annealing`` stands at."""
+        self.strict_speed = False
+        """Whether packed rows that need a slow mask are an error."""
+        self.say: Callable[[str], None] = print
+        """Where the backbone says, once, why they do."""
+        self._said: set[str] = set()
+        install(network)
 
     @property
     def max_length(self) -> int:
@@ -98,6 +115,7 @@ class Backbone(nn.Module):
                 places.gather(tokens_BL), places.valid_RW,
                 None if response_BL is None else places.gather(response_BL),
                 places.gather(token_index_BL), pattern, document_BL=places.document_RW,
+                documents=self._documents(packing, valid_BL, pattern),
             )  # fmt: skip
             hidden_BLH = places.scatter(hidden_RWH)
         return shift_right(hidden_BLH, valid_BL) if shifts else hidden_BLH
@@ -105,31 +123,84 @@ class Backbone(nn.Module):
     def _run(
         self, tokens_BL: Tensor, valid_BL: Tensor, response_BL: Tensor | None,
         token_index_BL: Tensor, pattern: AttentionPattern, document_BL: Tensor | None = None,
+        documents: Documents | None = None,
     ) -> Tensor:  # fmt: skip
         """States of the network as they are, of rows of one document or several."""
+        if documents is not None:
+            # Square, so that transformers takes it as it is; empty, so that nobody can read it.
+            nothing = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=tokens_BL.device)
+            kinds = ("full_attention", "sliding_attention")
+            return self._states(
+                tokens_BL, dict.fromkeys(kinds, nothing) if self._window else nothing,
+                token_index_BL, documents=documents,
+            )  # fmt: skip
         if self.causal or document_BL is not None:
             mask = square_mask(pattern, valid_BL, response_BL, document_BL)
         else:
             mask = attention_mask(pattern, valid_BL, response_BL)
-        annealed = self.causal and self.network.training and pattern in _FILLS_IN
-        if annealed and self.annealing is not None:
+        if self._annealed(pattern) and self.annealing is not None:
             mask = mask & self.annealing.visible(self.step, token_index_BL)
         masks: Tensor | dict[str, Tensor] = mask
         if self._window is not None and mask.dim() == 4:
             # One square mask alone would be taken as it is in the layers of narrow sight too.
             narrow = within_window(mask, self._window)
             masks = {"full_attention": mask, "sliding_attention": narrow}
+        return self._states(tokens_BL, masks, token_index_BL)
+
+    def _annealed(self, pattern: AttentionPattern) -> bool:
+        trains = self.causal and self.network.training and pattern in _FILLS_IN
+        return trains and self.annealing is not None
+
+    def _documents(
+        self, packing: Packing, valid_BL: Tensor, pattern: AttentionPattern
+    ) -> Documents | None:
+        """What attention needs to know of packed rows; None: it needs a mask.
+
+        Raises:
+            UserError: It does, and ``strict_speed`` is set.
+        """
+        reason = obstacle(self.network, valid_BL.device, pattern, self._annealed(pattern))
+        if reason is None:
+            causal = pattern == "causal"
+            return documents_of(packing, valid_BL, causal=causal, window=self._window)
+        note = f"packed rows attend through a mask, which is slower: {reason}"
+        if self.strict_speed:
+            raise UserError(f"hardware.strict_speed: {note}; set it to false, or remove the reason")
+        if note not in self._said:
+            self._said.add(note)
+            self.say(note)
+        return None
+
+    def _states(
+        self, tokens_BL: Tensor, masks: Tensor | dict[str, Tensor], token_index_BL: Tensor,
+        **options: Any,
+    ) -> Tensor:  # fmt: skip
+        if self.causal:
+            options["use_cache"] = False
         output = self.network.base_model(
             input_ids=tokens_BL, attention_mask=masks,
-            position_ids=token_index_BL + self.position_offset,
-            **({"use_cache": False} if self.causal else {}),
+            position_ids=token_index_BL + self.position_offset, **options,
         )  # fmt: skip
         hidden_BLH: Tensor = output.last_hidden_state
         return hidden_BLH
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""
-        return self._head(hidden)
+        # Looked up at every call: a resized vocabulary has another layer.
+        output_layer: Any = self.network.get_output_embeddings()
+        logits: Tensor = output_layer(self._transform(hidden))
+        return logits
+
+    def token_losses(self, hidden_MH: Tensor, target_M: Tensor) -> TokenLosses:
+        """The losses of target tokens [M] whose logits come from these states: a few tokens at a
+        time where the matrix of all logits would be large."""
+        layer = self.network.get_output_embeddings()
+        rows = rows_at_a_time(len(target_M), self.vocab_size, hidden_MH.device.type)
+        # Weights that are not here (cut by zero3) are gathered for a call of the layer alone.
+        if rows is None or type(layer) is not nn.Linear or layer.weight.numel() == 0:
+            return losses_of_logits(self.logits(hidden_MH), target_M)
+        transformed_MH = self._transform(hidden_MH)
+        return chunked_losses(transformed_MH, layer.weight, layer.bias, target_M, rows=rows)
 
     def save(self, directory: Path) -> None:
         """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or

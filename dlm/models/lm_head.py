@@ -1,8 +1,10 @@
 """The output layer of language models, applied only where logits are wanted."""
 
 from collections.abc import Callable
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import gelu
 from transformers import PreTrainedModel
 
 from dlm.errors import UserError
@@ -10,21 +12,21 @@ from dlm.errors import UserError
 Head = Callable[[Tensor], Tensor]
 
 
-def _bert(network: nn.Module) -> Head:
-    return network.cls  # type: ignore[return-value]
+def _bert(network: Any) -> Head:
+    return lambda hidden: network.cls.predictions.transform(hidden)
 
 
-def _roberta(network: nn.Module) -> Head:
-    return network.lm_head  # type: ignore[return-value]
+def _roberta(network: Any) -> Head:
+    head = network.lm_head
+    return lambda hidden: head.layer_norm(gelu(head.dense(hidden)))
 
 
-def _modernbert(network: nn.Module) -> Head:
-    return lambda hidden: network.decoder(network.head(hidden))  # type: ignore[operator]
+def _modernbert(network: Any) -> Head:
+    return lambda hidden: network.head(hidden)
 
 
-def _output_layer(network: nn.Module) -> Head:
-    # Looked up at every call: a resized vocabulary has another layer.
-    return lambda hidden: network.get_output_embeddings()(hidden)  # type: ignore[operator]
+def _as_they_are(network: Any) -> Head:
+    return lambda hidden: hidden
 
 
 CAUSAL_TYPES = (
@@ -33,16 +35,17 @@ CAUSAL_TYPES = (
 """Hugging Face model types that predict the next token, and whose logits are those of one matrix:
 a type that scales or caps them afterwards needs a head of its own."""
 
-HEADS: dict[str, Callable[[nn.Module], Head]] = {
+HEADS: dict[str, Callable[[Any], Head]] = {
     "bert": _bert,
     "roberta": _roberta,
     "xlm-roberta": _roberta,
     "xlm-roberta-xl": _roberta,
     "camembert": _roberta,
     "modernbert": _modernbert,
-    **dict.fromkeys(CAUSAL_TYPES, _output_layer),
+    **dict.fromkeys(CAUSAL_TYPES, _as_they_are),
 }
-"""Hugging Face model type -> its head, a function of hidden states [..., H] to logits [..., V]."""
+"""Hugging Face model type -> what its head does before the vocabulary's matrix, a function of
+hidden states [..., H] to [..., H]."""
 
 
 def check_supported(model_type: str) -> None:
@@ -58,8 +61,9 @@ def check_supported(model_type: str) -> None:
         )
 
 
-def lm_head(network: PreTrainedModel) -> Head:
-    """The head of a Hugging Face masked or causal language model.
+def head_transform(network: PreTrainedModel) -> Head:
+    """What the head of a Hugging Face masked or causal language model does to hidden states before
+    the output layer, ``network.get_output_embeddings()``.
 
     Raises:
         UserError: The model type is not known here.

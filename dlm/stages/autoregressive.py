@@ -1,10 +1,10 @@
 """Stage kind ``autoregressive``: the twin, the same network trained to predict the next token."""
 
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from dlm.data.batches.batching import TokenBatch
+from dlm.diffusion.chunked_loss import TokenLosses
 from dlm.models.backbone import Backbone
 from dlm.stages.base import TrainingStage
 from dlm.stages.optimizer import OptimizerSettings
@@ -27,25 +27,24 @@ class AutoregressiveTwin(TrainingStage):
         self.validation_accuracy = MeanMetric()
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        logits_MV, target_M = self.predict(batch)
-        loss_sum = F.cross_entropy(
-            logits_MV.float(), target_M, reduction="sum", label_smoothing=self.label_smoothing
-        )
-        self.predicted_tokens = len(target_M)
+        losses = self.predict(batch)
+        eps = self.label_smoothing
+        loss_sum = (1 - eps) * losses.cross_entropy_M.sum()
+        if eps:
+            loss_sum = loss_sum + eps * losses.smoothing_M.sum()
+        self.predicted_tokens = len(losses.right_M)
         loss = self.global_mean(loss_sum, batch.global_maskable)
         self.log_training(loss, padding_share=batch.padding_share)
         return loss
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
-        logits_MV, target_M = self.predict(batch)
-        loss_sum = F.cross_entropy(logits_MV.float(), target_M, reduction="sum")
-        self.log_validation_loss(loss_sum, len(target_M))
-        right_M = (logits_MV.argmax(-1) == target_M).float()
-        self.validation_accuracy.update(right_M.mean(), weight=len(target_M))
+        losses = self.predict(batch)
+        self.log_validation_loss(losses.cross_entropy_M.sum(), len(losses.right_M))
+        self.validation_accuracy.update(losses.right_M.mean(), weight=len(losses.right_M))
         self.log("validation/token_accuracy", self.validation_accuracy)
 
-    def predict(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        """Logits [M, V] of the tokens of every response and their ids [M]."""
+    def predict(self, batch: TokenBatch) -> TokenLosses:
+        """The losses of the tokens of every response."""
         hidden_BLH = self.backbone.hidden(
             batch.tokens_BL, batch.valid_BL, attention="prefix_causal",
             response_BL=batch.response_BL, packing=batch.packing,
@@ -55,4 +54,4 @@ class AutoregressiveTwin(TrainingStage):
         # The state before a token predicts it; a response never starts a row.
         previous_MH = hidden_BLH.flatten(0, 1).index_select(0, place_M - 1)
         target_M: Tensor = batch.tokens_BL.flatten().index_select(0, place_M)
-        return self.backbone.logits(previous_MH), target_M
+        return self.backbone.token_losses(previous_MH, target_M)

@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric
 
 from dlm.data.batches.batching import TokenBatch
 from dlm.diffusion.noise import ForwardProcess, NoiseKey, replace_masked
-from dlm.diffusion.objective import Objective, token_losses
+from dlm.diffusion.objective import Objective
 from dlm.models.backbone import Backbone
 from dlm.stages.base import TrainingStage
 from dlm.stages.noise_levels import ByNoiseLevel
@@ -125,12 +125,14 @@ class DenoisingStage(TrainingStage):
         row_M, column_M = (noised.masked_BL & counted_BL).nonzero(as_tuple=True)
         place_M = row_M * tokens_BL.shape[1] + column_M
         # index_select rather than a boolean mask: its backward is deterministic on CPU.
-        logits_MV = self.backbone.logits(hidden_BLH.flatten(0, 1).index_select(0, place_M))
+        hidden_MH = hidden_BLH.flatten(0, 1).index_select(0, place_M)
         target_M = tokens_BL.flatten().index_select(0, place_M)
-        cross_entropy_M, smoothing_M = token_losses(logits_MV, target_M)
+        losses = self.backbone.token_losses(hidden_MH, target_M)
         weight_BL = self.objective.weights(noised.level, valid_BL & ~noised.masked_BL)
         total = self.objective.sum_terms(
-            cross_entropy_M, weight_BL[row_M, column_M], row_M, counted_BL, smoothing_M
+            losses.cross_entropy_M, weight_BL[row_M, column_M], row_M, counted_BL,
+            losses.smoothing_M,
+        )  # fmt: skip
+        return DenoisingLoss(
+            total, losses.cross_entropy_M.detach(), losses.right_M, noised.level.rate_B[row_M]
         )
-        right_M = (logits_MV.detach().argmax(-1) == target_M).float()
-        return DenoisingLoss(total, cross_entropy_M.detach(), right_M, noised.level.rate_B[row_M])

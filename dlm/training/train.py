@@ -69,6 +69,8 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     stage = build_stage(job, start, data)
     compile_network(job, start)
     recomputed = set_recomputation(job, start)
+    start.backbone.strict_speed = job.config.hardware.strict_speed
+    start.backbone.say = lambda note: rank_zero_only(print)(f"{job.name}: {note}", flush=True)
 
     resume, notes = newest_checkpoint(job.directory / "checkpoints")
     if resume is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning import LightningModule
 from torch import nn
@@ -67,6 +67,7 @@ def cuts_of_ranks(draw: st.DrawFn) -> dict[str, list[int]]:
     return cuts
 
 
+@settings(deadline=None)  # it writes files
 @given(cuts_of_ranks(), st.data())
 def test_every_range_of_every_cut_is_that_of_the_whole(
     cuts: dict[str, list[int]], data: st.DataObject

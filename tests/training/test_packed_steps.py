@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -129,3 +130,22 @@ def test_the_plan_moves_with_its_batch() -> None:
     moved = batch(True, True).to("meta")
     assert moved.packing is not None and moved.packing.row_B.device.type == "meta"
     assert moved.packing.start_B.device.type == "meta"
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_in_chunks_change_nothing(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = Objective(label_smoothing=smoothing)
+    stages = [
+        denoising(bert(), objective=objective),
+        AutoregressiveTwin(bert(), label_smoothing=smoothing, optimizer=OPTIMIZER, seed=0),
+    ]
+    for stage in stages:
+        loss, gradients = step(stage, batch(True, packed=False))
+        chunks = Mock(return_value=3)
+        with monkeypatch.context() as patched:
+            patched.setattr("dlm.models.backbone.rows_at_a_time", chunks)
+            chunked_loss, chunked_gradients = step(stage, batch(True, packed=False))
+        assert chunks.called and loss > 0
+        torch.testing.assert_close(chunked_loss, loss, **CLOSE)
+        for found, expected in zip(chunked_gradients, gradients, strict=True):
+            torch.testing.assert_close(found, expected, **CLOSE)
