@@ -12,10 +12,9 @@ def strategy_findings(stage: StageConfig) -> Iterator[Finding]:
     """What is wrong with the distributed strategy of a training stage."""
     hardware = stage.hardware
     if hardware.strategy == "fsdp":
-        # Lightning 2.6: ModelParallelStrategy takes true precisions alone.
         reason = (
-            "Lightning's FSDP2 keeps no float32 weights beside bf16 ones and has no checkpoints "
-            "that another number of devices could continue here: use zero3, which cuts the same"
+            "Lightning 2.6 calls its FSDP2 strategy experimental, and its checkpoints are none that "
+            "another strategy or number of devices continues here: use zero3, which cuts the same"
         )
         yield Finding(("hardware.strategy",), reason, "fsdp")
     keys = ("hardware.offload", "hardware.strategy")

@@ -114,7 +114,7 @@ EVALUATION = "stages.scores.evaluation"
         ("train.label_smoothing=-0.1", "must be at least 0 and below 1"),
         ("stages.pretrain.objective.mask_rate=1", "must be above 0 and below 1"),
         ("hardware.devices=0", "must be at least 1"),
-        ("hardware.strategy=fsdp", "FSDP2 keeps no float32 weights beside bf16 ones"),
+        ("hardware.strategy=fsdp", "calls its FSDP2 strategy experimental"),
         ("hardware.strategy=zero4", "zero3"),
         (
             "hardware={strategy: ddp, offload: optimizer}",
