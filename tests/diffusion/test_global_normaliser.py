@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dlm.data.batches.batching import StepSampler, TokenDataset, validation_requests
 from dlm.data.batches.order import BatchOrder
 from dlm.data.rows.encoding import EncodedRows
+from dlm.diffusion.chunked_loss import TokenLosses, losses_of_logits
 from dlm.diffusion.noise import ForwardProcess, NoiseKey, Times
 from dlm.diffusion.objective import Normaliser, Objective
 from dlm.stages.adapt import DiffusiveAdaptation
@@ -41,8 +42,8 @@ class SmallNetwork(nn.Module):
         share = valid_BL / valid_BL.sum(dim=1, keepdim=True)
         return state + (state * share[..., None]).sum(dim=1, keepdim=True)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        return hidden @ self.out
+    def token_losses(self, hidden_MH: Tensor, target_M: Tensor) -> TokenLosses:
+        return losses_of_logits(hidden_MH @ self.out, target_M)
 
 
 def encoded_rows(canvas: Canvas = None) -> EncodedRows:

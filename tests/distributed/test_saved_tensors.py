@@ -162,7 +162,7 @@ def test_weights_that_a_checkpoint_lacks_are_named(tmp_path: Path) -> None:
 class Wide(LightningModule):
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(2000, 2000, bias=False) for _ in range(8))
+        self.layers = nn.ModuleList(nn.Linear(2000, 2000, bias=False) for _ in range(20))
 
 
 def anonymous_mb() -> float:
@@ -197,6 +197,6 @@ def test_files_of_ranks_are_put_together_without_a_second_copy(
     monkeypatch.setattr(portable, "whole", whole_and_look)
     before = anonymous_mb()
     put_trained(module, tmp_path / "state.ckpt")
-    assert module.layers[7].weight.mean() == 0.5 and len(used) == 8
-    # 128 MB of weights; of the files one parameter at a time (16 MB).
-    assert max(used) - before < 64
+    assert module.layers[19].weight.mean() == 0.5 and len(used) == 20
+    # 305 MB of weights; of the files one parameter at a time (15 MB), and what malloc keeps.
+    assert max(used) - before < 150
