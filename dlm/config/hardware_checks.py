@@ -13,8 +13,9 @@ def strategy_findings(stage: StageConfig) -> Iterator[Finding]:
     hardware = stage.hardware
     if hardware.strategy == "fsdp":
         reason = (
-            "Lightning 2.6 calls its FSDP2 strategy experimental, and its checkpoints are none that "
-            "another strategy or number of devices continues here: use zero3, which cuts the same"
+            "Lightning 2.6 calls its FSDP2 strategy experimental, and its checkpoints are none "
+            "that another strategy or number of devices continues here: use zero3, which cuts "
+            "the same"
         )
         yield Finding(("hardware.strategy",), reason, "fsdp")
     keys = ("hardware.offload", "hardware.strategy")

@@ -42,8 +42,11 @@ class SmallNetwork(nn.Module):
         share = valid_BL / valid_BL.sum(dim=1, keepdim=True)
         return state + (state * share[..., None]).sum(dim=1, keepdim=True)
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        return hidden @ self.out
+
     def token_losses(self, hidden_MH: Tensor, target_M: Tensor) -> TokenLosses:
-        return losses_of_logits(hidden_MH @ self.out, target_M)
+        return losses_of_logits(self.logits(hidden_MH), target_M)
 
 
 def encoded_rows(canvas: Canvas = None) -> EncodedRows:
