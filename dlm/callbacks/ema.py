@@ -79,12 +79,12 @@ class WeightAverage(Callback):
         self._masters = masters = masters_of(strategy, pl_module)
         if isinstance(strategy, ZeroStrategy):
             self.average.tensors = {}
-            self.average.begin(masters.named())
+            self.average.begin(masters.named)
             strategy.keep_beside(AVERAGE, self.average.tensors)
         else:
             # Not the files that a resume has mapped into memory.
             self.average.tensors = {n: t.clone() for n, t in self.average.tensors.items()}
-            self.average.begin(masters.named())
+            self.average.begin(masters.named)
         self._step = trainer.global_step
 
     def on_train_batch_end(
@@ -93,7 +93,7 @@ class WeightAverage(Callback):
         if trainer.global_step > self._step:  # not after every micro-batch
             self._step = trainer.global_step
             assert self._masters is not None
-            self.average.update(self._masters.named())
+            self.average.update(self._masters.named)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._swap(True)
@@ -111,5 +111,5 @@ class WeightAverage(Callback):
     def _swap(self, swapped: bool) -> None:
         if self._swapped != swapped and self._masters is not None:
             self._swapped = swapped
-            self.average.swap(self._masters.named())
+            self.average.swap(self._masters.named)
             self._masters.refresh()

@@ -10,9 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from dlm.callbacks.checkpoint import TrainingCheckpoint
 from dlm.callbacks.deadline import Deadline
 from dlm.errors import Preempted, StageFailed
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""How a cluster asks a job to stop; Slurm's ``--signal`` sends the second one by custom."""
+from dlm.stop_signals import STOP_SIGNALS
 
 
 class Preemption(Callback):

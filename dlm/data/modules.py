@@ -31,6 +31,7 @@ from dlm.data.sources import BadRows
 from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
+from dlm.stop_signals import STOP_SIGNALS
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ class RowsDataModule(LightningDataModule):
 def leave_stopping_to_the_trainer(worker: int) -> None:
     """A cluster signals every process of a job. A worker that ended would fail the stage before it
     has saved its state; told by the trainer, or left alone by it, workers end by themselves."""
-    for sent in (signal.SIGTERM, signal.SIGUSR1):
+    for sent in STOP_SIGNALS:
         signal.signal(sent, signal.SIG_IGN)
 
 

@@ -118,13 +118,13 @@ class HostCopies:
         self._used, self._same, self._pairs = 0, {}, []
         copied = self._copy(value)
         del self._buffers[self._used :]
-        fill = partial(_fill, self._pairs)
+        pairs = self._pairs
         self._same, self._pairs = {}, []
-        if any(tensor.is_cuda for _, tensor in fill.args[0]):
-            fill()
+        if any(tensor.is_cuda for _, tensor in pairs):
+            _fill(pairs)
             torch.cuda.synchronize()
             return copied, lambda: None
-        return copied, fill
+        return copied, partial(_fill, pairs)
 
     def _copy(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -169,9 +169,9 @@ def write_file(checkpoint: dict[str, Any], path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    partial = path.with_name(f".{path.name}{SUM_SUFFIX}")
-    partial.write_text(json.dumps({"size": path.stat().st_size, "sha256": digest}))
-    partial.rename(path.with_name(path.name + SUM_SUFFIX))
+    half_written = path.with_name(f".{path.name}{SUM_SUFFIX}")
+    half_written.write_text(json.dumps({"size": path.stat().st_size, "sha256": digest}))
+    half_written.rename(path.with_name(path.name + SUM_SUFFIX))
 
 
 def sum_of(path: Path) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from dlm.distributed.zero_strategy import ZeroStrategy
 class Masters:
     """Where the optimizer's weights lie."""
 
-    named: Callable[[], dict[str, Tensor]]
+    named: dict[str, Tensor]
     """By the parameter's name: the weights themselves, or this rank's flat part of them."""
     refresh: Callable[[], None]
     """Gives the network what was written into them; every rank must call it."""
@@ -28,13 +28,9 @@ def masters_of(strategy: Any, module: LightningModule) -> Masters:
     """The masters of a running fit."""
     if isinstance(strategy, ZeroStrategy):
         engine = strategy.deepspeed_engine
-
-        def parts() -> dict[str, Tensor]:
-            return {kept.name: kept.tensors[WEIGHT] for kept in local_ranges(engine)}
-
+        parts = {kept.name: kept.tensors[WEIGHT] for kept in local_ranges(engine)}
         return Masters(parts, lambda: refresh_weights(engine), cut=True)
-
-    def trained() -> dict[str, Tensor]:
-        return {name: p for name, p in module.named_parameters() if p.requires_grad}
-
+    trained: dict[str, Tensor] = {
+        name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad
+    }
     return Masters(trained, lambda: None, cut=False)

@@ -31,9 +31,9 @@ def is_sharded(state_file: Path) -> bool:
 
 def load_whole(state_file: Path) -> dict[str, Any]:
     """A checkpoint as Lightning's own strategies read it, whoever wrote it."""
-    if not is_sharded(state_file):
-        return load_mapped(state_file)
     state = load_mapped(state_file)
+    if not is_sharded(state_file):
+        return state
     pieces = PiecesOfRanks(state_file.parent / SHARD_DIRECTORY)
     optimizer = state[GROUPS]
     step = torch.tensor(float(optimizer["step"]))

@@ -14,11 +14,10 @@ from dlm.recipe import console
 from dlm.recipe.manifest import write_text
 from dlm.recipe.ranks import process_rank
 from dlm.recipe.state import write_failure
+from dlm.stop_signals import STOP_SIGNALS
 
 EXIT_CODE_VARIABLE = "DLM_EXIT_CODE_FILE"
 """Names a file for rank 0's exit code: launchers end with another rank's code, or their own."""
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class _AskedToStop(BaseException):

@@ -17,8 +17,9 @@ from typing import Any
 
 from dlm.config.job import StageJob
 from dlm.errors import DlmError, StageFailed
-from dlm.recipe.endings import STOP_SIGNALS, leave_exit_code
+from dlm.recipe.endings import leave_exit_code
 from dlm.recipe.state import write_failure
+from dlm.stop_signals import STOP_SIGNALS
 
 LEADER_VARIABLE = "DLM_LEADER"
 """Set by rank 0, to its process id, for the ranks that it starts."""

@@ -17,13 +17,12 @@ from dlm.models.backbone import Backbone
 from dlm.stages.work import StageWork
 from dlm.training.builders import build_stage
 from dlm.training.data import build_rows
-from dlm.training.device import check_devices, check_precision, computes_on_cpu, prepare_torch
+from dlm.training.device import computes_on_cpu
 from dlm.training.peak import peak_notes, peak_tflops
-from dlm.training.quiet import quiet_libraries
 from dlm.training.start import starting_point
 from dlm.training.train import (
-    compile_network,
-    set_recomputation,
+    prepare_process,
+    set_up_network,
     trainer_settings,
     weight_average,
 )
@@ -73,17 +72,11 @@ def bench_stage(job: StageJob, *, steps: int, warmup: int) -> StepCosts | None:
         StageFailed: A loss or a gradient is not finite.
     """
     config = job.config
-    quiet_libraries()
-    check_devices(config.hardware.accelerator, config.hardware.devices)
-    check_precision(config.train.precision, config.hardware.accelerator)
-    prepare_torch(config.hardware.num_threads)
-    torch.manual_seed(job.seed)
-
+    prepare_process(job)
     start = starting_point(job)
     data = build_rows(job, start.tokenizer, start.backbone.max_length)
     stage = build_stage(job, start, data)
-    compile_network(job, start)
-    notes = [*set_recomputation(job, start), *peak_notes(config)]
+    notes = [*set_up_network(job, start), *peak_notes(config)]
 
     gpu = not computes_on_cpu(config.hardware.accelerator) and torch.cuda.is_available()
     watch = Stopwatch(_ACTIONS, torch.cuda.synchronize if gpu else None)

@@ -58,24 +58,16 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         StageFailed: A checkpoint cannot be written, or none of them is whole.
         Preempted: A signal asked the stage to stop; its state is saved.
     """
-    quiet_libraries()
-    check_devices(job.config.hardware.accelerator, job.config.hardware.devices)
-    check_precision(job.config.train.precision, job.config.hardware.accelerator)
-    prepare_torch(job.config.hardware.num_threads)
-    torch.manual_seed(job.seed)
-
+    prepare_process(job)
     start = starting_point(job)
     data = build_data(job, start)
     stage = build_stage(job, start, data)
-    compile_network(job, start)
-    recomputed = set_recomputation(job, start)
-    start.backbone.strict_speed = job.config.hardware.strict_speed
-    start.backbone.say = lambda note: rank_zero_only(print)(f"{job.name}: {note}", flush=True)
+    network_notes = set_up_network(job, start)
 
     resume, notes = newest_checkpoint(job.directory / "checkpoints")
     if resume is not None:
         notes.append(f"resuming from step {resume.step}")
-    notes += [*recomputed, *peak_notes(job.config), *data_notes(data)]
+    notes += [*network_notes, *peak_notes(job.config), *data_notes(data)]
     if isinstance(stage, DenoisingStage):
         notes.append(stage.description)
     for note in notes:
@@ -203,10 +195,29 @@ def trainer_settings(config: StageConfig, data: RowsDataModule) -> dict[str, Any
     }
 
 
-def compile_network(job: StageJob, start: StartingPoint) -> None:
-    """Compile the network in place, if asked to: its weights keep their names."""
+def prepare_process(job: StageJob) -> None:
+    """Everything of a process that is to train, before anything is loaded.
+
+    Raises:
+        UserError: Its devices or its precision are not to be had here.
+    """
+    hardware = job.config.hardware
+    quiet_libraries()
+    check_devices(hardware.accelerator, hardware.devices)
+    check_precision(job.config.train.precision, hardware.accelerator)
+    prepare_torch(hardware.num_threads)
+    torch.manual_seed(job.seed)
+
+
+def set_up_network(job: StageJob, start: StartingPoint) -> list[str]:
+    """How the network computes, as ``hardware`` says; gives what is to be said of it."""
     if job.config.hardware.compile:
+        # In place: its weights keep their names.
         start.backbone.network.base_model.compile(dynamic=True)
+    notes = set_recomputation(job, start)
+    start.backbone.strict_speed = job.config.hardware.strict_speed
+    start.backbone.say = lambda note: rank_zero_only(print)(f"{job.name}: {note}", flush=True)
+    return notes
 
 
 def set_recomputation(job: StageJob, start: StartingPoint) -> list[str]:

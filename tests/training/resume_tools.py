@@ -163,6 +163,27 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
 
+def run_changed(
+    script: str, place: Path, run_dir: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """``dlm run`` by a program that changes dlm first: a file, which further ranks are started
+    from too."""
+    place.write_text(script)
+    return subprocess.run(
+        [sys.executable, str(place), *command(run_dir, *arguments)[3:]], env=environment(),
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def assert_same_values(
+    ours: Path, theirs: Path, metrics: tuple[str, ...], tolerance: float = 1e-5
+) -> None:
+    """The measurements of two stages at all their steps."""
+    for metric in metrics:
+        expected = pytest.approx(values(theirs, metric), abs=tolerance)
+        assert values(ours, metric) == expected, (ours.name, metric)
+
+
 def run_process(run_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``dlm run`` to its end."""
     return subprocess.run(

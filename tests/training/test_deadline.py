@@ -1,7 +1,5 @@
 """A stage that saves and ends by itself before hardware.max_time is over."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -9,10 +7,9 @@ import pytest
 from resume_tools import (
     Uninterrupted,
     assert_same_result,
-    command,
     copy_needed,
-    environment,
     run,
+    run_changed,
     run_process,
     saved_steps,
 )
@@ -102,13 +99,8 @@ def test_two_processes_stop_at_one_step_when_the_clock_of_one_says_so(
 ) -> None:
     uninterrupted("tokenizer")
     stage = copy_needed(chain, run_dir, "pretrain")
-    script = tmp_path / "late.py"
-    script.write_text(ONE_RANK_IS_LATE)
     arguments = ("--only", "pretrain", "hardware.devices=2", "hardware.strategy=ddp")
-    ended = subprocess.run(
-        [sys.executable, str(script), *command(run_dir, *arguments, LIMIT)[3:]],
-        env=environment(), capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    ended = run_changed(ONE_RANK_IS_LATE, tmp_path / "late.py", run_dir, *arguments, LIMIT)
     assert ended.returncode == 75, ended.stderr
     assert "hardware.max_time (3600 s) and stops at step 10" in ended.stderr
     assert saved_steps(stage)[-1] == 10

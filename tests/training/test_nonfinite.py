@@ -1,8 +1,6 @@
 """A loss or gradient that is not finite stops a stage before it is saved, or is left out."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +14,10 @@ from resume_tools import (
     Uninterrupted,
     assert_same_result,
     checkpoint_weights,
-    command,
     copy_needed,
-    environment,
     measured,
     run,
+    run_changed,
     saved_steps,
     weights,
     with_callbacks,
@@ -207,13 +204,8 @@ def test_two_processes_stop_together(
 ) -> None:
     uninterrupted("tokenizer")
     stage = copy_needed(chain, run_dir, "pretrain")
-    script = tmp_path / "spoilt.py"
-    script.write_text(ONE_RANK_IS_SPOILT)
-    words = command(run_dir, "--only", "pretrain", "hardware.devices=2", "hardware.strategy=ddp")
-    ended = subprocess.run(
-        [sys.executable, str(script), *words[3:]], env=environment(), capture_output=True,
-        text=True, timeout=120, check=False,
-    )  # fmt: skip
+    words = ("--only", "pretrain", "hardware.devices=2", "hardware.strategy=ddp")
+    ended = run_changed(ONE_RANK_IS_SPOILT, tmp_path / "spoilt.py", run_dir, *words)
     assert ended.returncode == 3, ended.stderr
     assert (
         "step 10 had a loss and gradient norm that is not finite on rank 1 (loss nan, "

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from resume_tools import (
     Uninterrupted,
+    assert_same_values,
     copy_needed,
     directory,
     run,
     run_process,
     saved_steps,
     signal_in_mid_epoch,
-    values,
 )
 
 pytestmark = pytest.mark.slow
@@ -35,9 +35,7 @@ def alone(
 
 
 def assert_same_losses(run_dir: Path, alone: Path, stage: str) -> None:
-    ours, theirs = directory(run_dir, stage), directory(alone, stage)
-    for metric in LOSSES:
-        assert values(ours, metric) == pytest.approx(values(theirs, metric), abs=1e-5)
+    assert_same_values(directory(run_dir, stage), directory(alone, stage), LOSSES)
 
 
 def test_two_processes_follow_the_losses_of_one_through_a_chain(alone: Path, run_dir: Path) -> None:

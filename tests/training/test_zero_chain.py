@@ -3,13 +3,22 @@
 from pathlib import Path
 
 import pytest
-from resume_tools import STAGES, Uninterrupted, copy_needed, directory, run, run_process, values
+from resume_tools import (
+    STAGES,
+    Uninterrupted,
+    assert_same_values,
+    copy_needed,
+    directory,
+    run,
+    run_process,
+)
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 # Dropout is drawn for each process, so it is off where one is compared with two.
 NO_DROPOUT = ("model.dropout=0", "length.dropout=0")
 TRAINED = STAGES[1:-1]
+METRICS = ("train/loss", "validation/loss", "validation/chrf")
 TOLERANCE = 1e-5
 """Of losses of about 1; the sums over two processes are rounded otherwise than those of one."""
 
@@ -26,12 +35,6 @@ def alone(
     return run_dir
 
 
-def assert_same_training(ours: Path, theirs: Path, tolerance: float = TOLERANCE) -> None:
-    for metric in ("train/loss", "validation/loss", "validation/chrf"):
-        expected = pytest.approx(values(theirs, metric), abs=tolerance)
-        assert values(ours, metric) == expected, (ours.name, metric)
-
-
 @pytest.mark.parametrize("strategy", ["zero1", "zero2", "zero3"])
 def test_a_chain_follows_the_losses_of_one_process(
     strategy: str, chain: Path, alone: Path, run_dir: Path
@@ -41,7 +44,7 @@ def test_a_chain_follows_the_losses_of_one_process(
     ended = run_process(run_dir, *NO_DROPOUT, *two)
     assert ended.returncode == 0, ended.stderr
     for stage in TRAINED:
-        assert_same_training(directory(run_dir, stage), directory(alone, stage))
+        assert_same_values(directory(run_dir, stage), directory(alone, stage), METRICS, TOLERANCE)
     assert len(list(run_dir.rglob("manifest.json"))) == len(STAGES)
     told = ended.stdout + ended.stderr
     for noise in ("Warning", "WARNING", "warn(", "site-packages", "Gloo", "deepspeed"):
@@ -76,8 +79,7 @@ def test_options_of_zero_train_what_one_process_trains(
     hardware = [word for word in words if word.startswith("hardware")]
     ended = run_process(run_dir, *changes, *hardware, "hardware.devices=2", "--only", "adapt")
     assert ended.returncode == 0, ended.stderr
-    for metric in ("train/loss", "validation/loss"):
-        assert values(ours, metric) == pytest.approx(values(one, metric), abs=tolerance)
+    assert_same_values(ours, one, METRICS[:2], tolerance)
     exported, expected = (load_file(d / "export" / "model.safetensors") for d in (ours, one))
     assert exported.keys() == expected.keys()
     if tolerance == TOLERANCE:
