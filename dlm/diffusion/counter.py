@@ -11,7 +11,7 @@ _MASK32 = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
 
 
-def _scramble(x: Tensor) -> Tensor:
+def _scramble(x: Tensor | int) -> Tensor | int:
     """A bijection of 32-bit integers with good avalanche (held in int64, low 32 bits used)."""
     x = ((x >> 16) ^ x) * 0x21F0AAAD & _MASK32
     x = ((x >> 15) ^ x) * 0x735A2D97 & _MASK32
@@ -20,14 +20,14 @@ def _scramble(x: Tensor) -> Tensor:
 
 def counter_bits(*counters: Tensor | int) -> Tensor:
     """Hash integer counters (broadcast together) to 32 random bits, as int64 in [0, 2^32)."""
-    tensors = [c for c in counters if isinstance(c, Tensor)]
-    device = tensors[0].device if tensors else torch.device("cpu")
-    state = torch.zeros((), dtype=torch.int64, device=device)
+    # Integers stay Python's until they meet a tensor: one that is copied makes a GPU's host wait.
+    state: Tensor | int = 0
     for counter in counters:
-        value = torch.as_tensor(counter, dtype=torch.int64, device=device)
+        value = counter.long() if isinstance(counter, Tensor) else counter
         for half in (value & _MASK32, (value >> 32) & _MASK32):
-            state = _scramble((state * _GOLDEN + half + _GOLDEN) & _MASK32)
-    return state
+            # Cut twice: a Python integer of more than 64 bits meets no tensor.
+            state = _scramble(((state * _GOLDEN + _GOLDEN & _MASK32) + half) & _MASK32)
+    return state if isinstance(state, Tensor) else torch.tensor(state)
 
 
 def counter_uniform(*counters: Tensor | int) -> Tensor:

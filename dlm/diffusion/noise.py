@@ -7,7 +7,6 @@ at t. Coupled times (RDM): two sorted ones, nested masks where they differ. Low-
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -147,6 +146,17 @@ class ForwardProcess:
             return NoiseLevel(rate_B, rate_B, 1 / rate_B)
         return self.level(self.time_of(key, stream))
 
+    def levels(self, key: NoiseKey) -> NoiseLevel:
+        """The noise levels of every row; of coupled times all higher ones, then all lower ones."""
+        first = self.draw(key, _TIME)
+        if self.copies == 1:
+            return first
+        times = first.time_B, self.time_of(key, _SECOND_TIME)
+        high, low = self.level(torch.maximum(*times)), self.level(torch.minimum(*times))
+        return NoiseLevel(
+            *(torch.cat([getattr(high, f.name), getattr(low, f.name)]) for f in fields(NoiseLevel))
+        )
+
     def corrupt(self, key: NoiseKey, maskable_BL: Tensor, token_index_BL: Tensor) -> Noised:
         """Choose the positions that become noise.
 
@@ -157,20 +167,16 @@ class ForwardProcess:
         def uniform(stream: int) -> Tensor:
             return counter_uniform(key.seed, stream, key.sample_B[:, None], token_index_BL)
 
-        first = self.draw(key, _TIME)
+        level = self.levels(key)
         if self.copies == 1:
-            return Noised(first, maskable_BL & (uniform(_MASK) <= first.rate_B[:, None]))
-        times = first.time_B, self.time_of(key, _SECOND_TIME)
-        high, low = self.level(torch.maximum(*times)), self.level(torch.minimum(*times))
-        high_B, low_B = high.rate_B, low.rate_B
+            return Noised(level, maskable_BL & (uniform(_MASK) <= level.rate_B[:, None]))
+        high_B, low_B = level.rate_B.chunk(2)
         high_BL = maskable_BL & (uniform(_MASK) <= high_B[:, None])
-        kept_BL = uniform(_SECOND_MASK) <= (low_B / high_B)[:, None]
-        independent_BL = maskable_BL & (uniform(_SECOND_MASK) <= low_B[:, None])
+        second_BL = uniform(_SECOND_MASK)
+        kept_BL = second_BL <= (low_B / high_B)[:, None]
+        independent_BL = maskable_BL & (second_BL <= low_B[:, None])
         low_BL = torch.where((high_B == low_B)[:, None], independent_BL, high_BL & kept_BL)
-        both = NoiseLevel(
-            *(torch.cat([getattr(high, f.name), getattr(low, f.name)]) for f in fields(NoiseLevel))
-        )
-        return Noised(both, torch.cat([high_BL, low_BL]))
+        return Noised(level, torch.cat([high_BL, low_BL]))
 
 
 def replace_masked(
@@ -180,20 +186,19 @@ def replace_masked(
     *,
     mask_token_id: int,
     key: NoiseKey | None = None,
-    replaceable_ids: Sequence[int] = (),
+    replaceable_ids_V: Tensor | None = None,
 ) -> Tensor:
     """Put the mask token on the noise positions.
 
-    With ``key`` and ``replaceable_ids``: BERT's rule, 80 % mask token, 10 % a random token of
-    ``replaceable_ids``, 10 % unchanged.
+    With ``key`` and ``replaceable_ids_V``: BERT's rule, 80 % mask token, 10 % a random token of
+    those, 10 % unchanged.
     """
     noisy_BL = torch.where(masked_BL, mask_token_id, tokens_BL)
-    if key is None:
+    if key is None or replaceable_ids_V is None:
         return noisy_BL
     sample_B1 = key.sample_B[:, None]
     choice_BL = counter_uniform(key.seed, _REPLACE, sample_B1, token_index_BL)
     draw_BL = counter_bits(key.seed, _REPLACEMENT, sample_B1, token_index_BL)
-    ids_V = torch.tensor(list(replaceable_ids), dtype=tokens_BL.dtype, device=tokens_BL.device)
-    random_BL = ids_V[draw_BL % len(replaceable_ids)]
+    random_BL = replaceable_ids_V[draw_BL % len(replaceable_ids_V)]
     noisy_BL = torch.where(masked_BL & (choice_BL > 0.8), random_BL, noisy_BL)
     return torch.where(masked_BL & (choice_BL > 0.9), tokens_BL, noisy_BL)

@@ -84,7 +84,9 @@ class Objective:
         if self.normaliser == "maskable":
             count_B = maskable_BL.sum(dim=1)
         else:
-            count_B = torch.bincount(row_M, minlength=len(maskable_BL))
+            # Not bincount, which makes a GPU's host wait.
+            count_B = torch.zeros_like(maskable_BL[:, 0], dtype=torch.int64)
+            count_B = count_B.scatter_add(0, row_M, torch.ones_like(row_M))
         return (term_M / count_B.clamp(min=1)[row_M]).sum()
 
     def denominator(self, num_rows: int, num_maskable: int) -> int:

@@ -1,9 +1,10 @@
 """Stage kind ``autoregressive``: the twin, the same network trained to predict the next token."""
 
+import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from dlm.data.batches.batching import TokenBatch
+from dlm.data.batches.batching import Predicted, TokenBatch
 from dlm.diffusion.chunked_loss import TokenLosses
 from dlm.models.backbone import Backbone
 from dlm.stages.base import TrainingStage
@@ -25,6 +26,10 @@ class AutoregressiveTwin(TrainingStage):
         super().__init__(backbone, optimizer=optimizer, seed=seed)
         self.label_smoothing = label_smoothing
         self.validation_accuracy = MeanMetric()
+
+    def predicted(self, batch: TokenBatch, seed: int) -> Predicted:
+        place_M = batch.response_BL.flatten().nonzero().squeeze(1)
+        return Predicted(seed, torch.zeros_like(batch.response_BL), place_M)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         losses = self.predict(batch)
@@ -49,8 +54,8 @@ class AutoregressiveTwin(TrainingStage):
             batch.tokens_BL, batch.valid_BL, attention="prefix_causal",
             response_BL=batch.response_BL, packing=batch.packing,
         )  # fmt: skip
-        row_M, column_M = batch.response_BL.nonzero(as_tuple=True)
-        place_M = row_M * batch.tokens_BL.shape[1] + column_M
+        predicted = batch.predicted or self.predicted(batch, self.seed)
+        place_M = predicted.place_M
         # The state before a token predicts it; a response never starts a row.
         previous_MH = hidden_BLH.flatten(0, 1).index_select(0, place_M - 1)
         target_M: Tensor = batch.tokens_BL.flatten().index_select(0, place_M)

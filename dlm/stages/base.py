@@ -1,6 +1,7 @@
 """What every training stage shares: the optimizer, and dropout that a resume repeats."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,12 +9,14 @@ from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from dlm.data.batches.batching import TokenBatch, TokenCounts
+from dlm.data.batches.batching import Predicted, TokenBatch, TokenCounts
 from dlm.diffusion.counter import counter_seed
 from dlm.models.backbone import Backbone
 from dlm.stages.optimizer import OptimizerSettings, build_optimizer
 
 _DROPOUT = 201
+VALIDATION_SEED = 1_000_003
+"""Validation noise has a key of its own."""
 
 
 class TrainingStage(LightningModule):
@@ -37,6 +40,23 @@ class TrainingStage(LightningModule):
     def read_by_network(self, batch: TokenBatch) -> TokenCounts:
         """What the network reads of a batch, of one copy."""
         return batch.counts
+
+    def predicted(self, batch: TokenBatch, seed: int) -> Predicted | None:
+        """What a step on a batch predicts; None: nothing whose number has to be known."""
+        return None
+
+    @property
+    def noise_seed(self) -> int:
+        """Of the noise of training, or of validation, which is the same at every one."""
+        return self.seed if self.trainer.training else VALIDATION_SEED
+
+    def on_before_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
+        """On the host still: how many tokens are masked decides the shapes of a step."""
+        predicted = self.predicted(batch, self.noise_seed)
+        if predicted is not None and self.device.type == "cuda":
+            # A copy from other memory would wait for the step before.
+            predicted = predicted.map(lambda tensor: tensor.pin_memory())
+        return replace(batch, predicted=predicted)
 
     def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
         """Dropout is a function of (seed, micro-batch, rank): the global generator's past, which

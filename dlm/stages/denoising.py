@@ -5,19 +5,17 @@ Pretraining, adaptation and instruction tuning are this step with other rows and
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from dlm.data.batches.batching import TokenBatch
+from dlm.data.batches.batching import Predicted, TokenBatch
 from dlm.diffusion.noise import ForwardProcess, NoiseKey, replace_masked
 from dlm.diffusion.objective import Objective
 from dlm.models.backbone import Backbone
-from dlm.stages.base import TrainingStage
+from dlm.stages.base import VALIDATION_SEED, TrainingStage
 from dlm.stages.noise_levels import ByNoiseLevel
 from dlm.stages.optimizer import OptimizerSettings
-
-# Validation noise has a key of its own, the same at every validation.
-_VALIDATION_SEED = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,10 @@ class DenoisingStage(TrainingStage):
         self.forward_process = forward_process
         self.objective = objective
         self.mask_token_id = mask_token_id
-        self.replaceable_ids = replaceable_ids
+        # A buffer, so that it lies where the network does.
+        ids = torch.tensor(replaceable_ids, dtype=torch.int64) if replaceable_ids else None
+        self.register_buffer("replaceable_ids_V", ids, persistent=False)
+        self.replaceable_ids_V: Tensor | None
         self.canvas = canvas
         self.validation_accuracy = MeanMetric()
         self.validation_by_noise_level = ByNoiseLevel()
@@ -87,7 +88,7 @@ class DenoisingStage(TrainingStage):
         return mean
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
-        loss = self.denoising_loss(batch, _VALIDATION_SEED)
+        loss = self.denoising_loss(batch, VALIDATION_SEED)
         copies = self.forward_process.copies
         rows, counted = len(batch.sample_B), int(batch.counted_BL.sum())
         self.log_validation_loss(loss.total, copies * self.objective.denominator(rows, counted))
@@ -102,37 +103,44 @@ class DenoisingStage(TrainingStage):
         self.log_dict(noted, sync_dist=True)
         self.validation_by_noise_level.reset()
 
+    def predicted(self, batch: TokenBatch, seed: int) -> Predicted:
+        key = NoiseKey(seed, batch.sample_B, batch.stratum_B, batch.global_rows)
+        noised = self.forward_process.corrupt(key, batch.maskable_BL, batch.token_index_BL)
+        counted_BL = batch.counted_BL.repeat(self.copies, 1)
+        place_M = (noised.masked_BL & counted_BL).flatten().nonzero().squeeze(1)
+        return Predicted(seed, noised.masked_BL, place_M)
+
     def denoising_loss(self, batch: TokenBatch, seed: int) -> DenoisingLoss:
         """Corrupt the batch, predict what is masked and counts, weigh."""
         copies = self.forward_process.copies
+        predicted = batch.predicted or self.predicted(batch, seed)
+        assert predicted.seed == seed, "noise of another key"
+        masked_BL, place_M = predicted.masked_BL, predicted.place_M
         tokens_BL, valid_BL, counted_BL = (
             tensor.repeat(copies, 1)
             for tensor in (batch.tokens_BL, batch.valid_BL, batch.counted_BL)
         )
         key = NoiseKey(seed, batch.sample_B, batch.stratum_B, batch.global_rows)
-        noised = self.forward_process.corrupt(key, batch.maskable_BL, batch.token_index_BL)
-        copied_key = NoiseKey(seed, batch.sample_B.repeat(copies))
+        level = self.forward_process.levels(key)
         noisy_BL = replace_masked(
-            tokens_BL, noised.masked_BL, batch.token_index_BL.repeat(copies, 1),
-            mask_token_id=self.mask_token_id,
-            key=copied_key if self.replaceable_ids else None,
-            replaceable_ids=self.replaceable_ids,
+            tokens_BL, masked_BL, batch.token_index_BL.repeat(copies, 1),
+            mask_token_id=self.mask_token_id, key=NoiseKey(seed, batch.sample_B.repeat(copies)),
+            replaceable_ids_V=self.replaceable_ids_V,
         )  # fmt: skip
         hidden_BLH = self.backbone.hidden(
             noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1),
             packing=batch.packing and batch.packing.repeat(copies),
         )  # fmt: skip
-        row_M, column_M = (noised.masked_BL & counted_BL).nonzero(as_tuple=True)
-        place_M = row_M * tokens_BL.shape[1] + column_M
         # index_select rather than a boolean mask: its backward is deterministic on CPU.
         hidden_MH = hidden_BLH.flatten(0, 1).index_select(0, place_M)
         target_M = tokens_BL.flatten().index_select(0, place_M)
         losses = self.backbone.token_losses(hidden_MH, target_M)
-        weight_BL = self.objective.weights(noised.level, valid_BL & ~noised.masked_BL)
+        row_M = place_M.div(tokens_BL.shape[1], rounding_mode="floor")
+        weight_BL = self.objective.weights(level, valid_BL & ~masked_BL)
+        weight_M = weight_BL.flatten().index_select(0, place_M)
         total = self.objective.sum_terms(
-            losses.cross_entropy_M, weight_BL[row_M, column_M], row_M, counted_BL,
-            losses.smoothing_M,
-        )  # fmt: skip
+            losses.cross_entropy_M, weight_M, row_M, counted_BL, losses.smoothing_M
+        )
         return DenoisingLoss(
-            total, losses.cross_entropy_M.detach(), losses.right_M, noised.level.rate_B[row_M]
+            total, losses.cross_entropy_M.detach(), losses.right_M, level.rate_B[row_M]
         )

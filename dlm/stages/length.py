@@ -57,7 +57,7 @@ class LengthPrediction(TrainingStage):
     def predict(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         """Logits of the lengths and the right class (length - 1); the response is cut away."""
         prompt_BL = batch.valid_BL & ~batch.response_BL
-        width = int(prompt_BL.sum(dim=1).max())
+        width = batch.prompt_counts.positions // len(prompt_BL)
         tokens_BL, valid_BL = batch.tokens_BL[:, :width], prompt_BL[:, :width]
         self.backbone.eval()
         with torch.no_grad():

@@ -58,8 +58,11 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> dict[str,
     ]
     optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]],
-        lr=settings.lr, betas=settings.betas, eps=settings.eps,
+        lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True,
     )  # fmt: skip
+    # Lightning clips gradients that the scaler of 16-mixed has unscaled, and refuses an optimizer
+    # that says it would do so itself, as the fused one does.
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(settings))
     return {
         "optimizer": optimizer,

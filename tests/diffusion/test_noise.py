@@ -171,8 +171,9 @@ def noisy_rows(rows: dict[int, list[int]], place: Place, width: int) -> dict[int
         masked = process.corrupt(key, maskable, index).masked_BL
         for part in masked.split(len(rows)):
             noisy = replace_masked(
-                tokens, part, index, mask_token_id=MASK, key=key, replaceable_ids=range(100, 120)
-            )
+                tokens, part, index, mask_token_id=MASK, key=key,
+                replaceable_ids_V=torch.arange(100, 120),
+            )  # fmt: skip
             for sample, row, own in zip(rows, noisy, valid, strict=True):
                 found[sample].append(row[own].tolist())
     return found
@@ -219,7 +220,7 @@ def bert_rule(original: int, replaceable: list[int]) -> Tensor:
     masked[:, 0] = False
     noisy = replace_masked(
         tokens, masked, torch.arange(LENGTH).expand_as(tokens), mask_token_id=MASK,
-        key=NoiseKey(3, torch.arange(ROWS)), replaceable_ids=replaceable,
+        key=NoiseKey(3, torch.arange(ROWS)), replaceable_ids_V=torch.tensor(replaceable),
     )  # fmt: skip
     assert (noisy[:, 0] == original).all()
     return noisy[:, 1:]
@@ -246,7 +247,7 @@ def test_berts_rule_is_independent_of_what_was_masked_and_at_which_rate() -> Non
     tokens = torch.full((ROWS, LENGTH), 60)
     noisy = replace_masked(
         tokens, noised.masked_BL, torch.arange(LENGTH).expand_as(tokens), mask_token_id=MASK,
-        key=NoiseKey(3, torch.arange(ROWS)), replaceable_ids=[10],
+        key=NoiseKey(3, torch.arange(ROWS)), replaceable_ids_V=torch.tensor([10]),
     )  # fmt: skip
     for rate in (0.5, 1.0):
         chosen = noised.masked_BL & (noised.level.rate_B == rate)[:, None]

@@ -1,6 +1,6 @@
 """Padded batches, and the sampler that asks for them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
@@ -37,6 +37,26 @@ class TokenCounts(NamedTuple):
 
 
 @dataclass
+class Predicted:
+    """The tokens that a step predicts, found on the host before the batch goes to its device, so
+    that no step waits to be told their number.
+
+    Truth values and integers alone: DeepSpeed halves what floats.
+    """
+
+    seed: int
+    """Of the noise."""
+    masked_BL: Tensor
+    """The positions that are noise; of all copies of the rows."""
+    place_M: Tensor
+    """Number (row x L + column) of each position whose token is predicted and counts, int64."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Predicted":
+        """The same with other tensors (on another device, say)."""
+        return Predicted(self.seed, function(self.masked_BL), function(self.place_M))
+
+
+@dataclass
 class TokenBatch:
     """Rows of tokens, padded on the right."""
 
@@ -66,6 +86,8 @@ class TokenBatch:
     """Of their prompts alone."""
     packing: Packing | None = None
     """How the rows share the network's rows; None: each has its own."""
+    predicted: Predicted | None = None
+    """What a step on these rows predicts, once it is drawn."""
 
     @property
     def padding_share(self) -> Tensor:
@@ -92,6 +114,7 @@ class TokenBatch:
         return replace(
             self, **{k: function(v) for k, v in tensors.items() if isinstance(v, Tensor)},
             packing=self.packing and self.packing.map(function),
+            predicted=self.predicted and self.predicted.map(function),
         )  # fmt: skip
 
 
