@@ -100,6 +100,7 @@ class Throughput(Callback):
         every_n_steps: int,
         peak_tflops: float | None = None,
         left_out: int = 1,
+        warmup: int = 20,
         log: Callable[[Mapping[str, float], int], None] | None = None,
     ) -> None:
         """
@@ -109,12 +110,14 @@ class Throughput(Callback):
             every_n_steps: Interval of the figures.
             peak_tflops: One device's; None: there is no MFU.
             left_out: Steps at the beginning that do not count, at least 1.
+            warmup: Steps after which nothing should be compiled any more.
             log: Takes an interval's figures and the number of steps done.
         """
         self.work, self.watch = work, watch
         self.every_n_steps = every_n_steps
         self.peak_tflops = peak_tflops
         self.left_out = left_out
+        self.warmup = warmup
         self.log_figures = log
         self.total = Figures()
         """Of the attempt, up to the last interval."""
@@ -122,6 +125,9 @@ class Throughput(Callback):
         """Of the last interval; None: all its steps were left out."""
         self.steps = 0
         """All that this attempt did."""
+        self.recompilations: int | None = None
+        """Graphs compiled after the warm-up; None: nothing is compiled, or it is not over."""
+        self._graphs_before = 0
         self._interval = Figures()
         self._step = Figures()
         self._since = 0.0
@@ -167,7 +173,15 @@ class Throughput(Callback):
         if self.steps >= self.left_out and not self._disturbed:
             self._interval.add(step)
         self.steps += 1
+        self._count_graphs()
         self._since, self._disturbed = now, False
+
+    def _count_graphs(self) -> None:
+        graphs = compiled_graphs()
+        if self.steps <= self.warmup:
+            self._graphs_before = graphs
+        elif graphs:
+            self.recompilations = graphs - self._graphs_before
 
     def _end_interval(self, trainer: Trainer) -> None:
         mine, self._interval = self._interval, Figures()
@@ -192,6 +206,8 @@ class Throughput(Callback):
             "steps": self.total.steps,
             "seconds": round(self.total.seconds, 3),
         }
+        if self.recompilations is not None:
+            measured["recompilations"] = self.recompilations
         return {"throughput": self.total.as_metrics() | peak | measured}
 
     def note(self) -> str:
@@ -201,12 +217,24 @@ class Throughput(Callback):
                 f"throughput: not measured: each of the {self.steps} steps was the attempt's first "
                 "or followed a validation or a save"
             )
+        again = ""
+        if self.recompilations:
+            again = f", {self.recompilations} graphs compiled after step {self.warmup}"
         figures = f"{self.total.tokens_per_s:,.0f} tokens/s{mfu_text(self.total, self.peak_tflops)}"
         return (
             f"throughput: {figures}, padding {self.total.padding_share:.1%}, waiting for data "
-            f"{self.total.wait_share:.1%}, peak memory {self.total.memory / GIB:.2f} GiB (of "
+            f"{self.total.wait_share:.1%}, peak memory {self.total.memory / GIB:.2f} GiB{again} (of "
             f"{self.total.steps} of {self.steps} steps)"
         )
+
+
+def compiled_graphs() -> int:
+    """Graphs that torch.compile has compiled in this process."""
+    if "torch._dynamo" not in sys.modules:  # importing it takes a while
+        return 0
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
 
 
 def mfu_text(figures: Figures, peak_tflops: float | None) -> str:

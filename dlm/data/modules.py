@@ -250,6 +250,14 @@ class RowsDataModule(LightningDataModule):
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
+    def on_before_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
+        """The stage says what it will predict while the batch is on the host still. (Lightning
+        warns of a stage that has this hook itself.)"""
+        assert self.trainer is not None
+        stage: Any = self.trainer.lightning_module
+        drawn: TokenBatch = stage.drawn(batch)
+        return drawn
+
     def state_dict(self) -> dict[str, Any]:
         """Where the run stands in its samples. The sampler needs the trainer's step alone; with a
         token budget the window that it stands in saves counting all those before."""

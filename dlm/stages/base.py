@@ -50,8 +50,9 @@ class TrainingStage(LightningModule):
         """Of the noise of training, or of validation, which is the same at every one."""
         return self.seed if self.trainer.training else VALIDATION_SEED
 
-    def on_before_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
-        """On the host still: how many tokens are masked decides the shapes of a step."""
+    def drawn(self, batch: TokenBatch) -> TokenBatch:
+        """A batch with what a step on it predicts, made on the host: how many tokens are masked
+        decides the shapes of a step."""
         predicted = self.predicted(batch, self.noise_seed)
         if predicted is not None and self.device.type == "cuda":
             # A copy from other memory would wait for the step before.

@@ -81,9 +81,9 @@ def bench_stage(job: StageJob, *, steps: int, warmup: int) -> StepCosts | None:
     gpu = not computes_on_cpu(config.hardware.accelerator) and torch.cuda.is_available()
     watch = Stopwatch(_ACTIONS, torch.cuda.synchronize if gpu else None)
     time_network(start.backbone, watch)
-    meter = _BenchMeter(
+    meter = Throughput(
         StageWork.of(stage), watch, every_n_steps=warmup + steps, peak_tflops=peak_tflops(config),
-        left_out=warmup,
+        left_out=warmup, warmup=warmup,
     )  # fmt: skip
     non_finite = NonFinite(job.name, action=config.train.on_nonfinite, every_n_steps=warmup + steps)
     with tempfile.TemporaryDirectory(prefix="dlm-bench-") as nowhere:
@@ -104,29 +104,9 @@ def bench_stage(job: StageJob, *, steps: int, warmup: int) -> StepCosts | None:
         device=torch.cuda.get_device_name() if gpu else "CPU",
         shape=run_shape(trainer.strategy),
         peak_tflops=meter.peak_tflops,
-        recompilations=meter.graphs_after_warmup if config.hardware.compile else None,
+        recompilations=meter.recompilations,
         notes=tuple(notes),
     )
-
-
-class _BenchMeter(Throughput):
-    """Counts besides what is compiled when the warm-up is over."""
-
-    graphs_after_warmup = 0
-    _graphs_before = 0
-
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        super().on_train_batch_end(*args, **kwargs)
-        if self.steps <= self.left_out:
-            self._graphs_before = compiled_graphs()
-        self.graphs_after_warmup = compiled_graphs() - self._graphs_before
-
-
-def compiled_graphs() -> int:
-    """Graphs that torch.compile has compiled in this process."""
-    from torch._dynamo.utils import counters
-
-    return int(counters["stats"]["unique_graphs"])
 
 
 def time_network(backbone: Backbone, watch: Stopwatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cli_tools import Caller, TrainedRun, dlm, files_of
 
-from dlm.training.bench import compiled_graphs
+from dlm.callbacks.throughput import compiled_graphs
 
 PARTS = ["data", "forward", "loss", "backward", "optimizer", "other"]
 FEW = ("--steps", "4", "--warmup", "1")

@@ -90,7 +90,7 @@ def waits_of_a_step(stage: TrainingStage, monkeypatch: pytest.MonkeyPatch) -> li
         accumulate_grad_batches=1, world_size=1, training=True, global_step=0, max_steps=100,
         log_every_n_steps=50,
     )  # fmt: skip
-    made = stage.on_before_batch_transfer(batch(True, packed=True), 0)
+    made = stage.drawn(batch(True, packed=True))
     return waits_of(lambda: stage.training_step(made, 0).backward())
 
 
@@ -135,11 +135,11 @@ def test_noise_drawn_beforehand_is_that_of_the_step() -> None:
     stage = denoising(bert())
     stage._trainer = SimpleNamespace(training=True)
     made = batch(True, packed=False)
-    drawn = stage.on_before_batch_transfer(made, 0)
+    drawn = stage.drawn(made)
     assert made.predicted is None and drawn.predicted is not None
     expected, found = stage.denoising_loss(made, 3), stage.denoising_loss(drawn, 3)
     assert torch.equal(found.cross_entropy_M, expected.cross_entropy_M)
     stage._trainer.training = False
-    validation = stage.on_before_batch_transfer(made, 0).predicted
+    validation = stage.drawn(made).predicted
     assert validation is not None
     assert not torch.equal(validation.masked_BL, drawn.predicted.masked_BL)
