@@ -1,12 +1,14 @@
 """Training steps as they usually are and as they are here, in turn in one process on the same rows.
 
     python benchmarks/train_step.py --shape small [--device cpu] [--steps 6] [--micro 16 32 64]
+        [--compiled] [--pairs multi30k/de-en/train.jsonl --tokenizer DIR]
 
 The usual way: padded rows, the Hugging Face model as it comes, logits at every position. It gets
 the same masks (same seed, no dropout), rows in data order or in micro-batches of like length, and
-its own best micro-batch with accumulation. Ours: packed rows, logits at masked positions only; then
-the same with one of the optimisations switched off at a time. Losses of all ways must agree within
-1e-3 (a GPU's bf16: 2e-2), or it ends with an error. On a GPU both run in bf16 autocast.
+its own best micro-batch with accumulation; with --compiled it is compiled too. Ours: packed rows,
+logits at masked positions only, fused AdamW; then the same with one of the optimisations switched
+off at a time. Losses of all ways must agree within 1e-3 (a GPU's bf16: 2e-2), or it ends with an
+error. On a GPU both run in bf16 autocast.
 
 Prints JSON lines and a table. Tokens are real ones, pads not counted. MFU counts the arithmetic of
 ours (6 x weights x real tokens, 6 x vocabulary x hidden x masked, attention) against --peak, in
@@ -14,6 +16,7 @@ TFLOP/s. A CPU is compared by its processor time (--threads 1), which other work
 """
 
 import argparse
+import itertools
 import json
 import time
 from contextlib import nullcontext
@@ -26,11 +29,11 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from dlm.data.batches.batching import BatchRequest, TokenBatch, TokenDataset, random_ranks
-from dlm.data.rows.encoding import EncodedRows
+from dlm.data.rows.encoding import EncodedRows, encode_rows
 from dlm.diffusion.noise import ForwardProcess, NoiseKey
 from dlm.diffusion.objective import Objective
 from dlm.models.backbone import Backbone
-from dlm.models.build import scratch_config
+from dlm.models.build import load_tokenizer, scratch_config
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings
 
@@ -61,6 +64,8 @@ class Way:
     packed: bool = True
     masked_only: bool = True
     documents: bool = True
+    fused: bool = True
+    compiled: bool = False
     by_length: bool = False
     micro: int = 0
     """Rows of a micro-batch; 0: all of the step."""
@@ -88,6 +93,16 @@ def rows_of(count: int, vocabulary: int) -> EncodedRows:
     tokens[bounds[:-1]] = BEGIN
     tokens[bounds[1:] - 1] = END
     return EncodedRows(tokens, bounds, prompts, True, [""] * count, [""] * count)
+
+
+def rows_of_file(path: str, tokenizer: str, count: int) -> EncodedRows:
+    """The first pairs of a file; its src and tgt."""
+    with open(path, encoding="utf-8") as lines:
+        pairs = [json.loads(line) for line in itertools.islice(lines, count)]
+    if len(pairs) < count:
+        raise SystemExit(f"{path} has {len(pairs)} rows, {count} are needed: lower --steps")
+    sources, targets = ([pair[name] for pair in pairs] for name in ("src", "tgt"))
+    return encode_rows(load_tokenizer(tokenizer), sources, targets, conditional=True)
 
 
 def network_of(shape: str, device: str) -> PreTrainedModel:
@@ -149,13 +164,17 @@ def measure(way: Way, shape: str, rows: EncodedRows, size: int, steps: int, devi
         backbone, forward_process=ForwardProcess(times="independent"), objective=Objective(),
         mask_token_id=MASK, optimizer=OptimizerSettings(lr=1e-3, steps=steps), seed=SEED,
     )  # fmt: skip
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4)
+    if way.compiled:
+        (network.base_model if way.ours else network).compile(dynamic=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, fused=way.fused)
     on_gpu = device == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     found = Figures([], [], [], 0.0)
     for step in range(steps):
         parts = micro_batches(rows, way, step, size)
+        if way.ours and way.masked_only:  # as the data module does, on the host
+            parts = [replace(part, predicted=stage.predicted(part, SEED)) for part in parts]
         if on_gpu:
             parts = [part.to(device) for part in parts]
             torch.cuda.synchronize()
@@ -184,10 +203,10 @@ def measure(way: Way, shape: str, rows: EncodedRows, size: int, steps: int, devi
 
 
 def key_figures(found: Figures, tokens_a_step: float) -> dict[str, float]:
-    """Of the fastest step after the first: the machine may have other work."""
+    """Of the fastest step after the first two: the machine may have other work."""
     return {
-        "tokens_per_s": tokens_a_step / min(found.seconds[1:]),
-        "tokens_per_processor_s": tokens_a_step / min(found.processor_seconds[1:]),
+        "tokens_per_s": tokens_a_step / min(found.seconds[2:]),
+        "tokens_per_processor_s": tokens_a_step / min(found.processor_seconds[2:]),
         "peak_gib": found.peak_gib,
     }
 
@@ -215,17 +234,36 @@ def main() -> int:
     parser.add_argument("--micro", type=int, nargs="+", default=[16, 64],
                         help="micro-batches that the usual way may choose from")  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compiled", action="store_true", help="measure compiled networks too")
+    parser.add_argument("--pairs", help="JSON lines with src and tgt, in place of generated rows")
+    parser.add_argument("--tokenizer", help="a directory, for --pairs")
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device, for MFU")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = rows_of(options.rows * options.steps, SHAPES[options.shape][1]["vocab_size"])
+    count, vocabulary = options.rows * options.steps, SHAPES[options.shape][1]["vocab_size"]
+    if options.pairs:
+        rows = rows_of_file(options.pairs, options.tokenizer, count)
+    else:
+        rows = rows_of(count, vocabulary)
+    if int(rows.tokens.max()) >= vocabulary:
+        parser.error(f"--pairs has tokens beyond the {vocabulary} of --shape {options.shape}")
     ours = Way("ours", ours=True)
+    usual = Way("", ours=False, packed=False)
     ways = [
-        Way(f"usual, {order}", ours=False, packed=False, by_length=order == "like length", micro=n)
+        replace(
+            usual,
+            name=f"usual, {order}{', compiled' if compiled else ''}",
+            micro=micro,
+            by_length=order == "like length",
+            compiled=compiled,
+        )
         for order in ("data order", "like length")
-        for n in options.micro
+        for compiled in ((False, True) if options.compiled else (False,))
+        for micro in options.micro
     ] + [
         ours,
+        *([replace(ours, name="ours, compiled", compiled=True)] if options.compiled else []),
+        replace(ours, name="ours, without the fused AdamW", fused=False),
         replace(ours, name="ours, without documents' attention", documents=False),
         replace(ours, name="ours, without packing", packed=False),
         replace(ours, name="ours, without masked logits alone", masked_only=False),
@@ -245,7 +283,7 @@ def main() -> int:
         figures = key_figures(found, tokens)
         if options.peak:
             figures["mfu"] = (
-                arithmetic(options.shape, rows, options.rows) / min(found.seconds[1:])
+                arithmetic(options.shape, rows, options.rows) / min(found.seconds[2:])
                 / (options.peak * 1e12)
             )  # fmt: skip
         line = {"shape": options.shape, "way": way.name, "micro": way.micro, **figures,

@@ -223,8 +223,8 @@ class Throughput(Callback):
         figures = f"{self.total.tokens_per_s:,.0f} tokens/s{mfu_text(self.total, self.peak_tflops)}"
         return (
             f"throughput: {figures}, padding {self.total.padding_share:.1%}, waiting for data "
-            f"{self.total.wait_share:.1%}, peak memory {self.total.memory / GIB:.2f} GiB{again} (of "
-            f"{self.total.steps} of {self.steps} steps)"
+            f"{self.total.wait_share:.1%}, peak memory {self.total.memory / GIB:.2f} GiB{again} "
+            f"(of {self.total.steps} of {self.steps} steps)"
         )
 
 
