@@ -361,10 +361,11 @@ class TrainConfig:
     micro_batch_tokens: int | None = _where(None)
     """With ``global_batch_tokens``: about so many tokens per device and forward pass; None: all of
     a device's at once."""
-    layout: Literal["padded", "packed"] = _where("padded")
+    layout: Literal["auto", "padded", "packed"] = _where("auto")
     """What the network is given: a row of its own for each sample, padded to the longest, or
     rows of up to ``data.max_length`` tokens that samples share without seeing each other. Noise,
-    losses and batches are the same; a length stage is always padded."""
+    losses and batches are the same; a length stage is always padded. auto: packed where attention
+    can tell samples apart without a mask (docs/speed.md); where it cannot, the stage says why."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Lightning's precision; weights and the loss stay in float32. 16-mixed needs a GPU."""
     ema_decay: float | None = None

@@ -133,7 +133,7 @@ def attention(
     if documents.bounds_N is not None:
         out_PHD = _on_cuda(flat, documents, window, scaling)
     else:
-        out_PHD = _by_groups(flat, documents, window, scaling, dropout)
+        out_PHD = _not_compiled(flat, documents, window, scaling, dropout)
     return out_PHD.view(rows, width, heads, size), None
 
 
@@ -151,7 +151,6 @@ def _on_cuda(
     return out
 
 
-@torch.compiler.disable
 def _by_groups(
     flat: list[Tensor], documents: Documents, window: int | None, scaling: float | None,
     dropout: float,
@@ -172,6 +171,11 @@ def _by_groups(
         )  # fmt: skip
         out.append(seen.transpose(1, 2).flatten(0, 1))
     return torch.cat(out).index_select(0, documents.back_W)
+
+
+_disable: Any = torch.compiler.disable  # which is not typed
+_not_compiled: Callable[..., Tensor] = _disable(_by_groups)
+"""Its groups are other ones in every batch: compiled, it would be so again and again."""
 
 
 def _mask(group: Group, causal: bool, window: int | None) -> Tensor | None:
@@ -205,9 +209,24 @@ def install(network: PreTrainedModel) -> None:
 
 
 def obstacle(
-    network: PreTrainedModel, device: torch.device, pattern: str, annealed: bool
+    network: PreTrainedModel,
+    device: torch.device,
+    pattern: str,
+    annealed: bool,
+    *,
+    dtype: torch.dtype | None = None,
+    trains: bool | None = None,
 ) -> str | None:
-    """Why packed rows of a network need the mask here; None: they do not."""
+    """Why packed rows of a network need the mask here; None: they do not.
+
+    Args:
+        network: It, with the attention that it was given.
+        device: Where it computes.
+        pattern: Who sees whom.
+        annealed: Whether a causal network is becoming bidirectional.
+        dtype: What attention computes in on a GPU; None: as autocast says now.
+        trains: Whether dropout is on; None: as the network is now.
+    """
     config = network.config
     if pattern not in _PATTERNS:
         return f"attention {pattern} is not that of whole documents"
@@ -219,25 +238,26 @@ def obstacle(
         return None
     if device.type != "cuda":
         return f"there is no kernel for device {device.type}"
-    return _obstacle_on_cuda(network)
+    if dtype is None:
+        autocast = torch.is_autocast_enabled("cuda")
+        dtype = torch.get_autocast_dtype("cuda") if autocast else network.dtype
+    return _obstacle_on_cuda(network, dtype, network.training if trains is None else trains)
 
 
-def _obstacle_on_cuda(network: PreTrainedModel) -> str | None:
+def _obstacle_on_cuda(network: PreTrainedModel, dtype: torch.dtype, trains: bool) -> str | None:
     try:
         known = inspect.signature(_varlen()).parameters
     except ImportError:
         return f"torch {torch.__version__} has no varlen_attn (2.11 has)"
     if "window_size" not in known or "scale" not in known:
         return f"varlen_attn of torch {torch.__version__} takes no window or scale (2.11 does)"
-    autocast = torch.is_autocast_enabled("cuda")
-    dtype = torch.get_autocast_dtype("cuda") if autocast else network.dtype
     if dtype not in (torch.bfloat16, torch.float16):
         return f"varlen_attn takes bfloat16 and float16, not {str(dtype).removeprefix('torch.')}"
     if torch.cuda.get_device_capability()[0] < 8:
         return "varlen_attn needs a GPU of compute capability 8.0 or newer"
     names = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
     rate = max(getattr(network.config, name, None) or 0.0 for name in names)
-    if network.training and rate:
+    if trains and rate:
         return f"varlen_attn has no dropout, and attention has {rate:g} (model.dropout)"
     return None
 

@@ -62,7 +62,7 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> dict[str,
     )  # fmt: skip
     # Lightning clips gradients that the scaler of 16-mixed has unscaled, and refuses an optimizer
     # that says it would do so itself, as the fused one does.
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    optimizer._step_supports_amp_scaling = False
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(settings))
     return {
         "optimizer": optimizer,

@@ -16,8 +16,9 @@ from dlm.distributed.strategies import run_shape
 from dlm.models.backbone import Backbone
 from dlm.stages.work import StageWork
 from dlm.training.builders import build_stage
-from dlm.training.data import build_rows
+from dlm.training.data import build_data
 from dlm.training.device import computes_on_cpu
+from dlm.training.layout import choose_layout
 from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.start import starting_point
 from dlm.training.train import (
@@ -74,9 +75,10 @@ def bench_stage(job: StageJob, *, steps: int, warmup: int) -> StepCosts | None:
     config = job.config
     prepare_process(job)
     start = starting_point(job)
-    data = build_rows(job, start.tokenizer, start.backbone.max_length)
+    packed, layout_notes = choose_layout(job, start)
+    data = build_data(job, start, packed=packed, lists=False)
     stage = build_stage(job, start, data)
-    notes = [*set_up_network(job, start), *peak_notes(config)]
+    notes = [*layout_notes, *set_up_network(job, start), *peak_notes(config)]
 
     gpu = not computes_on_cpu(config.hardware.accelerator) and torch.cuda.is_available()
     watch = Stopwatch(_ACTIONS, torch.cuda.synchronize if gpu else None)

@@ -54,20 +54,27 @@ def accumulation(config: StageConfig) -> int:
     return total // (devices * micro)
 
 
-def build_data(job: StageJob, start: StartingPoint) -> RowsDataModule:
+def build_data(
+    job: StageJob, start: StartingPoint, *, packed: bool = False, lists: bool = True
+) -> RowsDataModule:
     """The stage's DataModule, read and tokenized, for the network that it starts from.
 
     Raises:
         UserError: As :func:`build_rows`.
     """
-    return build_rows(job, start.tokenizer, start.backbone.max_length, lists=True)
+    return build_rows(job, start.tokenizer, start.backbone.max_length, packed=packed, lists=lists)
 
 
 def build_rows(
-    job: StageJob, tokenizer: PreTrainedTokenizerBase, max_positions: int, *, lists: bool = False
+    job: StageJob,
+    tokenizer: PreTrainedTokenizerBase,
+    max_positions: int,
+    *,
+    packed: bool = False,
+    lists: bool = False,
 ) -> RowsDataModule:
-    """The stage's DataModule for a network of so many positions; ``lists``: rows that are skipped
-    are listed in the stage's logs.
+    """The stage's DataModule for a network of so many positions; ``packed``: rows share its rows;
+    ``lists``: rows that are skipped are listed in the stage's logs.
 
     Raises:
         UserError: The data is missing, broken or does not fit the model.
@@ -105,8 +112,7 @@ def build_rows(
             num_workers=config.hardware.num_workers,
             seed=job.seed,
             global_batch_tokens=config.train.global_batch_tokens,
-            # A length predictor reads prompts alone, not whole rows.
-            packed=config.train.layout == "packed" and config.kind != "length",
+            packed=packed,
         ),
         canvas=build_canvas(config),
         bad_rows=build_bad_rows(job, lists=lists and getattr(rank_zero_only, "rank", 0) == 0),

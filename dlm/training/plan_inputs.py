@@ -22,7 +22,7 @@ from dlm.planning.batches import GlobalBatch, Rows
 from dlm.planning.known_models import known_configurations, offline_config
 from dlm.planning.memory import Load
 from dlm.planning.parameters import count_parameters, meta_network, meta_predictor
-from dlm.planning.shapes import network_shape
+from dlm.planning.shapes import NetworkShape, network_shape
 from dlm.planning.stage_plan import StageInputs
 
 _CONDITIONAL_SHARE = 0.5
@@ -61,7 +61,7 @@ def stage_inputs(recipe: RecipeConfig, name: str, known: KnownRows) -> StageInpu
         else None
     )  # fmt: skip
     train = stage.train
-    packed = train.layout == "packed" and stage.kind != "length"
+    packed = stage.kind != "length" and _packs(stage, shape)
     if config.model_type in CAUSAL_TYPES and stage.kind != "length":
         notes.append("rows of tokens that a causal model is given (mask, pad) are not counted")
     return StageInputs(
@@ -83,6 +83,16 @@ def stage_inputs(recipe: RecipeConfig, name: str, known: KnownRows) -> StageInpu
         micro_tokens=train.micro_batch_tokens,
         notes=tuple(notes),
     )  # fmt: skip
+
+
+def _packs(stage: StageConfig, shape: NetworkShape) -> bool:
+    """Whether rows are packed on a GPU (training/layout.py chooses where the network is)."""
+    if stage.train.layout != "auto":
+        return stage.train.layout == "packed"
+    sees_all = stage.kind != "autoregressive" and stage.model.attention == "bidirectional"
+    annealed = bool(stage.model.attention_annealing_steps)
+    half = stage.train.precision != "32-true"
+    return sees_all and not annealed and half and not shape.attention_dropout
 
 
 def _network(recipe: RecipeConfig, stage: StageConfig) -> tuple[PretrainedConfig, str, list[str]]:

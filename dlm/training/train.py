@@ -40,6 +40,7 @@ from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
 from dlm.training.device import check_devices, check_precision, computes_on_cpu, prepare_torch
 from dlm.training.export import export_stage
+from dlm.training.layout import choose_layout
 from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.rows_report import data_notes, rows_read
@@ -60,14 +61,15 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     """
     prepare_process(job)
     start = starting_point(job)
-    data = build_data(job, start)
+    packed, layout_notes = choose_layout(job, start)
+    data = build_data(job, start, packed=packed)
     stage = build_stage(job, start, data)
     network_notes = set_up_network(job, start)
 
     resume, notes = newest_checkpoint(job.directory / "checkpoints")
     if resume is not None:
         notes.append(f"resuming from step {resume.step}")
-    notes += [*network_notes, *peak_notes(job.config), *data_notes(data)]
+    notes += [*layout_notes, *network_notes, *peak_notes(job.config), *data_notes(data)]
     if isinstance(stage, DenoisingStage):
         notes.append(stage.description)
     for note in notes:
