@@ -88,8 +88,20 @@ def export(options: argparse.Namespace) -> int:
         raise UserError(f"{options.model} is not a run or a stage on this machine")
     if target.resolve().is_relative_to(Path(located.place).resolve()):
         raise UserError(f"{target} lies inside {located.place}: give --to another place")
-    shutil.copytree(located.place, target)
-    print(f"{located.name}: {target} (a Hugging Face directory: AutoModelForMaskedLM loads it)")
+    if options.source is not None and not options.full_vocabulary:
+        raise UserError("--source would be ignored without --full-vocabulary: remove it")
+    if options.full_vocabulary:
+        from dlm.training.full_vocabulary import write_full_vocabulary
+        from dlm.training.quiet import quiet_libraries
+
+        quiet_libraries()
+        note = f", {write_full_vocabulary(Path(located.place), target, source=options.source)}"
+    else:
+        shutil.copytree(located.place, target)
+        note = ""
+    print(
+        f"{located.name}: {target} (a Hugging Face directory: AutoModelForMaskedLM loads it{note})"
+    )
     return 0
 
 
@@ -241,7 +253,7 @@ def _check_answerable(
     places: list[str],
 ) -> None:  # fmt: skip
     """Refuse a model without lengths, and a prompt that leaves no room for an answer."""
-    from dlm.data.rows.encoding import encode_prompts
+    from dlm.data.rows.encoding import encode_prompts, unknown_tokens
     from dlm.generation.lengths import longest_prompt
 
     on_canvas = model.kind == "diffusion" and settings.length == "canvas"
@@ -255,7 +267,11 @@ def _check_answerable(
         )
     longest = longest_prompt(model, settings)
     canvas = f" behind which a canvas of {settings.canvas_length} is decoded," if on_canvas else ""
-    for ids, place in zip(encode_prompts(model.tokenizer, prompts), places, strict=True):
+    encoded = encode_prompts(model.tokenizer, prompts)
+    if unknown := unknown_tokens(model.tokenizer, encoded):
+        print(f"{unknown} of {sum(map(len, encoded))} tokens of the prompts are unknown to the "
+              "model", file=sys.stderr)  # fmt: skip
+    for ids, place in zip(encoded, places, strict=True):
         if len(ids) > longest:
             raise UserError(
                 f"{place} has {len(ids)} tokens,{canvas} which leaves no room for an answer in the "
