@@ -1,9 +1,9 @@
 """Tasks of kind generation: prompts are answered, the answers are compared with references."""
 
-from dlm.data.rows.encoding import encode_prompts, unknown_tokens
+from dlm.data.rows.encoding import encode_prompts
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
-from dlm.evaluation.scored import Scored
+from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows
 from dlm.generation.generate import generate
 from dlm.generation.lengths import longest_prompt, settled
@@ -73,13 +73,6 @@ def score_generation(
             "network_calls": generation.network_calls,
             **unended,
             **({"skipped_rows": len(skipped)} if rows.skip_too_long else {}),
-            **_unknown(model, prompts),
+            **unknown_figures(model, prompts),
         },
     )
-
-
-def _unknown(model: GenerativeModel, prompts: list[str]) -> dict[str, int]:
-    """Tokens of the prompts that the model does not know, if any, and all of them."""
-    ids = encode_prompts(model.tokenizer, prompts)
-    unknown = unknown_tokens(model.tokenizer, ids)
-    return {"unknown_tokens": unknown, "tokens": sum(map(len, ids))} if unknown else {}

@@ -105,6 +105,8 @@ def cut_tokenizer(
         _cut_config(directory / _CONFIG, new_ids)
         cut: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
     cut.name_or_path = tokenizer.name_or_path
+    if tokenizer.unk_token is None:
+        cut.unk_token = None  # GPT-2's class names one that it does not need
     before, after = tokenizer.convert_ids_to_tokens(list(kept)), tokens_of(cut)
     if before != after:
         place = next((i for i, pair in enumerate(zip(before, after, strict=False))
