@@ -51,6 +51,8 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     quiet_libraries()
     model = open_located(located)
     _refuse_what_needs_a_canvas(options, model.kind)
+    if share.first:
+        _say_unknown(model, [*prompts, *(text for given in templates for text in given.texts)])
     if templates:
         _refuse_lengths_of_infilling(options)
     # Without references there are no oracle lengths, whatever the stage says.
@@ -238,6 +240,19 @@ def _read_prompts(path: Path) -> tuple[list[str], list[str]]:
     return [row[field] for _, row in rows], [str(place) for place, _ in rows]
 
 
+def _say_unknown(model: Any, texts: list[str]) -> None:
+    """How much of what is given the model cannot read."""
+    from dlm.data.rows.encoding import encode_responses, unknown_tokens
+
+    ids = encode_responses(model.tokenizer, texts)
+    if unknown := unknown_tokens(model.tokenizer, ids):
+        print(
+            f"{unknown} of {sum(map(len, ids))} tokens of what is given are unknown to the model, "
+            f"which reads them as {model.tokenizer.unk_token}",
+            file=sys.stderr,
+        )
+
+
 def _check_output_file(output: Path, given: str | None) -> None:
     """Refuse a place that the answers could not be written to, before they are made."""
     if output.is_dir():
@@ -253,7 +268,7 @@ def _check_answerable(
     places: list[str],
 ) -> None:  # fmt: skip
     """Refuse a model without lengths, and a prompt that leaves no room for an answer."""
-    from dlm.data.rows.encoding import encode_prompts, unknown_tokens
+    from dlm.data.rows.encoding import encode_prompts
     from dlm.generation.lengths import longest_prompt
 
     on_canvas = model.kind == "diffusion" and settings.length == "canvas"
@@ -267,11 +282,7 @@ def _check_answerable(
         )
     longest = longest_prompt(model, settings)
     canvas = f" behind which a canvas of {settings.canvas_length} is decoded," if on_canvas else ""
-    encoded = encode_prompts(model.tokenizer, prompts)
-    if unknown := unknown_tokens(model.tokenizer, encoded):
-        print(f"{unknown} of {sum(map(len, encoded))} tokens of the prompts are unknown to the "
-              "model", file=sys.stderr)  # fmt: skip
-    for ids, place in zip(encoded, places, strict=True):
+    for ids, place in zip(encode_prompts(model.tokenizer, prompts), places, strict=True):
         if len(ids) > longest:
             raise UserError(
                 f"{place} has {len(ids)} tokens,{canvas} which leaves no room for an answer in the "
