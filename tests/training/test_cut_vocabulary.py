@@ -24,13 +24,15 @@ from dlm.config.schema import (
     StageConfig,
     VocabularyConfig,
 )
-from dlm.errors import UserError
+from dlm.errors import StageFailed, UserError
 from dlm.evaluation.scored import unknown_figures
 from dlm.generation.generate import generate
 from dlm.generation.model import open_model
 from dlm.generation.settings import GenerationSettings
+from dlm.models.backbone import Backbone
 from dlm.models.cut_tokenizer import tokens_of
 from dlm.models.vocabulary import CutVocabulary
+from dlm.training import full_vocabulary
 from dlm.training.full_vocabulary import write_full_vocabulary
 from dlm.training.start import StartingPoint, starting_point, starting_tokenizer
 from dlm.training.vocabulary import FILE
@@ -246,6 +248,24 @@ def test_the_model_that_was_cut_may_have_moved(model: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="is not the model whose vocabulary was cut"):
         write_full_vocabulary(export, tmp_path / "again", source=str(other))
     assert not (tmp_path / "again").exists()
+
+
+def test_a_whole_model_that_does_not_read_back_is_no_model(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = written(starting_point(job_of(model, tmp_path / "stage", "two")), tmp_path / "export")
+    load = full_vocabulary.load_backbone
+
+    def damaged(place: str | Path, **options: str | None) -> Backbone:
+        backbone = load(place, **options)  # type: ignore[arg-type]
+        if ".partial" in str(place):
+            backbone.network.get_output_embeddings().bias.data[0] += 1  # type: ignore[union-attr]
+        return backbone
+
+    monkeypatch.setattr(full_vocabulary, "load_backbone", damaged)
+    with pytest.raises(StageFailed, match=r"does not read back: network.lm_head.bias differs"):
+        write_full_vocabulary(export, tmp_path / "full")
+    assert not (tmp_path / "full").exists()
 
 
 def test_export_refuses_what_it_would_ignore(model: Path, tmp_path: Path, capsys: Output) -> None:
