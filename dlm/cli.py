@@ -200,6 +200,12 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     export.add_argument(
         "--to", required=True, metavar="DIR", help="a directory that is not there yet"
     )
+    export.add_argument("--full-vocabulary", action="store_true",
+                        help="put the tokens back that model.vocabulary.keep=used cut off, as the "
+                             "model that it began with has them")  # fmt: skip
+    export.add_argument("--source", metavar="HF_DIR",
+                        help="with it: where that model lies now, if not where it was"
+                        )  # fmt: skip
 
 
 def _devices_argument(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,13 @@ from dataclasses import fields
 from typing import Any
 
 from dlm.config.references import Finding, holds
-from dlm.config.schema import ModelConfig, ObjectiveConfig, RecipeConfig, StageConfig
+from dlm.config.schema import (
+    ModelConfig,
+    ObjectiveConfig,
+    RecipeConfig,
+    StageConfig,
+    VocabularyConfig,
+)
 
 SIZES = ("architecture", "hidden_size", "num_layers", "num_heads", "intermediate_size",
          "max_positions", "initializer_range")  # fmt: skip
@@ -22,6 +28,26 @@ def sizes_of_a_finished_model(
         if holds(own, key) and value != getattr(recipe.model, name):
             reason = f"ignored setting: {stage.init_from} (init_from) has its own; remove it"
             yield Finding((key, "init_from"), reason, value)
+
+
+def vocabulary_findings(stage: StageConfig) -> Iterator[Finding]:
+    """A vocabulary that is cut: of what, and by what."""
+    vocabulary, default = stage.model.vocabulary, VocabularyConfig()
+    if vocabulary.keep == "full":
+        for name in ("characters", "extra"):
+            value = getattr(vocabulary, name)
+            if value != getattr(default, name):
+                reason = "ignored setting: model.vocabulary.keep is full; set used, or remove this"
+                yield Finding((f"model.vocabulary.{name}", "model.vocabulary.keep"), reason, value)
+    elif stage.init_from is None and stage.model.pretrained is None:
+        reason = "a model from scratch has no tokens to cut: train a smaller tokenizer; remove it"
+        yield Finding(("model.vocabulary.keep", "init_from"), reason, vocabulary.keep)
+    elif stage.lora.rank and stage.lora.keep_adapter:
+        reason = (
+            "with model.vocabulary.keep=used the adapter would belong to a cut model that is "
+            "nowhere on disk; set one of them to its default"
+        )
+        yield Finding(("lora.keep_adapter", "model.vocabulary.keep"), reason, True)
 
 
 def noise_levels(stage: StageConfig, own: Mapping[str, Any]) -> Iterator[Finding]:

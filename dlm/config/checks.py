@@ -12,6 +12,7 @@ from dlm.config.chain_checks import (
     length_heads,
     noise_levels,
     sizes_of_a_finished_model,
+    vocabulary_findings,
 )
 from dlm.config.data_checks import data_findings
 from dlm.config.durations import seconds_of
@@ -196,6 +197,7 @@ def stage_findings(
     if reads(stage.kind, "model"):
         yield from _model(stage)
         yield from sizes_of_a_finished_model(stage, recipe, own)
+        yield from vocabulary_findings(stage)
     if reads(stage.kind, "objective"):
         yield from noise_levels(stage, own)
     if reads(stage.kind, "train"):

@@ -25,6 +25,11 @@ def _where(default: Any) -> Any:
     return field(default=default, metadata={"semantic": False})
 
 
+_WHEN_SET = {"when_set": True}
+"""Marks a section that came later: left as it is, it is not in the fingerprint, so that stages
+which were finished before it existed stay done."""
+
+
 @dataclass(frozen=True)
 class HoldoutConfig:
     """A validation set from a set that has none: give it to both of a recipe's sources."""
@@ -216,6 +221,23 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
+class VocabularyConfig:
+    """Which of a pretrained model's tokens a stage keeps, in its network and its tokenizer."""
+
+    keep: Literal["full", "used"] = "full"
+    """full: all. used: those that occur in the stage's training and validation rows, the special
+    ones, and what is needed to split the rows as before (the paper's task runs). Stages that start
+    from this one have its vocabulary. A token that was not kept is split into others or becomes
+    the unknown token; ``dlm export --full-vocabulary`` puts the others back."""
+    characters: bool = True
+    """used: keep every token of one character too, so that unseen words can be spelled. Byte
+    tokens are always kept."""
+    extra: list[str] = field(default_factory=list, metadata={"semantic": False})
+    """used: more files (any format of ``data.train.path``, relative to ``data.root``) whose tokens
+    are kept, such as the rows of later stages. Their contents are fingerprinted."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The backbone where a stage does not continue from another one (``init_from``)."""
 
@@ -253,6 +275,8 @@ class ModelConfig:
     attention_annealing_steps: int = 0
     """pretrain, adapt and instruct from a causal language model only: over so many first steps the
     share of later tokens that are seen grows from 0 to 1 (DiffuLLaMA). 0: all from the start."""
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig, metadata=_WHEN_SET)
+    """Cut the vocabulary of the model that the stage starts from; read with ``init_from`` too."""
 
 
 @dataclass(frozen=True)

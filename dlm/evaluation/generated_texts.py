@@ -3,7 +3,7 @@
 from dlm.data.rows.encoding import encode_prompts
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
-from dlm.evaluation.scored import Scored
+from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows
 from dlm.generation.generate import generate
 from dlm.generation.lengths import longest_prompt, settled
@@ -73,5 +73,6 @@ def score_generation(
             "network_calls": generation.network_calls,
             **unended,
             **({"skipped_rows": len(skipped)} if rows.skip_too_long else {}),
+            **unknown_figures(model, prompts),
         },
     )

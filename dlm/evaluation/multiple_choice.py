@@ -2,7 +2,7 @@
 
 from dlm.distributed.share import ALONE, Share
 from dlm.evaluation.likelihood_settings import likelihood_settings, shown_likelihood
-from dlm.evaluation.scored import Scored
+from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows
 from dlm.generation.likelihood import multiple_choice, pair_rows
 from dlm.generation.model import GenerativeModel
@@ -38,4 +38,6 @@ def score_multiple_choice(model: GenerativeModel, rows: TaskRows, share: Share =
             "tokens": [bound.tokens for bound in choice.bounds],
         })  # fmt: skip
     chance = sum(1 / len(choices) for choices in rows.choices) / len(rows.choices)
-    return Scored(samples, shown_likelihood(rows.task), figures={"chance": round(100 * chance, 2)})
+    texts = [*rows.prompts, *(choice for choices in rows.choices for choice in choices)]
+    figures = {"chance": round(100 * chance, 2), **unknown_figures(model, texts)}
+    return Scored(samples, shown_likelihood(rows.task), figures=figures)

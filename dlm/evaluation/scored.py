@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlm.data.rows.encoding import encode_responses, unknown_tokens
 from dlm.evaluation.metrics import Sample
+from dlm.generation.model import GenerativeModel
 
 
 @dataclass(frozen=True)
@@ -17,3 +19,10 @@ class Scored:
     """Metric -> standard error of its estimate on these rows; none where nothing is estimated."""
     figures: dict[str, Any] = field(default_factory=dict)
     """What else is worth noting."""
+
+
+def unknown_figures(model: GenerativeModel, texts: list[str]) -> dict[str, int]:
+    """Tokens of given texts that the model does not know, if any, and all of their tokens."""
+    ids = encode_responses(model.tokenizer, texts)
+    unknown = unknown_tokens(model.tokenizer, ids)
+    return {"unknown_tokens": unknown, "tokens": sum(map(len, ids))} if unknown else {}

@@ -13,9 +13,13 @@ _SHOWN = 100
 
 
 def _settings(metrics: dict[str, Any]) -> str:
-    if "likelihood" in metrics:
-        return _likelihood(metrics)
-    generation = metrics["generation"]
+    text = _likelihood(metrics) if "likelihood" in metrics else _generation(metrics["generation"])
+    if metrics.get("unknown_tokens"):
+        text += f"; {metrics['unknown_tokens']} of {metrics['tokens']} tokens unknown"
+    return text
+
+
+def _generation(generation: dict[str, Any]) -> str:
     if generation["kind"] == "autoregressive":
         return f"beam {generation['beam_size']}, penalty {generation['length_penalty']:g}"
     length = generation["length"]
@@ -34,8 +38,6 @@ def _likelihood(metrics: dict[str, Any]) -> str:
         text += f", {likelihood['samples']} samples, seed {likelihood['seed']}"
     if "min_time" in likelihood:
         text += f", min_time {likelihood['min_time']:g}"
-    if metrics.get("unknown_tokens"):
-        text += f"; {metrics['unknown_tokens']} of {metrics['tokens']} tokens unknown"
     return text
 
 

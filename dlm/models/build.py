@@ -25,7 +25,7 @@ from dlm.models.backbone import Backbone
 from dlm.models.lm_head import CAUSAL_TYPES, check_supported
 from dlm.models.special_tokens import SpecialTokens
 
-_DROPOUTS = (
+DROPOUTS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout",
     "embedding_dropout", "mlp_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
 )  # fmt: skip
@@ -131,7 +131,7 @@ def load_backbone(
     try:
         config = AutoConfig.from_pretrained(name, **options)
         check_supported(config.model_type)
-        for field in _DROPOUTS:
+        for field in DROPOUTS:
             if dropout is not None and hasattr(config, field):
                 setattr(config, field, dropout)
         network, loading = _auto_model(config).from_pretrained(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any
 
 from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
@@ -144,18 +144,26 @@ def json_ready(value: Any) -> Any:
 
 
 def plain(value: Any, *, semantic_only: bool = True) -> Any:
-    """Dataclasses as dicts, recursively, by default without what is marked ``semantic=False``."""
+    """Dataclasses as dicts, recursively, by default without what is marked ``semantic=False``, and
+    without what is marked ``when_set`` and is not."""
     if is_dataclass(value):
         return {
             item.name: plain(getattr(value, item.name), semantic_only=semantic_only)
             for item in fields(value)
-            if item.metadata.get("semantic", True) or not semantic_only
+            if not semantic_only or _is_semantic(item, getattr(value, item.name))
         }
     if isinstance(value, Mapping):
         return {str(k): plain(v, semantic_only=semantic_only) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, semantic_only=semantic_only) for item in value]
     return value
+
+
+def _is_semantic(item: Field[Any], value: Any) -> bool:
+    if item.metadata.get("when_set"):
+        assert callable(item.default_factory), "such a field is a section"
+        return bool(value != item.default_factory())
+    return bool(item.metadata.get("semantic", True))
 
 
 def _without_stage_names(config: Mapping[str, Any], needs: Mapping[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from dlm.config.checks import reads
 from dlm.config.references import stage_references
 from dlm.config.schema import StageConfig
+from dlm.errors import UserError
 
 _TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*",
                     "merges.txt", "*.model")  # fmt: skip
@@ -22,20 +23,27 @@ def outside_models(stage: StageConfig, stages: Collection[str]) -> list[tuple[st
 
 
 def directory_contents(stage: StageConfig, stages: Collection[str]) -> dict[str, Any]:
-    """Key -> file -> sha256, for every local directory that a stage starts from.
+    """Key -> file -> sha256, for every local directory that a stage starts from, and key -> sha256
+    for the files whose tokens it keeps.
 
     Raises:
         UserError: A file cannot be read.
     """
     from dlm.data.sources import file_sha256
 
-    contents = {}
+    contents: dict[str, Any] = {}
     for key, value in outside_models(stage, stages):
         directory = Path(value)
         if directory.is_dir():
             patterns = _TOKENIZER_FILES if key == "tokenizer" else _MODEL_FILES
             files = {path for pattern in patterns for path in directory.glob(pattern)}
             contents[key] = {path.name: file_sha256(path) for path in sorted(files)}
+    extra = stage.model.vocabulary.extra if reads(stage.kind, "model") else []
+    for number, name in enumerate(extra):
+        path = Path(stage.data.root or "") / name
+        if not path.is_file():
+            raise UserError(f"model.vocabulary.extra: there is no file {path}")
+        contents[f"model.vocabulary.extra[{number}]"] = file_sha256(path)
     return contents
 
 

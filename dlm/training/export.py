@@ -55,6 +55,8 @@ def export_stage(
         partial.rename(target)
     trainer.strategy.barrier("export")
     metrics: dict[str, Any] = {"steps": job.config.train.steps, "exported_step": step}
+    if job.config.model.vocabulary.keep == "used" and start.cut is not None:
+        metrics["vocabulary"] = len(start.cut.kept)
     if checkpoint.best_score is not None and checkpoint.monitor is not None:
         metrics[checkpoint.monitor.replace("/", "_")] = round(checkpoint.best_score, 6)
     return metrics
@@ -95,6 +97,8 @@ def write_model_export(
         shifted=start.backbone.shifted,
         canvas_length=canvas.length if (canvas := build_canvas(job.config)) else None,
     )  # fmt: skip
+    if start.cut is not None:
+        start.cut.write(directory)
     reopened = load_backbone(directory).state_dict()
     for name, tensor in start.backbone.state_dict().items():
         if not torch.equal(reopened[name], tensor.cpu()):

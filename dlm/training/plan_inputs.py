@@ -27,6 +27,10 @@ from dlm.planning.stage_plan import StageInputs
 
 _CONDITIONAL_SHARE = 0.5
 _GRID = 1000
+_WHOLE = (
+    "the vocabulary is counted whole: which tokens model.vocabulary.keep=used leaves is known once "
+    "the rows are read"
+)
 TRAINED = ("pretrain", "adapt", "length", "instruct", "autoregressive")
 
 
@@ -98,10 +102,12 @@ def _packs(stage: StageConfig, shape: NetworkShape) -> bool:
 def _network(recipe: RecipeConfig, stage: StageConfig) -> tuple[PretrainedConfig, str, list[str]]:
     """The network's configuration, its name, and what was assumed."""
     source, revision = stage.init_from or stage.model.pretrained, stage.model.revision
+    cut = [_WHOLE] if stage.kind != "length" and stage.model.vocabulary.keep == "used" else []
     if source is not None and source in recipe.stages:
-        return _network(recipe, recipe.stages[source])
+        config, name, notes = _network(recipe, recipe.stages[source])
+        return config, name, list(dict.fromkeys(notes + cut))
     if source is not None:
-        return offline_config(source, revision=revision), source, []
+        return offline_config(source, revision=revision), source, cut
     model = stage.model
     vocabulary, pad, begin, end, notes = _vocabulary(recipe, stage)
     sizes = {

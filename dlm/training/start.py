@@ -11,11 +11,13 @@ from dlm.errors import UserError
 from dlm.generation.model import Description, read_description
 from dlm.models.added_tokens import add_missing_tokens, name_missing_tokens
 from dlm.models.annealing import Annealing
-from dlm.models.backbone import Backbone, positions
+from dlm.models.backbone import Backbone, position_offset, positions
 from dlm.models.build import build_from_scratch, load_backbone, load_config, load_tokenizer
 from dlm.models.lm_head import CAUSAL_TYPES
 from dlm.models.lora import LoraSettings, add_adapters, embedding_is_trained
 from dlm.models.special_tokens import SpecialTokens
+from dlm.models.vocabulary import CutVocabulary, cut_network, tokens_sha256
+from dlm.training.vocabulary import cut_to_rows
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class StartingPoint:
     """Where the weights came from, if from a directory on disk."""
     name: str = ""
     """Directory or hub name that the weights came from."""
+    cut: CutVocabulary | None = None
+    """How the vocabulary is made whole again, where this stage or an earlier one cut it."""
 
 
 def starting_point(job: StageJob) -> StartingPoint:
@@ -59,11 +63,14 @@ def starting_point(job: StageJob) -> StartingPoint:
     )  # fmt: skip
     tokenizer = load_tokenizer(place, revision=model.revision)
     added = _given_tokens(job, backbone, tokenizer)
-    special = SpecialTokens.of(tokenizer)
     directory = Path(place) if Path(place).is_dir() else None
+    cut = None if directory is None else CutVocabulary.read(directory)
+    if _cuts_vocabulary(job):
+        tokenizer, cut = _cut_vocabulary(job, backbone, tokenizer, place)
+    special = SpecialTokens.of(tokenizer)
     _set_attention(job, backbone, special, directory)
     _set_adapters(job, backbone, added=added)
-    return StartingPoint(backbone, tokenizer, special, directory, str(place))
+    return StartingPoint(backbone, tokenizer, special, directory, str(place), cut)
 
 
 def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
@@ -82,6 +89,8 @@ def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
     config = load_config(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
     if config.model_type in CAUSAL_TYPES and job.config.kind != "length":
         name_missing_tokens(tokenizer)
+    if _cuts_vocabulary(job):
+        tokenizer, _ = cut_to_rows(job, tokenizer, first=position_offset(config))
     return tokenizer, positions(config)
 
 
@@ -98,6 +107,26 @@ def _given_tokens(job: StageJob, backbone: Backbone, tokenizer: PreTrainedTokeni
             f"the vocabulary has {backbone.vocab_size} rows"
         )
     return bool(added)
+
+
+def _cuts_vocabulary(job: StageJob) -> bool:
+    # A length predictor's backbone stays as it is.
+    return job.config.kind != "length" and job.config.model.vocabulary.keep == "used"
+
+
+def _cut_vocabulary(
+    job: StageJob, backbone: Backbone, tokenizer: PreTrainedTokenizerBase, place: str | Path
+) -> tuple[PreTrainedTokenizerBase, CutVocabulary]:
+    """Cut the network, in place, and the tokenizer to the tokens of the stage's rows.
+
+    Raises:
+        UserError: The rows cannot be read, or the tokenizer cannot be cut.
+    """
+    hashed = tokens_sha256(tokenizer)
+    tokenizer, kept = cut_to_rows(job, tokenizer, first=backbone.position_offset)
+    rows = cut_network(backbone.network, kept)
+    source = str(Path(place).resolve()) if Path(place).is_dir() else str(place)
+    return tokenizer, CutVocabulary(source, job.config.model.revision, rows, hashed, kept)
 
 
 def _set_adapters(job: StageJob, backbone: Backbone, *, added: bool) -> None:

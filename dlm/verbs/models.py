@@ -51,6 +51,8 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     quiet_libraries()
     model = open_located(located)
     _refuse_what_needs_a_canvas(options, model.kind)
+    if share.first:
+        _say_unknown(model, [*prompts, *(text for given in templates for text in given.texts)])
     if templates:
         _refuse_lengths_of_infilling(options)
     # Without references there are no oracle lengths, whatever the stage says.
@@ -88,8 +90,20 @@ def export(options: argparse.Namespace) -> int:
         raise UserError(f"{options.model} is not a run or a stage on this machine")
     if target.resolve().is_relative_to(Path(located.place).resolve()):
         raise UserError(f"{target} lies inside {located.place}: give --to another place")
-    shutil.copytree(located.place, target)
-    print(f"{located.name}: {target} (a Hugging Face directory: AutoModelForMaskedLM loads it)")
+    if options.source is not None and not options.full_vocabulary:
+        raise UserError("--source would be ignored without --full-vocabulary: remove it")
+    if options.full_vocabulary:
+        from dlm.training.full_vocabulary import write_full_vocabulary
+        from dlm.training.quiet import quiet_libraries
+
+        quiet_libraries()
+        note = f", {write_full_vocabulary(Path(located.place), target, source=options.source)}"
+    else:
+        shutil.copytree(located.place, target)
+        note = ""
+    print(
+        f"{located.name}: {target} (a Hugging Face directory: AutoModelForMaskedLM loads it{note})"
+    )
     return 0
 
 
@@ -224,6 +238,19 @@ def _read_prompts(path: Path) -> tuple[list[str], list[str]]:
                 f"{', '.join(row)}{hint}): correct the row"
             )
     return [row[field] for _, row in rows], [str(place) for place, _ in rows]
+
+
+def _say_unknown(model: Any, texts: list[str]) -> None:
+    """How much of what is given the model cannot read."""
+    from dlm.data.rows.encoding import encode_responses, unknown_tokens
+
+    ids = encode_responses(model.tokenizer, texts)
+    if unknown := unknown_tokens(model.tokenizer, ids):
+        print(
+            f"{unknown} of {sum(map(len, ids))} tokens of what is given are unknown to the model, "
+            f"which reads them as {model.tokenizer.unk_token}",
+            file=sys.stderr,
+        )
 
 
 def _check_output_file(output: Path, given: str | None) -> None:

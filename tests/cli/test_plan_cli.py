@@ -85,3 +85,13 @@ def test_too_little_memory_is_said(call: Caller, recipe: Path) -> None:
     done = call("plan", recipe, "--gpu-memory", "1")
     assert done.code == 0
     assert "nothing fits in 1 GiB: the least is 2." in done.out
+
+
+def test_a_vocabulary_that_is_to_be_cut_is_counted_whole_and_it_is_said(
+    call: Caller, recipe: Path
+) -> None:
+    cut = "stages.adapt.model={vocabulary: {keep: used}}"
+    stages = json.loads(call("plan", recipe, cut, "--json").out)["stages"]
+    said = {stage["stage"]: "the vocabulary is counted whole" in str(stage["notes"])
+            for stage in stages}  # fmt: skip
+    assert said["adapt"] and said["length"] and not said["pretrain"]

@@ -29,6 +29,19 @@ EVALUATION = "stages.scores.evaluation"
         ("stages.vocabulary.lora={rank: 4}", "stages.vocabulary.lora: ignored setting"),
         ("lora.alpha=16", "lora.alpha = 16.0: ignored setting: lora.rank is not set"),
         ("stages.adapt.lora={targets: [query]}", "adapt.lora.targets = ['query']: ignored setting"),
+        (
+            "stages.adapt.model={vocabulary: {characters: false}}",
+            "adapt.model.vocabulary.characters = False: ignored setting: model.vocabulary.keep is",
+        ),
+        (
+            "stages.pretrain.model={vocabulary: {keep: used}}",
+            "pretrain.model.vocabulary.keep = 'used': a model from scratch has no tokens to cut",
+        ),
+        (
+            "stages.adapt={model: {vocabulary: {keep: used}}, lora: {rank: 2, keep_adapter: true}}",
+            "adapt.lora.keep_adapter = True: with model.vocabulary.keep=used the adapter would",
+        ),
+        ("stages.length.model={vocabulary: {keep: used}}", "stages.length.model: ignored setting"),
         ("stages.scores.init_from=adapt", "scores.init_from = 'adapt': ignored setting"),
         ("stages.adapt.tokenizer=vocabulary", "adapt.tokenizer = 'vocabulary': ignored setting"),
         ("stages.adapt.model={pretrained: a/b}", "model.pretrained = 'a/b': ignored setting"),

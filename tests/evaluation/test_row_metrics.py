@@ -86,6 +86,13 @@ def test_a_table_shows_estimator_samples_and_both_kinds_of_doubt() -> None:
     assert "| chain_rule bound |" in markdown_table([exact], [])
 
 
+def test_a_table_says_how_much_of_the_prompts_was_unknown() -> None:
+    generation = {"kind": "diffusion", "num_iterations": 4, "length": "oracle"}
+    metrics = {"generation": generation, "scores": {}, "unknown_tokens": 2, "tokens": 40}
+    shown = markdown_table([Result("a", "t", {"system": "a", "task": "t", **metrics}, [])], [])
+    assert "| 4 iterations, oracle length; 2 of 40 tokens unknown |" in shown
+
+
 def test_a_sample_shows_what_was_chosen_and_what_was_right() -> None:
     question = {"source": "2", "choices": ["eins", "zwei"], "right": 1}
     assert sample_text(question | {"chosen": 0}) == "2  ->  eins  (right: zwei)"

@@ -10,11 +10,13 @@ from dlm.config.schema import (
     HardwareConfig,
     LoggingConfig,
     LoraConfig,
+    ModelConfig,
     OptimConfig,
     SourceConfig,
     StageConfig,
     SystemConfig,
     TrainConfig,
+    VocabularyConfig,
 )
 from dlm.recipe.fingerprint import difference, identify, semantic_config
 
@@ -51,6 +53,7 @@ def test_where_a_stage_runs_does_not_change_its_key(elsewhere: dict[str, Any]) -
         {"train": TrainConfig(steps=7)},
         {"train": TrainConfig(ema_decay=0.99)},
         {"lora": LoraConfig(rank=8)},
+        {"model": ModelConfig(vocabulary=VocabularyConfig(keep="used"))},
         {"seed": 1},
         {"init_from": "org/model"},
         {"kind": "instruct"},
@@ -99,6 +102,13 @@ def test_the_difference_names_each_key_with_old_and_new_value() -> None:
         "optim.lr: 5e-05 -> 0.001",
         'rows.train: ["abc"] -> ["abd"]',
     ]
+
+
+def test_a_section_that_came_later_is_in_the_key_only_where_it_is_set() -> None:
+    assert "vocabulary" not in semantic_config(STAGE)["model"]
+    used = replace(STAGE, model=ModelConfig(vocabulary=VocabularyConfig(keep="used")))
+    changes = difference(identify(STAGE, NEEDS, "rows"), identify(used, NEEDS, "rows"))
+    assert 'model.vocabulary.keep: (not set) -> "used"' in map(str, changes)
 
 
 def test_the_semantic_config_is_plain_and_without_where() -> None:

@@ -14,7 +14,9 @@ from dlm.config.schema import (
     SourceConfig,
     StageConfig,
     SystemConfig,
+    VocabularyConfig,
 )
+from dlm.errors import UserError
 from dlm.recipe.origins import directory_contents, unpinned
 
 Output = pytest.CaptureFixture[str]
@@ -87,3 +89,18 @@ def test_a_revision_or_a_local_file_pins(tmp_path: Path) -> None:
     pinned = ModelConfig(pretrained="owner/model", revision="abc")
     assert told(pinned, replace(rows, revision="def")) is None
     assert told(ModelConfig(pretrained=str(tmp_path)), SourceConfig(path="rows.jsonl")) is None
+
+
+def test_files_whose_tokens_are_kept_are_known_by_their_content(tmp_path: Path) -> None:
+    vocabulary = VocabularyConfig(keep="used", extra=["more.txt"])
+    stage = StageConfig(
+        kind="adapt", data=replace(DATA, root=str(tmp_path)), init_from="org/model",
+        model=ModelConfig(vocabulary=vocabulary),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"model.vocabulary.extra: there is no file .*more.txt"):
+        directory_contents(stage, ())
+    (tmp_path / "more.txt").write_text("one")
+    before = directory_contents(stage, ())
+    assert set(before) == {"model.vocabulary.extra[0]"}
+    (tmp_path / "more.txt").write_text("two")
+    assert directory_contents(stage, ()) != before

@@ -94,6 +94,12 @@ def encode_responses(
     return _token_ids(tokenizer, responses)
 
 
+def unknown_tokens(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens of the rows the tokenizer does not know: text that is lost."""
+    unknown = tokenizer.unk_token_id
+    return 0 if unknown is None else sum(list(row).count(unknown) for row in rows)
+
+
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     # Text is text: a row that spells out "<mask>" or "</s>" must not become noise or an end.
     ids: list[list[int]] = tokenizer(
