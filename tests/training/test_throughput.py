@@ -95,7 +95,8 @@ def test_the_figures_of_a_run_that_is_counted_by_hand(
     known = KnownClock(monkeypatch)
     with with_callbacks(known):
         assert run(
-            run_dir, "stages.pretrain.train.micro_batch_size=8", "logging.every_n_steps=4",
+            run_dir, "stages.pretrain.train={micro_batch_size: 8, layout: padded}",
+            "logging.every_n_steps=4",
             "stages.pretrain.objective={mask_rate: 0.99999999, times: null}", only="pretrain",
         ) == 0  # fmt: skip
     batches = known.measured()
