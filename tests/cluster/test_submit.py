@@ -103,9 +103,9 @@ def test_seeds_are_arrays_whose_tasks_wait_for_each_other(
     assert done.code == 0, done.err
     assert "--dependency=aftercorr:101" in slurm.asked()[1]
     text = (run / "slurm" / "02_pretrain.sbatch").read_text()
-    assert "#SBATCH --array=1,5,6\n" in text
-    assert f'--run-dir {run}/seed-"$SLURM_ARRAY_TASK_ID" --only pretrain' in text
-    assert 'seed="$SLURM_ARRAY_TASK_ID"' in text
+    assert "#SBATCH --array=0,1,2\n" in text
+    assert f'--run-dir {run}/"$cell" --only pretrain' in text
+    assert "cells=(seed-1 seed-5 seed-6)\ncell=${cells[$SLURM_ARRAY_TASK_ID]}\n" in text
     assert (run / "seed-5" / "recipe.yaml").is_file()
     shown = call("status", run)
     assert shown.code == 0 and shown.out.count("unknown (job 101)") == 3
