@@ -79,9 +79,7 @@ def pod_run_dir(submission: Submission, cell: str) -> str:
     return str(place / cell)
 
 
-def _jobset(
-    name: str, submission: Submission, jobs: Sequence[ClusterJob], cell: str
-) -> Manifest:
+def _jobset(name: str, submission: Submission, jobs: Sequence[ClusterJob], cell: str) -> Manifest:
     replicated: list[Manifest] = []
     for job in jobs:
         before = replicated[-1]["name"] if replicated else None

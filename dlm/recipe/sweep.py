@@ -81,13 +81,10 @@ def check_place(run_dir: Path, *, sweep: bool) -> None:
         UserError: It says which.
     """
     if sweep and (run_dir / "recipe.yaml").exists():
-        raise UserError(
-            f"{run_dir} holds one run, not those of a sweep: give another --run-dir"
-        )
+        raise UserError(f"{run_dir} holds one run, not those of a sweep: give another --run-dir")
     if not sweep and (run_dir / SWEEP).exists():
         raise UserError(
-            f"{run_dir} holds the runs of a sweep, and this recipe has none: give another "
-            "--run-dir"
+            f"{run_dir} holds the runs of a sweep, and this recipe has none: give another --run-dir"
         )
 
 
@@ -135,7 +132,9 @@ def run_cells(
     if not left:
         return 0
     say(f"sweep: {len(cells) - len(left)} of {len(cells)} cells ended well ({run_dir})")
-    told = ", ".join(f"{name} ({_ENDINGS.get(code, f'exit {code}')})" for name, code in left.items())
+    told = ", ".join(
+        f"{name} ({_ENDINGS.get(code, f'exit {code}')})" for name, code in left.items()
+    )
     say(f"error: not all cells ended well: {told}; what was said of each stands above", stderr=True)
     say(continue_line(words, ()), stderr=True)
     order = [*_ENDINGS]

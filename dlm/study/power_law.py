@@ -43,7 +43,7 @@ class PowerLaw:
 
     def __call__(self, size: float) -> float:
         """The loss that the law gives."""
-        return self.scale * size**-self.exponent
+        return float(self.scale * size**-self.exponent)
 
     def interval(self, size: float) -> tuple[float, float]:
         """95 % interval of the law itself at a size: where the line lies, not a further point."""

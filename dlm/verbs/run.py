@@ -154,7 +154,7 @@ def _names(given: str | None) -> list[str]:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print the state of every stage, of a sweep's cell by cell, and of the jobs that were queued."""
+    """Print the state of every stage and its job, of a sweep cell by cell."""
     from dlm.cluster.queue import states_by_stage
     from dlm.cluster.record import read_record
     from dlm.recipe.status import render_status
