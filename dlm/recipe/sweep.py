@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,13 +144,14 @@ def run_cells(
 
 def settings_text(cell: Cell) -> str:
     """What a cell changes, in a line."""
-    return ", ".join(f"{key}={_shown(value)}" for key, value in cell.settings) or "nothing changed"
+    return ", ".join(_shown(key, value) for key, value in cell.settings) or "nothing changed"
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping | list):
-        return "..."
-    return "null" if value is None else str(value)
+def _shown(key: str, value: Any) -> str:
+    if value is None and re.fullmatch(r"stages\.[^.]+", key):
+        return f"without {key.removeprefix('stages.')}"
+    shown = "..." if isinstance(value, Mapping | list) else "null" if value is None else value
+    return f"{key}={shown}"
 
 
 def _several_ranks() -> bool:

@@ -163,18 +163,27 @@ def read_study(run_dir: Path, record: SweepRecord) -> Study:
 
 
 def study_scores(study: Study) -> list[Scores]:
-    """Every task of every evaluate stage, its entries by cell, system and seed."""
+    """Every task of every evaluate stage, its entries by cell, system and seed, systems in the
+    order of the recipe."""
     found = []
     for stage, tasks in evaluations(study.runs).items():
         for task, entries in tasks.items():
             groups: dict[tuple[str, str], list[Entry]] = {}
-            for entry in entries:
+            places = {run.label: place for place, run in enumerate(study.runs)}
+            for entry in sorted(entries, key=lambda e: (places[e.run.label], _place(e))):
                 key = (study.group_of(entry.run), str(entry.metrics.get("system")))
                 groups.setdefault(key, []).append(entry)
             names = _metrics(entries)
             made = [Group(name, own) for (name, _), own in groups.items()]
             found.append(Scores(stage, task, names, made))
     return found
+
+
+def _place(entry: Entry) -> int:
+    """Where the recipe names the system; last where it is not known."""
+    systems = [*((entry.stage.settings.get("evaluation") or {}).get("systems") or {})]
+    system = entry.metrics.get("system")
+    return systems.index(system) if system in systems else len(systems)
 
 
 def _metrics(entries: Sequence[Entry]) -> list[str]:

@@ -128,7 +128,7 @@ def test_cells_of_a_sweep_are_arrays_each_of_the_cells_that_have_the_stage(
     frozen = (run / "slurm" / "recipe-large.yaml").read_text()
     assert "hidden_size: 256" in frozen and "sweep" not in frozen
     shown = call("status", run).out
-    assert "cell small (stages.twin=null):" in shown and "cell large (model.hidden_size" in shown
+    assert "cell small (without twin):" in shown and "cell large (model.hidden_size" in shown
     assert shown.count("(job 104)") == 1 and shown.count("(job 101)") == 2
 
 

@@ -89,7 +89,9 @@ def by_seed(tmp_path: Path) -> Path:
     study_of(place, {f"seed-{n}": {"seed": f"seed-{n}"} for n in (1, 2, 3)})
     for seed in (1, 2, 3):
         run = make_run(place / f"seed-{seed}", systems={})
-        for system, more in (("a first", 0), ("second", 3)):
+        config = "evaluation: {systems: {the first: {}, second: {}}}"
+        (run / "04_evaluate" / "config.yaml").write_text(config)
+        for system, more in (("the first", 0), ("second", 3)):
             right = [index < 3 + seed + more for index in range(len(WORDS))]
             write_result(run, system, "words", answers(right), 100, "generation")
     return place
@@ -139,6 +141,8 @@ def test_seeds_are_one_row_with_mean_and_deviation(by_seed: Path) -> None:
     assert first[2].value == pytest.approx(50.0)
     assert first[4].value == pytest.approx(statistics.stdev([40, 50, 60]))
     assert first[5].text == "40.0, 50.0, 60.0"
+    # In the order of the recipe, not of the folders.
+    assert first[0].text == "the first"
     against = first_system_table(words)
     assert against is not None and len(against.rows) == 1
     assert against.rows[0][4].value == pytest.approx(30.0)
