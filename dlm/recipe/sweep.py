@@ -42,12 +42,27 @@ class SweepRecord:
 
 
 def write_sweep(run_dir: Path, recipe: RecipeConfig, cells: Sequence[Cell]) -> None:
-    """Record the cells."""
+    """Record the cells, after those of the same axes that were begun before: a study is extended
+    by further seeds or sizes.
+
+    Raises:
+        UserError: The record that is there is damaged.
+    """
+    known, names = read_sweep(run_dir), [cell.name for cell in cells]
+    before = [
+        cell
+        for cell in (known.cells if known else ())
+        if cell.name not in names
+        and cells
+        and cell.labels.keys() == cells[0].labels.keys()
+        and (run_dir / cell.name / "recipe.yaml").is_file()
+    ]
     write_json(run_dir / SWEEP, {
         "recipe": recipe.name,
         "description": recipe.description,
         "cells": [
-            {"name": c.name, "labels": c.labels, "settings": dict(c.settings)} for c in cells
+            {"name": c.name, "labels": c.labels, "settings": dict(c.settings)}
+            for c in (*before, *cells)
         ],
     })  # fmt: skip
 
@@ -125,8 +140,8 @@ def run_cells(
         if not process_rank():
             say(f"cell {number} of {len(cells)}: {cell.name} ({settings_text(cell)})")
         ended[cell.name] = code = run(recipe, run_dir / cell.name)
-        if code in _STOP or (code and _several_ranks()):
-            return code
+        if code in _STOP or (code and _several_ranks()) or len(cells) == 1:
+            return code  # which has said itself how to continue
     if process_rank():
         return 0
     left = {name: code for name, code in ended.items() if code}

@@ -38,6 +38,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         found = checked(options)
         chosen = chosen_cells(found.cells, _names(options.cells))
+        if options.force and len(chosen) > 1:
+            raise UserError(
+                f"--force {options.force[0]}: of a sweep, name the one run to begin anew: "
+                f"--cells {chosen[0][0].name}"
+            )
         if found.cells and not options.dry_run and process_rank() == 0:
             write_sweep(found.run_dir, found.recipe, [cell for cell, _ in found.cells])
     except UserError as error:

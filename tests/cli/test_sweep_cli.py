@@ -58,6 +58,7 @@ def test_a_dry_run_shows_every_cell_and_writes_nothing(
         (("--cells", "lage"), "--cells lage: the sweep has no such cell; did you mean 'large'?"),
         (("model.hidden_size=32",), "the sweep sets model.hidden_size in its cells (sweep.size)"),
         (("--seeds", "1,x"), "--seeds 1,x: must be numbers"),
+        (("--force", "pretrain"), "--force pretrain: of a sweep, name the one run to begin anew"),
         (("stages.pretrain.tokenizer=x/y", "data.root=nowhere"), "tiny, cell small, cannot run:"),
     ],
 )

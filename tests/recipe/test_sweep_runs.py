@@ -69,6 +69,19 @@ def test_a_record_is_read_back_and_a_damaged_one_refused(tmp_path: Path) -> None
         read_sweep(tmp_path)
 
 
+def test_further_cells_of_the_same_axes_extend_a_study(tmp_path: Path) -> None:
+    recipe, cells = RecipeConfig(name="swept"), [cell for cell, _ in CELLS]
+    write_sweep(tmp_path, recipe, cells)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "recipe.yaml").touch()
+    write_sweep(tmp_path, recipe, [Cell("d", {"x": "d"}, ())])
+    record = read_sweep(tmp_path)
+    assert record is not None and [cell.name for cell in record.cells] == ["b", "d"]
+    write_sweep(tmp_path, recipe, [Cell("e", {"other": "e"}, ())])
+    record = read_sweep(tmp_path)
+    assert record is not None and [cell.name for cell in record.cells] == ["e"]
+
+
 def test_a_run_and_a_sweep_do_not_share_a_directory(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", RecipeConfig(name="swept"), [])
     with pytest.raises(UserError, match="holds the runs of a sweep, and this recipe has none"):
