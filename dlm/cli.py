@@ -52,6 +52,10 @@ def _recipe_argument(parser: argparse.ArgumentParser, *, optional: bool = False)
     )  # fmt: skip
 
 
+def _cell_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cell", metavar="NAME", help="of a sweep, this run")
+
+
 def _run_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     run = _verb(verbs, "run", "run:run", "run a recipe, or continue it where it stopped")
     _recipe_argument(run, optional=True)
@@ -63,6 +67,8 @@ def _run_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     run.add_argument("--only", metavar="STAGE", help=f"this stage alone {either}")
     run.add_argument("--force", metavar="STAGE", action="append", default=[],
                      help=f"do a stage again {either}; what was there is moved aside")  # fmt: skip
+    run.add_argument("--seeds", metavar="1,2,3", help="one run a seed, in DIR/seed-N")
+    run.add_argument("--cells", metavar="A,B", help="of a sweep (or of --seeds), these runs alone")
     run.add_argument("--dry-run", action="store_true", help="say what would run, and why")
     status = _verb(verbs, "status", "run:status", "show how far each stage of a run is")
     status.add_argument("run_dir", metavar="RUN_DIR")
@@ -88,6 +94,7 @@ def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                           metavar="key=value", help="overrides, for every recipe")  # fmt: skip
     show = _verb(verbs, "show", "recipes:show", "print a recipe with everything resolved")
     _recipe_argument(show)
+    _cell_argument(show)
     _plan_verb(verbs)
     _bench_verb(verbs)
     listing = _verb(verbs, "ls", "recipes:ls", "list what there is to choose from")
@@ -105,6 +112,7 @@ def _plan_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "say what each training stage will take: memory, strategy, hours, disk",
     )  # fmt: skip
     _recipe_argument(plan)
+    _cell_argument(plan)
     plan.add_argument("--stage", metavar="STAGE", help="this stage alone (a name or a kind)")
     plan.add_argument("--nodes", type=int, metavar="N", help="default: hardware.num_nodes")
     plan.add_argument("--gpus-per-node", type=int, metavar="G",
@@ -130,6 +138,7 @@ def _bench_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "train a few steps of a stage, keep nothing, and say where the time goes",
     )  # fmt: skip
     _recipe_argument(bench)
+    _cell_argument(bench)
     bench.add_argument("--stage", metavar="STAGE",
                        help="the stage (a name or a kind); default: the first that trains"
                        )  # fmt: skip
@@ -148,6 +157,7 @@ def _data_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
                       help="tokenize the training rows of every stage · show rows as the model "
                            "sees them · count rows, tokens, duplicates, padding")  # fmt: skip
     _recipe_argument(data)
+    _cell_argument(data)
     data.add_argument("--stage", metavar="STAGE", help="this stage alone (a name or a kind)")
     data.add_argument("--run-dir", metavar="DIR",
                       help="the run whose tokenizers and models are used (runs/<recipe name>)"
@@ -223,7 +233,8 @@ def _cluster_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
                         )  # fmt: skip
     submit.add_argument("--run-dir", metavar="DIR", help="where the run lives (runs/<recipe name>)")
     submit.add_argument("--seeds", metavar="1,2,3",
-                        help="one run a seed, in DIR/seed-N; Slurm: as job arrays")  # fmt: skip
+                        help="one run a seed, in DIR/seed-N; Slurm: as job arrays, as the cells "
+                             "of a sweep")  # fmt: skip
     either = "(a name or a kind)"
     submit.add_argument("--from", dest="start", metavar="STAGE",
                         help=f"begin with this stage {either}")  # fmt: skip

@@ -27,8 +27,8 @@ class ClusterJob:
     """Nothing of nodes, gpus_per_node and processes_per_node is left open."""
     overrides: tuple[str, ...]
     """What tells ``dlm run`` the shape of the allocation."""
-    seeds: tuple[int, ...] = ()
-    """Seeds for which the stage is to be done; empty for the recipe's own."""
+    cells: tuple[str, ...] = ()
+    """Cells of a sweep in which the stage is to be done; empty for an ordinary run."""
 
     @property
     def nodes(self) -> int:
@@ -52,22 +52,18 @@ class Submission:
     recipe: str
     """Name of the recipe."""
     run_dir: Path
-    """Absolute. With seeds, each has its own run directory ``seed-N`` inside."""
+    """Absolute. Each cell has its own run directory inside, called as the cell is."""
     working_directory: Path
     """Where relative paths of the recipe begin."""
     cluster: ClusterConfig
     jobs: tuple[ClusterJob, ...]
-    seeds: tuple[int, ...] = ()
+    cells: tuple[str, ...] = ()
+    """All cells of the sweep, also those that have nothing left to do."""
 
-    @property
-    def recipe_file(self) -> Path:
+    def recipe_file(self, cell: str = "") -> Path:
         """The recipe as it was submitted: later edits of its file do not reach the jobs."""
-        return self.run_dir / SLURM_FOLDER / "recipe.yaml"
-
-
-def seed_directory(run_dir: Path, seed: int) -> Path:
-    """The run directory of one seed of several."""
-    return run_dir / f"seed-{seed}"
+        name = f"recipe-{cell}.yaml" if cell else "recipe.yaml"
+        return self.run_dir / SLURM_FOLDER / name
 
 
 def check_stage_names(recipe: RecipeConfig, cluster: ClusterConfig) -> None:
@@ -109,13 +105,15 @@ def cluster_job(planned: PlannedStage, cluster: ClusterConfig) -> ClusterJob:
     )
 
 
-def merged_jobs(of_seeds: Mapping[int, Sequence[ClusterJob]]) -> tuple[ClusterJob, ...]:
-    """One job a stage for all seeds, with the seeds that still need it."""
+def merged_jobs(of_cells: Mapping[str, Sequence[ClusterJob]]) -> tuple[ClusterJob, ...]:
+    """One job a stage for all cells, with the cells that still need it; after all that any of them
+    waits for."""
     jobs: dict[str, ClusterJob] = {}
-    for seed, own in of_seeds.items():
+    for cell, own in of_cells.items():
         for job in own:
             known = jobs.get(job.stage, job)
-            jobs[job.stage] = replace(known, seeds=(*known.seeds, seed))
+            needs = tuple(dict.fromkeys((*known.needs, *job.needs)))
+            jobs[job.stage] = replace(known, needs=needs, cells=(*known.cells, cell))
     return tuple(sorted(jobs.values(), key=lambda job: job.directory))
 
 

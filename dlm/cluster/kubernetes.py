@@ -2,14 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import yaml
 
-from dlm.cluster.jobs import ClusterJob, Submission, seed_directory
+from dlm.cluster.jobs import ClusterJob, Submission
 
 RECIPE_FOLDER = "/etc/dlm"
 PORT = 29_500
@@ -31,22 +31,25 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Readable.add_representer(str, _text)
 
 
-def jobset_name(submission: Submission, seed: int | None, submitted: str) -> str:
+def jobset_name(submission: Submission, cell: str, submitted: str) -> str:
     """A name of its own for every ``dlm submit``: finished JobSets cannot be applied again."""
-    content = f"{submission.run_dir}/{seed}/{submitted}"
+    content = f"{submission.run_dir}/{cell}/{submitted}"
     number = hashlib.sha256(content.encode()).hexdigest()[:6]
     return f"{_slug(submission.recipe)[: _LONGEST_NAME - 7].rstrip('-')}-{number}"
 
 
 def render_manifests(
-    submission: Submission, recipe_yaml: str, submitted: str
+    submission: Submission, recipes: Mapping[str, str], submitted: str
 ) -> dict[str, list[Manifest]]:
-    """Name of a JobSet -> the recipe as a ConfigMap, and the JobSet; one JobSet a seed."""
+    """Name of a JobSet -> the recipe as a ConfigMap, and the JobSet; one JobSet a cell.
+
+    ``recipes``: cell -> its recipe, resolved; of an ordinary run under the empty name.
+    """
     manifests = {}
-    for seed in submission.seeds or (None,):
-        jobs = [job for job in submission.jobs if seed is None or seed in job.seeds]
+    for cell, recipe_yaml in recipes.items():
+        jobs = [job for job in submission.jobs if not cell or cell in job.cells]
         if jobs:
-            name = jobset_name(submission, seed, submitted)
+            name = jobset_name(submission, cell, submitted)
             namespace = submission.cluster.kubernetes.namespace
             config_map = {
                 "apiVersion": "v1",
@@ -54,7 +57,7 @@ def render_manifests(
                 "metadata": {"name": name, "namespace": namespace},
                 "data": {"recipe.yaml": recipe_yaml},
             }
-            manifests[name] = [config_map, _jobset(name, submission, jobs, seed)]
+            manifests[name] = [config_map, _jobset(name, submission, jobs, cell)]
     return manifests
 
 
@@ -69,16 +72,14 @@ def job_name(job: ClusterJob) -> str:
     return f"s{number}-{_slug(name)}"[:_LONGEST_NAME].rstrip("-")
 
 
-def pod_run_dir(submission: Submission, seed: int | None) -> str:
+def pod_run_dir(submission: Submission, cell: str) -> str:
     """The run directory as pods see it."""
     root = submission.cluster.kubernetes.run_root
     place = Path(root) / submission.run_dir.name if root else submission.run_dir
-    return str(place if seed is None else seed_directory(place, seed))
+    return str(place / cell)
 
 
-def _jobset(
-    name: str, submission: Submission, jobs: Sequence[ClusterJob], seed: int | None
-) -> Manifest:
+def _jobset(name: str, submission: Submission, jobs: Sequence[ClusterJob], cell: str) -> Manifest:
     replicated: list[Manifest] = []
     for job in jobs:
         before = replicated[-1]["name"] if replicated else None
@@ -88,7 +89,7 @@ def _jobset(
                 "replicas": 1,
                 # One entry, and none for the first, is all that JobSet knows.
                 **({"dependsOn": [{"name": before, "status": "Complete"}]} if before else {}),
-                "template": {"spec": _job(name, submission, job, seed)},
+                "template": {"spec": _job(name, submission, job, cell)},
             }
         )
     namespace = submission.cluster.kubernetes.namespace
@@ -103,7 +104,7 @@ def _jobset(
     }
 
 
-def _job(name: str, submission: Submission, job: ClusterJob, seed: int | None) -> Manifest:
+def _job(name: str, submission: Submission, job: ClusterJob, cell: str) -> Manifest:
     return {
         "completionMode": "Indexed",
         "parallelism": job.nodes,
@@ -127,16 +128,16 @@ def _job(name: str, submission: Submission, job: ClusterJob, seed: int | None) -
                 },
             ]
         },
-        "template": {"spec": _pod(name, submission, job, seed)},
+        "template": {"spec": _pod(name, submission, job, cell)},
     }
 
 
-def _pod(name: str, submission: Submission, job: ClusterJob, seed: int | None) -> Manifest:
+def _pod(name: str, submission: Submission, job: ClusterJob, cell: str) -> Manifest:
     cluster, kubernetes = submission.cluster, submission.cluster.kubernetes
-    run_dir = pod_run_dir(submission, seed)
+    run_dir = pod_run_dir(submission, cell)
     words = [cluster.python or "python", "-m", "dlm.cli", "run", f"{RECIPE_FOLDER}/recipe.yaml",
              "--run-dir", run_dir, "--only", job.stage]  # fmt: skip
-    words += [*([f"seed={seed}"] if seed is not None else []), *job.overrides]
+    words += job.overrides
     # As process 1 it is dlm itself that is asked to stop, and its exit code that counts.
     script = "\n".join([*cluster.setup, f"exec {' '.join(map(quote, words))}"])
     volumes = {f"volume-{i}": claim for i, claim in enumerate(kubernetes.volumes)}

@@ -71,12 +71,12 @@ def cancel_jobs(record: JobRecord) -> list[RecordedJob]:
     return active
 
 
-def states_by_stage(record: JobRecord, seed: int | None = None) -> dict[str, str]:
-    """Stage -> ``RUNNING (job 12)``, for the run, or for one of its seeds."""
+def states_by_stage(record: JobRecord, cell: str | None = None) -> dict[str, str]:
+    """Stage -> ``RUNNING (job 12)``, for the run, or for one cell of a sweep."""
     states = queue_states(record)
     shown = {}
     for job in record.jobs:
-        if seed is None or seed in job.seeds:
+        if cell is None or cell in job.cells:
             shown[job.stage] = f"{', '.join(states[job.job])} (job {job.job})"
     return shown
 

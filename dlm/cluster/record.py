@@ -21,8 +21,8 @@ class RecordedJob:
     """Slurm: its number. Kubernetes: the name of its job."""
     file: str
     """The script or manifest, relative to the run directory."""
-    seeds: tuple[int, ...] = ()
-    """Those of a Slurm array, or the one of a JobSet; empty for the recipe's own."""
+    cells: tuple[str, ...] = ()
+    """Those of a Slurm array, or the one of a JobSet; empty for an ordinary run."""
     jobset: str | None = None
     """Kubernetes: what it is part of."""
 
@@ -34,8 +34,8 @@ class JobRecord:
     scheduler: Literal["slurm", "kubernetes"]
     submitted: str
     jobs: tuple[RecordedJob, ...]
-    seeds: tuple[int, ...] = ()
-    """Each has a run directory ``seed-N`` of its own."""
+    cells: tuple[str, ...] = ()
+    """Of a sweep: each has a run directory of its own, called so."""
     namespace: str | None = None
     """Kubernetes."""
 
@@ -59,9 +59,9 @@ def read_record(run_dir: Path) -> JobRecord | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         jobs = tuple(
-            RecordedJob(**{**job, "seeds": tuple(job["seeds"])}) for job in values.pop("jobs")
+            RecordedJob(**{**job, "cells": tuple(job["cells"])}) for job in values.pop("jobs")
         )
-        return JobRecord(**{**values, "jobs": jobs, "seeds": tuple(values["seeds"])})
+        return JobRecord(**{**values, "jobs": jobs, "cells": tuple(values["cells"])})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

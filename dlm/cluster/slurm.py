@@ -83,7 +83,7 @@ def render_script(submission: Submission, job: ClusterJob) -> str:
         folder=quote(str(submission.working_directory)),
         setup="".join(f"{line}\n" for line in lines),
         slurm=quote(str(slurm)),
-        prepare=_RENDEZVOUS if torchrun else "",
+        prepare=_cell(submission, job) + (_RENDEZVOUS if torchrun else ""),
         launch=" \\\n    ".join([*_launcher(submission, job), *_command(submission, job)]),
         max_requeues=cluster.max_requeues,
         retries=cluster.retries,
@@ -100,7 +100,7 @@ export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGUSR1 TORCH_ELASTIC_SHUTDOWN_TIMEO
 
 def _options(submission: Submission, job: ClusterJob) -> list[str]:
     cluster, given = submission.cluster, job.resources
-    number = "%A_%a" if job.seeds else "%j"
+    number = "%A_%a" if job.cells else "%j"
     log = submission.run_dir / SLURM_FOLDER / "logs" / f"{job.directory}-{number}.out"
     torchrun = cluster.launcher == "torchrun"
     cpus = given.cpus_per_process
@@ -115,7 +115,7 @@ def _options(submission: Submission, job: ClusterJob) -> list[str]:
         *([f"--gres=gpu:{job.gpus}"] if job.gpus else []),
         *([f"--cpus-per-task={cpus * (job.processes if torchrun else 1)}"] if cpus else []),
         *([f"--mem={given.memory_per_node}"] if given.memory_per_node is not None else []),
-        *([f"--array={','.join(map(str, job.seeds))}"] if job.seeds else []),
+        *([f"--array={','.join(_tasks(submission, job))}"] if job.cells else []),
         "--requeue",
         "--open-mode=append",
         f"--signal=B:USR1@{cluster.signal_lead_s}",
@@ -151,24 +151,41 @@ def _launcher(submission: Submission, job: ClusterJob) -> list[str]:
             lines += [f"--bind {quote(mount)}" for mount in mounts]
             lines += [*([options] if options else []), image]
     if cluster.launcher == "srun":
-        return [*lines, f"{quote(python)} -m dlm.cli run {quote(str(submission.recipe_file))}"]
+        return [*lines, f"{quote(python)} -m dlm.cli run {_recipe_file(submission, job)}"]
     return [
         *lines,
         f"{quote(python)} -m torch.distributed.run --nnodes={job.nodes} "
         f"--nproc-per-node={job.processes} --max-restarts=0",
         '--rdzv-backend=c10d --rdzv-endpoint="$head:$port" --rdzv-id="$SLURM_JOB_ID"',
-        f"-m dlm.cli run {quote(str(submission.recipe_file))}",
+        f"-m dlm.cli run {_recipe_file(submission, job)}",
     ]
 
 
 def _command(submission: Submission, job: ClusterJob) -> list[str]:
     """What follows ``dlm run RECIPE``; a list of lines."""
-    run_dir = quote(str(submission.run_dir))
-    lines = list(map(quote, job.overrides))
-    if job.seeds:
-        run_dir += '/seed-"$SLURM_ARRAY_TASK_ID"'
-        lines = ['seed="$SLURM_ARRAY_TASK_ID"', *lines]
-    return [f"--run-dir {run_dir} --only {quote(job.stage)}", *([" ".join(lines)] if lines else [])]
+    run_dir = quote(str(submission.run_dir)) + ('/"$cell"' if job.cells else "")
+    words = " ".join(map(quote, job.overrides))
+    return [f"--run-dir {run_dir} --only {quote(job.stage)}", *([words] if words else [])]
+
+
+def _recipe_file(submission: Submission, job: ClusterJob) -> str:
+    """The frozen recipe: of the cell that the task of an array works on."""
+    if not job.cells:
+        return quote(str(submission.recipe_file()))
+    return quote(str(submission.run_dir / SLURM_FOLDER)) + '/recipe-"$cell".yaml'
+
+
+def _tasks(submission: Submission, job: ClusterJob) -> list[str]:
+    """The array's numbers, those of the cells in the whole sweep: a cell has one in all stages."""
+    return [str(submission.cells.index(cell)) for cell in job.cells]
+
+
+def _cell(submission: Submission, job: ClusterJob) -> str:
+    """Which cell the task is for."""
+    if not job.cells:
+        return ""
+    names = " ".join(map(quote, submission.cells))
+    return f"cells=({names})\ncell=${{cells[$SLURM_ARRAY_TASK_ID]}}\n"
 
 
 def _quoted(text: str) -> str:

@@ -1,6 +1,6 @@
 """Write the files of a submission and queue its jobs; all of them, or none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dlm.cluster.commands import Refused, call
@@ -12,10 +12,10 @@ from dlm.errors import UserError
 from dlm.recipe.manifest import write_text
 
 
-def dry_run_text(submission: Submission, recipe_yaml: str) -> str:
-    """Everything that would be written and called."""
+def dry_run_text(submission: Submission, recipes: Mapping[str, str]) -> str:
+    """Everything that would be written and called; ``recipes`` as in :func:`submit`."""
     if submission.cluster.scheduler == "kubernetes":
-        manifests = render_manifests(submission, recipe_yaml, now())
+        manifests = render_manifests(submission, recipes, now())
         return manifests_yaml([item for pair in manifests.values() for item in pair]).rstrip()
     parts = []
     for job in submission.jobs:
@@ -27,22 +27,25 @@ def dry_run_text(submission: Submission, recipe_yaml: str) -> str:
     return "\n".join(parts).rstrip()
 
 
-def submit(submission: Submission, recipe_yaml: str) -> JobRecord:
+def submit(submission: Submission, recipes: Mapping[str, str]) -> JobRecord:
     """Queue every job of the submission and record it in jobs.json.
+
+    ``recipes``: cell -> its recipe, resolved; of an ordinary run under the empty name.
 
     Raises:
         UserError: The cluster's programs are missing here.
         Refused: The cluster takes a job not; what was queued before it is cancelled again.
     """
     if submission.cluster.scheduler == "kubernetes":
-        return _submit_kubernetes(submission, recipe_yaml)
-    return _submit_slurm(submission, recipe_yaml)
+        return _submit_kubernetes(submission, recipes)
+    return _submit_slurm(submission, recipes)
 
 
-def _submit_slurm(submission: Submission, recipe_yaml: str) -> JobRecord:
+def _submit_slurm(submission: Submission, recipes: Mapping[str, str]) -> JobRecord:
     folder = submission.run_dir / SLURM_FOLDER
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    write_text(submission.recipe_file, recipe_yaml)
+    for cell, text in recipes.items():
+        write_text(submission.recipe_file(cell), text)
     for job in submission.jobs:
         write_text(folder / script_name(job), render_script(submission, job))
     numbers: dict[str, str] = {}
@@ -65,23 +68,23 @@ def _submit_slurm(submission: Submission, recipe_yaml: str) -> JobRecord:
 
 def _slurm_record(submission: Submission, submitted: str, numbers: dict[str, str]) -> JobRecord:
     jobs = tuple(
-        RecordedJob(job.stage, numbers[job.stage], f"{SLURM_FOLDER}/{script_name(job)}", job.seeds)
+        RecordedJob(job.stage, numbers[job.stage], f"{SLURM_FOLDER}/{script_name(job)}", job.cells)
         for job in submission.jobs
         if job.stage in numbers
     )
-    return JobRecord("slurm", submitted, jobs, submission.seeds)
+    return JobRecord("slurm", submitted, jobs, submission.cells)
 
 
 def _dependency(
     job: ClusterJob, numbers: dict[str, str], jobs: Sequence[ClusterJob]
 ) -> list[str]:  # fmt: skip
-    """sbatch's options: after all that is needed has ended well; seed by seed where that fits."""
+    """sbatch's options: after all that is needed has ended well; cell by cell where that fits."""
     needed = [other for other in jobs if other.stage in job.needs and other.stage in numbers]
     if not needed:
         return []
-    # aftercorr pairs the tasks of two arrays: a seed that fails holds up no other.
-    seed_by_seed = job.seeds and all(other.seeds == job.seeds for other in needed)
-    kind = "aftercorr" if seed_by_seed else "afterok"
+    # aftercorr pairs the tasks of two arrays: a cell that fails holds up no other.
+    cell_by_cell = job.cells and all(other.cells == job.cells for other in needed)
+    kind = "aftercorr" if cell_by_cell else "afterok"
     listed = ":".join(numbers[other.stage] for other in needed)
     return [f"--dependency={kind}:{listed}", "--kill-on-invalid-dep=yes"]
 
@@ -98,25 +101,25 @@ def _undo(numbers: dict[str, str]) -> str:
     return f"\nThe jobs before it were cancelled again: {listed}"
 
 
-def _submit_kubernetes(submission: Submission, recipe_yaml: str) -> JobRecord:
+def _submit_kubernetes(submission: Submission, recipes: Mapping[str, str]) -> JobRecord:
     submitted = now()
-    manifests = render_manifests(submission, recipe_yaml, submitted)
+    manifests = render_manifests(submission, recipes, submitted)
     text = manifests_yaml([item for pair in manifests.values() for item in pair])
     file = Path("kubernetes") / "jobset.yaml"
     write_text(submission.run_dir / file, text)
     jobs = []
-    for seed in submission.seeds or (None,):
-        jobset = jobset_name(submission, seed, submitted)
+    for cell in recipes:
+        jobset = jobset_name(submission, cell, submitted)
         jobs += [
             RecordedJob(
                 job.stage, f"{jobset}-{job_name(job)}-0", str(file),
-                () if seed is None else (seed,), jobset,
+                (cell,) if cell else (), jobset,
             )
             for job in submission.jobs
-            if seed is None or seed in job.seeds
+            if not cell or cell in job.cells
         ]  # fmt: skip
     namespace = submission.cluster.kubernetes.namespace
-    record = JobRecord("kubernetes", submitted, tuple(jobs), submission.seeds, namespace)
+    record = JobRecord("kubernetes", submitted, tuple(jobs), submission.cells, namespace)
     call("kubectl", "apply", f"--filename={submission.run_dir / file}")
     record.write(submission.run_dir)
     return record

@@ -23,13 +23,16 @@ from dlm.config.schema import (
     ValidationConfig,
 )
 from dlm.config.shipped import RawRecipe
+from dlm.config.sweep import Cell, check_overrides, sweep_cells, sweep_problems, with_seeds
 from dlm.errors import UserError, did_you_mean, nearest
 
 T = TypeVar("T")
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "quoted text"}
 
 
-def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig:
+def load_recipe(
+    path_or_name: str | Path, overrides: Sequence[str] = (), cell: Cell | None = None
+) -> RecipeConfig:
     """The complete, checked recipe: every stage has the recipe's sections under its own.
 
     An override is ``key=value``, the value in YAML (quote text that holds ``{`` or ``: ``):
@@ -37,6 +40,8 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
     ``optim.lr=1e-5`` (or ``seed=1``) changes the recipe's default AND wins over the own value of
     every stage whose kind reads it; a key that names a stage wins over that, in whatever order.
     ``${oc.env:NAME}`` and ``${other.key}`` in values are resolved once, here.
+
+    ``cell``: this run of the recipe's sweep; without it the recipe is as if there were no sweep.
 
     Raises:
         UserError: no such recipe, a file that is not a YAML mapping, a circle of ``extends``; or
@@ -46,7 +51,7 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
     """
     path = shipped.find_recipe(path_or_name)
     problems: list[Problem] = []
-    raw = _overridden(shipped.read_recipe(path), overrides, problems)
+    raw = _overridden(shipped.read_recipe(path), overrides, problems, cell)
     raw, unresolved = shipped.interpolated(raw)
     problems += [Problem(key, f"it has no value: {why}") for key, why in unresolved.items()]
     raw.setdefault("name", shipped.default_name(path))
@@ -54,8 +59,28 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
     if problems:
         lines = dict.fromkeys(f"  {problem}" for problem in problems)
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-        raise UserError("\n".join([f"{count} in {path}:", *lines]))
+        place = f"{path}, cell {cell.name}" if cell else str(path)
+        raise UserError("\n".join([f"{count} in {place}:", *lines]))
     return recipe
+
+
+def load_cells(
+    path_or_name: str | Path, overrides: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> tuple[RecipeConfig, list[tuple[Cell, RecipeConfig]]]:
+    """The recipe, and that of every cell of its sweep; none where it has no sweep.
+
+    ``seeds`` (``--seeds``) is a further axis, or takes the place of the sweep's own.
+
+    Raises:
+        UserError: as :func:`load_recipe`, for the recipe or a cell; an override of what cells set.
+    """
+    recipe = load_recipe(path_or_name, overrides)
+    recipe = dataclasses.replace(recipe, sweep=with_seeds(recipe.sweep, seeds))
+    if not recipe.sweep:
+        return recipe, []
+    check_overrides(recipe.sweep, [text.partition("=")[0] for text in overrides])
+    cells = sweep_cells(recipe.sweep)
+    return recipe, [(cell, load_recipe(path_or_name, overrides, cell)) for cell in cells]
 
 
 def load_settings(cls: type[T], path: Path) -> tuple[T, RawRecipe, list[Problem]]:
@@ -80,7 +105,8 @@ def resolved_yaml(recipe: RecipeConfig) -> str:
         kind, keys = stage["kind"], sorted(stage, key=SECTIONS.__contains__)
         shown = [key for key in keys if key not in SECTIONS or reads(kind, key)]
         plain["stages"][name] = {key: stage[key] for key in shown}
-    ordered = {key: plain[key] for key in ("name", "description", "seed", "serve", *plain)}
+    head = ("name", "description", "seed", "serve", *(["sweep"] if recipe.sweep else []))
+    ordered = {key: plain[key] for key in (*head, *(key for key in plain if key != "sweep"))}
     return OmegaConf.to_yaml(OmegaConf.create(shipped.literal(ordered)))
 
 
@@ -91,8 +117,10 @@ def _without_defaults(fields: list[tuple[str, Any]]) -> RawRecipe:
     return {key: value for key, value in fields if not sparse or value not in nothing}
 
 
-def _overridden(raw: RawRecipe, overrides: Sequence[str], problems: list[Problem]) -> RawRecipe:
-    parsed = []
+def _overridden(
+    raw: RawRecipe, overrides: Sequence[str], problems: list[Problem], cell: Cell | None
+) -> RawRecipe:
+    parsed = [(str(key).split("."), value) for key, value in cell.settings] if cell else []
     for text in overrides:
         try:
             parsed.append(shipped.parse_override(text))
@@ -108,7 +136,7 @@ def _overridden(raw: RawRecipe, overrides: Sequence[str], problems: list[Problem
         kept = {name: shipped.without(own, change) for name, own in _stages(raw).items()}
         if kept and keys[0] in (*SECTIONS, "seed"):
             raw = {**raw, "stages": {**raw["stages"], **kept}}
-    return raw
+    return {key: value for key, value in raw.items() if cell is None or key != "sweep"}
 
 
 def _refused(raw: RawRecipe, keys: list[str], value: Any) -> Problem | None:
@@ -139,6 +167,7 @@ def _typed_recipe(raw: RawRecipe, problems: list[Problem]) -> RecipeConfig:
     defaults = {key: top[key] for key in SECTIONS if key in top}
     typed = {name: _stage(name, own, defaults, problems) for name, own in stages.items()}
     recipe = dataclasses.replace(recipe, stages=typed)
+    problems += sweep_problems(recipe.sweep)
     raw = {**raw, "stages": stages}
     meant = [found for name in typed for found in stage_problems(name, recipe, raw, problems)]
     named = {problem.key for problem in problems}

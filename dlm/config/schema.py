@@ -673,6 +673,11 @@ class RecipeConfig(Sections):
     """Seed of every stage that does not set its own."""
     serve: str | None = _where(None)
     """The stage that ``dlm generate RUN`` uses. Default: the last trained one."""
+    sweep: dict[str, Any] = field(default_factory=dict, metadata={"semantic": False})
+    """One run for every cell of a grid. Axis -> values: a setting and a list of its values,
+    ``seed: [1, 2, 3]``, or any name and the named settings of each step, ``size: {small:
+    {model.hidden_size: 64}, large: {model.hidden_size: 128, optim.lr: 5e-4}}``. Settings mean what
+    they mean on the command line. A cell is an ordinary run in RUN_DIR/<cell>."""
     stages: dict[str, StageConfig] = field(default_factory=dict)
     """The stages by name, in the order they run. ``null`` removes one that was inherited."""
 

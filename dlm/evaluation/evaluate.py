@@ -16,6 +16,7 @@ from dlm.evaluation.scored import Scored
 from dlm.evaluation.task_rows import TaskRows
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
+from dlm.planning.parameters import count_parameters
 
 
 def check_system(
@@ -75,6 +76,7 @@ def evaluate_system(
             metric: _score(metric, rows, scored, bootstrap_samples) for metric in task.metrics
         },
         **scored.figures,
+        "parameters": _parameters(model),
         "seconds": round(seconds, 3),
         "rows_per_second": round(len(scored.samples) / max(1e-9, seconds), 2),
     }
@@ -109,6 +111,12 @@ def _scored(
     if rows.task.kind == "perplexity":
         return score_perplexity(model, rows, share)
     return score_generation(model, rows, settings, share)
+
+
+def _parameters(model: GenerativeModel) -> dict[str, int]:
+    """Sizes of the network that answered, without its length predictor."""
+    counted = count_parameters(model.backbone.network)
+    return {"total": counted.total, "without_embeddings": counted.body}
 
 
 def _score(name: str, rows: TaskRows, scored: Scored, resamples: int) -> dict[str, Any]:

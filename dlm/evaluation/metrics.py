@@ -82,6 +82,42 @@ def difference(
     )
 
 
+def mean_of_runs(
+    metric: RowMetric, runs: Sequence[Sequence[Sample]], *, resamples: int
+) -> Interval:
+    """The mean score of several runs (seeds) on the same rows, with the interval over rows."""
+    statistics, mean = _side_by_side(metric, runs)
+    return bootstrap(mean, statistics, samples=resamples)
+
+
+def difference_of_runs(
+    metric: RowMetric,
+    first: Sequence[Sequence[Sample]],
+    second: Sequence[Sequence[Sample]],
+    *,
+    resamples: int,
+) -> Interval:
+    """The mean score of the first system's runs minus that of the second's, with a paired bootstrap
+    interval over rows: a resampled row counts in every run. What seeds do is not in it."""
+    ours, mean = _side_by_side(metric, first)
+    theirs, _ = _side_by_side(metric, second)
+    return bootstrap(mean, ours, theirs, samples=resamples)
+
+
+def _side_by_side(
+    metric: RowMetric, runs: Sequence[Sequence[Sample]]
+) -> tuple[Statistics, Callable[[Statistics], float]]:
+    """Statistics of all runs in a row each [rows, runs * k], and the mean score of their sum."""
+    every = [metric.statistics(samples) for samples in runs]
+    width = every[0].shape[1]
+
+    def mean(total: Statistics) -> float:
+        parts = total.reshape(-1, width)
+        return float(np.mean([metric.aggregate(part) for part in parts]))
+
+    return np.concatenate(every, axis=1), mean
+
+
 def not_comparable(
     metric: RowMetric, first: Sequence[Sample], second: Sequence[Sample]
 ) -> str | None:

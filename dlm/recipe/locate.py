@@ -9,6 +9,7 @@ from dlm.errors import UserError
 from dlm.recipe.manifest import EXPORT, read_manifest
 from dlm.recipe.plan import stage_directory
 from dlm.recipe.state import STARTED
+from dlm.recipe.sweep import read_sweep
 
 _GENERATING = ("adapt", "instruct", "autoregressive", "length")
 
@@ -33,6 +34,9 @@ def locate_model(place: str) -> LocatedModel:
     path = Path(place)
     if (path / "recipe.yaml").exists():
         return _of_run(path)
+    if (sweep := read_sweep(path)) is not None:
+        places = ", ".join(map(str, sweep.directories(path))) or "none has begun yet"
+        raise UserError(f"{place} holds the runs of a sweep: name one of them ({places})")
     if (path / STARTED).exists() or (path / EXPORT).is_dir():
         return _of_stage(path)
     if path.is_dir():

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from dlm.report.axes import Axis, log_widened, number_text, widened
 from dlm.report.curves import Points, thinned
 
 WIDTH, HEIGHT = 360, 220
@@ -28,49 +29,17 @@ class Series:
     """(low, high) of every point."""
     marked_x: float | None = None
     """The point that a ring is drawn around, such as the exported step."""
+    band: bool = False
+    """A law: the intervals are drawn as an area, and no point stands for a measurement."""
 
 
-@dataclass(frozen=True)
-class Axis:
-    """The scale of one direction: data to pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        """Pixels, to a tenth."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers in steps of 1, 2 or 5 times a power of ten, from ``low`` to ``high``."""
-    if not high > low:
-        return [low]
-    rough = (high - low) / (most - 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(f * power for f in (1, 2, 5, 10) if f * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
-
-
-def number_text(value: float) -> str:
-    """A tick's label: ``0.05``, ``1,000``, ``20k``, ``1.5M``."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= unit:
-            return f"{value / (1e3 if name == 'k' else unit):g}{name}"
-    return f"{value:,.0f}" if value == round(value) else f"{value:g}"
-
-
-def line_chart(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+def line_chart(title: str, x_label: str, y_label: str, series: Sequence[Series], *,
+               log_x: bool = False, log_y: bool = False) -> str:  # fmt: skip
     """A figure with axes, units and a legend; nothing where there is no point."""
     series = [one for one in series if one.points]
     if not series:
         return ""
-    x_axis, y_axis = _axes(series)
+    x_axis, y_axis = _axes(series, log_x, log_y)
     drawn = [_frame(x_axis, y_axis, x_label, y_label)]
     notes = []
     # What is pale lies below.
@@ -134,7 +103,7 @@ def interval_graphic(value: float, low: float, high: float, scale: tuple[float, 
                      colour: int = 0, hollow: bool = False, zero: bool = False) -> str:  # fmt: skip
     """A point with its interval on a common scale, to stand in a table's cell."""
     width, height = 170, 20
-    axis = Axis(*_widened(*scale), 8, width - 8)
+    axis = Axis(*widened(*scale), 8, width - 8)
     parts = [f'<line class="scale" x1="0" x2="{width}" y1="10" y2="10"/>']
     if zero:
         parts.append(f'<line class="zero" x1="{axis(0)}" x2="{axis(0)}" y1="1" y2="19"/>')
@@ -152,22 +121,22 @@ def interval_graphic(value: float, low: float, high: float, scale: tuple[float, 
     )
 
 
-def _axes(series: Sequence[Series]) -> tuple[Axis, Axis]:
+def _axes(series: Sequence[Series], log_x: bool, log_y: bool) -> tuple[Axis, Axis]:
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
-    ends = [end for one in series for pair in one.intervals for end in pair if math.isfinite(end)]
-    low, high = _widened(min(ys + ends), max(ys + ends))
-    x_low, x_high = (min(xs), max(xs)) if min(xs) < max(xs) else (min(xs) - 1, max(xs) + 1)
-    margin = (x_high - x_low) * 0.03
+    ys += [end for one in series for pair in one.intervals for end in pair if math.isfinite(end)]
+    if log_y:
+        ys = [y for y in ys if y > 0]
+    low, high = (log_widened if log_y else widened)(min(ys), max(ys))
+    if log_x:
+        x_low, x_high = log_widened(min(xs), max(xs))
+    else:
+        x_low, x_high = (min(xs), max(xs)) if min(xs) < max(xs) else (min(xs) - 1, max(xs) + 1)
+        x_low, x_high = x_low - (x_high - x_low) * 0.03, x_high + (x_high - x_low) * 0.03
     return (
-        Axis(x_low - margin, x_high + margin, _LEFT, WIDTH - _RIGHT),
-        Axis(low, high, HEIGHT - _BOTTOM, _TOP),
+        Axis(x_low, x_high, _LEFT, WIDTH - _RIGHT, log_x),
+        Axis(low, high, HEIGHT - _BOTTOM, _TOP, log_y),
     )
-
-
-def _widened(low: float, high: float) -> tuple[float, float]:
-    margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    return low - margin, high + margin
 
 
 def _frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str,
@@ -175,14 +144,14 @@ def _frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str,
     """Grid, ticks and the names of the axes."""
     parts = []
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    for value in ticks(y_axis.low, y_axis.high, most=8):
+    for value in y_axis.ticks(most=8):
         y = y_axis(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
         parts.append(
             f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{number_text(value)}</text>'
         )
     places = list(enumerate(x_names)) if x_names else [
-        (value, number_text(value)) for value in ticks(x_axis.low, x_axis.high)
+        (value, number_text(value)) for value in x_axis.ticks()
     ]  # fmt: skip
     for value, name in places:
         x = x_axis(value)
@@ -202,6 +171,8 @@ def _line(one: Series, points: Points, x_axis: Axis, y_axis: Axis) -> str:
     places = [(x_axis(x), y_axis(y)) for x, y in points]
     names = f"c{one.colour}{' pale' if one.pale else ''}{' dashed' if one.dashed else ''}"
     parts = [f'<polyline class="line {names}" points="{" ".join(f"{x},{y}" for x, y in places)}"/>']
+    if one.band:
+        return _band(one, points, x_axis, y_axis) + parts[0]
     for (x, _), (low, high) in zip(points, one.intervals, strict=False):
         if math.isfinite(low) and math.isfinite(high):
             parts.append(
@@ -221,12 +192,24 @@ def _line(one: Series, points: Points, x_axis: Axis, y_axis: Axis) -> str:
     return "".join(parts)
 
 
+def _band(one: Series, points: Points, x_axis: Axis, y_axis: Axis) -> str:
+    """The area between the ends of the intervals."""
+    ends = [(x, *pair) for (x, _), pair in zip(points, one.intervals, strict=False)]
+    finite = [end for end in ends if all(map(math.isfinite, end))]
+    if not finite:
+        return ""
+    edge = [(x_axis(x), y_axis(low)) for x, low, _ in finite]
+    edge += [(x_axis(x), y_axis(high)) for x, _, high in reversed(finite)]
+    places = " ".join(f"{x},{y}" for x, y in edge)
+    return f'<polygon class="band c{one.colour}" points="{places}"/>'
+
+
 def _swatch(one: Series, bars: bool) -> str:
     names = f"c{one.colour}{' pale' if one.pale else ''}{' dashed' if one.dashed else ''}"
     shape = f'<line class="line {names}" x1="0" x2="22" y1="6" y2="6"/>'
     if bars:
         shape = f'<rect class="bar {names}" x="5" y="0" width="12" height="12"/>'
-    elif not one.pale:
+    elif not one.pale and not one.band:
         shape += f'<circle class="dot c{one.colour}" cx="11" cy="6" r="3"/>'
     return _swatch_svg(shape)
 

@@ -7,13 +7,17 @@ from os.path import relpath
 from pathlib import Path
 from urllib.parse import quote
 
+from dlm.report.charts import COLOURS
 from dlm.report.curve_charts import Drawn, charts, stages_by_name, validation_table
 from dlm.report.run import Run, Stage
 from dlm.report.run_differences import run_differences
 from dlm.report.samples import stage_samples, task_samples
+from dlm.report.scaling_charts import scaling_charts
 from dlm.report.score_tables import comparison_table, evaluations, score_table
 from dlm.report.speed_charts import speed_charts
 from dlm.report.stage_tables import badge, provenance_table, stage_table
+from dlm.report.study import Study, study_scores
+from dlm.report.study_tables import cells_table, tables_of_scores
 from dlm.report.tables import Table, sources_line, table_html
 
 _STATES = {
@@ -26,18 +30,26 @@ _STATES = {
 }
 
 
-def report_page(runs: Sequence[Run], made: str, differences: Sequence[str], place: Path) -> str:
-    """HTML for one run or several side by side.
+def report_page(runs: Sequence[Run], made: str, differences: Sequence[str], place: Path,
+                study: Study | None = None) -> str:  # fmt: skip
+    """HTML for one run, several side by side, or the ``study`` that they are the cells of.
 
     ``made``: when and by which command; ``differences``: of the runs' rows, where they were
     allowed; ``place``: where the page will lie, for its links.
     """
     names = ", ".join(run.label for run in runs)
     title = f"{runs[0].name}: report" if len(runs) == 1 else f"Report: {names}"
+    if study is not None:
+        title = f"{study.name}: report"
     sections = [
+        ("study", "Study", "" if study is None else _study(study)),
         ("stages", "Stages", _stages(runs)),
         ("curves", "Training and validation", _curves(runs)),
-        ("scores", "Scores", _scores(runs)),
+        (
+            "scores",
+            "Scores" if study is None else "Scores of each cell",
+            _scores(runs, between=study is None),
+        ),
         ("samples", "Samples", _samples(runs)),
         ("traces", "Denoising traces", _traces(runs, place)),
         ("configuration", "Commands and configuration", _configuration(runs)),
@@ -66,7 +78,7 @@ def _heads(runs: Sequence[Run]) -> str:
     cards = []
     for number, run in enumerate(runs):
         states = [stage.state for stage in run.stages]
-        mark = "" if run.alone else f'<span class="key k{number}"></span>'
+        mark = "" if run.alone else f'<span class="key k{number % COLOURS}"></span>'
         problems = "".join(f"<li>{escape(problem)}</li>" for problem in run.problems)
         late = "".join(
             _late(stage) for stage in run.stages if stage.state not in ("done", "missing")
@@ -124,7 +136,24 @@ def _stages(runs: Sequence[Run]) -> str:
     return "".join(_titled(stage_table(run), runs) for run in runs)
 
 
+def _study(study: Study) -> str:
+    """The cells as a whole: scores by size and over seeds, with the charts of each task."""
+    parts = [f"<p>{escape(study.description)}</p>", table_html(cells_table(study))]
+    for scores in study_scores(study):
+        parts += [f"<h3>{escape(scores.stage)}: {escape(scores.task)}</h3>",
+                  _gallery(scaling_charts(scores))]  # fmt: skip
+        for number, table in enumerate(tables_of_scores(scores)):
+            head = f"<h3>{escape(table.title)}</h3>" if number else ""
+            parts.append(head + table_html(table))
+    return "".join(parts)
+
+
 def _curves(runs: Sequence[Run]) -> str:
+    if len(runs) > COLOURS:
+        return (
+            f'<p class="note">The curves of {len(runs)} runs cannot be told apart in one chart: '
+            "<code>dlm report</code> of some of them shows theirs.</p>"
+        )
     parts = []
     for name, stages in stages_by_name(runs).items():
         table = validation_table(name, stages)
@@ -139,15 +168,16 @@ def _curves(runs: Sequence[Run]) -> str:
     return "".join(parts)
 
 
-def _scores(runs: Sequence[Run]) -> str:
+def _scores(runs: Sequence[Run], *, between: bool) -> str:
+    """``between``: with the differences between runs, which of a study are told as a whole."""
     parts = []
     for stage, tasks in evaluations(runs).items():
         for task, entries in tasks.items():
             table = score_table(stage, task, entries)
             parts.append(f"<h3>{escape(table.title)}</h3>{table_html(table)}")
             parts.append(_gallery(speed_charts(task, entries)))
-            if between := run_differences(stage, task, entries):
-                parts.append(f"<h3>{escape(between.title)}</h3>{table_html(between)}")
+            if between and (apart := run_differences(stage, task, entries)):
+                parts.append(f"<h3>{escape(apart.title)}</h3>{table_html(apart)}")
         if compared := comparison_table(stage, runs):
             parts.append(f"<h3>{escape(compared.title)}</h3>{table_html(compared)}")
     return "".join(parts)

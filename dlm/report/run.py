@@ -116,9 +116,8 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
     while len({path.parts[-depth:] for path in paths}) < len(set(paths)):
         depth += 1
     labels = ["/".join(path.parts[-depth:]) for path in paths]
-    alone = len(paths) == 1
     return [
-        read_run(directory, label, alone=alone)
+        read_run(directory, label, alone=len(paths) == 1)
         for directory, label in zip(directories, labels, strict=True)
     ]
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from dlm.evaluation.table import score_digits
-from dlm.report.charts import interval_graphic
+from dlm.report.charts import COLOURS, interval_graphic
 from dlm.report.run import Run, Scored, Stage
 from dlm.report.stage_tables import figures
 from dlm.report.tables import Cell, Column, Table
@@ -57,7 +57,7 @@ def evaluations(runs: Sequence[Run]) -> dict[str, dict[str, list[Entry]]]:
         for stage in run.stages:
             for scored in stage.results:
                 tasks = found.setdefault(stage.name, {})
-                entry = Entry(run, colour, stage, scored)
+                entry = Entry(run, colour % COLOURS, stage, scored)
                 tasks.setdefault(str(scored.metrics.get("task")), []).append(entry)
     return found
 
@@ -101,7 +101,9 @@ def comparison_table(stage: str, runs: Sequence[Run]) -> Table | None:
                 file = run.place(one.directory / "export" / "comparisons.json")
                 label = "" if run.alone else run.label
                 rows += [
-                    difference_cells(label, row, colour, f"{file}: [{number}]", one.comparisons)
+                    difference_cells(
+                        label, row, colour % COLOURS, f"{file}: [{number}]", one.comparisons
+                    )
                     for number, row in enumerate(one.comparisons)
                 ]
     if not rows:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlm.errors import UserError
 from dlm.verbs.data import make_first, training_jobs
-from dlm.verbs.run import checked
+from dlm.verbs.run import checked_one
 
 if TYPE_CHECKING:
     from dlm.config.job import StageJob
@@ -29,7 +29,7 @@ def bench(options: argparse.Namespace) -> int:
     from dlm.recipe.plan import plan
     from dlm.training.bench import bench_stage
 
-    recipe, run_dir = checked(options)
+    recipe, run_dir = checked_one(options)
     planned = {s.job.name: s for s in plan(recipe, run_dir, data_identity=data_identity)}
     lacking = "there is no step to measure"
     job = training_jobs(recipe, planned, options.stage, lacking)[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dlm.config.schema import RecipeConfig
 from dlm.errors import UserError
-from dlm.verbs.run import checked
+from dlm.verbs.run import checked_one
 
 if TYPE_CHECKING:
     from dlm.config.job import StageJob
@@ -27,7 +27,7 @@ def data(options: argparse.Namespace) -> int:
 
     if options.rows < 1:
         raise UserError(f"--rows {options.rows}: show at least one row")
-    recipe, run_dir = checked(options)
+    recipe, run_dir = checked_one(options)
     quiet_libraries()
     planned = {s.job.name: s for s in plan(recipe, run_dir, data_identity=data_identity)}
     missing = []

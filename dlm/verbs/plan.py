@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlm.config.loading import load_recipe
 from dlm.errors import UserError
+from dlm.verbs.run import recipe_of_cell
 
 if TYPE_CHECKING:
     from dlm.planning.stage_plan import Cluster, StagePlan
@@ -27,7 +27,7 @@ def plan(options: argparse.Namespace) -> int:
     from dlm.recipe.selection import stage_name
     from dlm.training.plan_inputs import TRAINED, KnownRows, stage_inputs
 
-    recipe = load_recipe(options.recipe, options.overrides)
+    recipe, _ = recipe_of_cell(options)
     names = [name for name, stage in recipe.stages.items() if stage.kind in TRAINED]
     if options.stage is not None:
         wanted = stage_name(recipe, "--stage", options.stage)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from dlm.config.loading import load_recipe, resolved_yaml
+from dlm.config.loading import load_cells, load_recipe, resolved_yaml
 from dlm.config.references import missing_files
 from dlm.errors import UserError
 from dlm.verbs.names import unknown_names
@@ -29,23 +29,33 @@ def validate(options: argparse.Namespace) -> int:
     problems = []
     for name in options.recipes:
         try:
-            recipe = load_recipe(name, options.overrides)
+            recipe, cells = load_cells(name, options.overrides)
         except UserError as error:
             problems.append(str(error))
             continue
-        found = [*missing_files(recipe), *unknown_names(recipe)]
+        runs = [one for _, one in cells] or [recipe]
+        found = [line for one in runs for line in (*missing_files(one), *unknown_names(one))]
+        found = list(dict.fromkeys(found))
         if found:
             problems.append(f"{name} cannot run:\n  " + "\n  ".join(found))
         else:
-            print(f"{name}: ok, {len(recipe.stages)} stages ({', '.join(recipe.stages)})")
+            swept = f", {len(cells)} cells ({', '.join(c.name for c, _ in cells)})" * bool(cells)
+            stages = dict.fromkeys(stage for one in runs for stage in one.stages)
+            print(f"{name}: ok, {len(stages)} stages ({', '.join(stages)}){swept}")
     if problems:
         raise UserError("\n".join(problems))
     return 0
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print a recipe with everything resolved."""
-    print(resolved_yaml(load_recipe(options.recipe, options.overrides)), end="")
+    """Print a recipe with everything resolved; of a sweep, that of a cell where one is named."""
+    from dlm.verbs.run import recipe_of_cell
+
+    if options.cell is not None:
+        recipe, _ = recipe_of_cell(options)
+    else:
+        recipe, _ = load_cells(options.recipe, options.overrides)
+    print(resolved_yaml(recipe), end="")
     return 0
 
 

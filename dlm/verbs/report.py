@@ -5,9 +5,13 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlm.errors import UserError
 from dlm.recipe.console import say
+
+if TYPE_CHECKING:
+    from dlm.recipe.sweep import SweepRecord
 
 
 def report(options: argparse.Namespace) -> int:
@@ -18,18 +22,21 @@ def report(options: argparse.Namespace) -> int:
     from dlm.report.page import report_page
     from dlm.report.run import read_runs
     from dlm.report.same_data import data_differences
+    from dlm.report.study import read_study
 
     directories = [Path(word) for word in options.runs]
     if len({directory.resolve() for directory in directories}) < len(directories):
         raise UserError("dlm report: a run is named twice; name each once")
+    record = sweep_of(directories)
     if len(directories) > COLOURS:
         raise UserError(
             f"dlm report: {len(directories)} runs; more than {COLOURS} cannot be told apart in one "
             "chart: name fewer"
         )
-    runs = read_runs(directories)
+    study = read_study(directories[0], record) if record else None
+    runs = study.runs if study else read_runs(directories)
     output, markdown, folder = _places(options, directories)
-    differences = data_differences(runs)
+    differences = [] if study else data_differences(runs)  # which a sweep is about, if it has any
     if differences and not options.allow_different_data:
         raise UserError(
             "these runs read different data, so their numbers are not comparable:\n  "
@@ -42,15 +49,38 @@ def report(options: argparse.Namespace) -> int:
         for problem in run.problems:
             say(f"note: {problem}", stderr=True)
     if output:
-        write_text(output, report_page(runs, made, differences, output))
+        write_text(output, report_page(runs, made, differences, output, study))
         say(f"report: {output}")
     if markdown:
-        write_text(markdown, report_markdown(runs, made, differences))
+        write_text(markdown, report_markdown(runs, made, differences, study))
         say(f"report: {markdown}")
     if folder:
-        written = write_csv(runs, folder)
+        written = write_csv(runs, folder, study)
         say(f"report: {len(written)} files in {folder}")
     return 0
+
+
+def sweep_of(directories: list[Path]) -> "SweepRecord | None":
+    """What a sweep's directory records, None of ordinary runs.
+
+    Raises:
+        UserError: It is one of several, or none of its cells has begun.
+    """
+    from dlm.recipe.sweep import read_sweep
+
+    found = {place: record for place in directories if (record := read_sweep(place)) is not None}
+    if not found:
+        return None
+    place, record = next(iter(found.items()))
+    cells = record.directories(place)
+    if not cells:
+        raise UserError(f"{place}: no cell of this sweep has begun: there is nothing to report")
+    if len(directories) > 1:
+        raise UserError(
+            f"{place} holds the runs of a sweep: report it by itself, or name runs of it, such as "
+            f"{cells[0]}"
+        )
+    return record
 
 
 def _places(

@@ -1,7 +1,6 @@
 """dlm submit, dlm cancel; the state of the queue for dlm status."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from dlm.cluster.jobs import (
     check_stage_names,
     cluster_job,
     merged_jobs,
-    seed_directory,
 )
 from dlm.cluster.queue import cancel_jobs, refuse_active
 from dlm.cluster.record import read_record
@@ -21,9 +19,12 @@ from dlm.cluster.settings import ClusterConfig, load_cluster
 from dlm.cluster.submit import dry_run_text
 from dlm.cluster.submit import submit as queue_jobs
 from dlm.config.loading import load_recipe, resolved_yaml
+from dlm.config.schema import RecipeConfig
+from dlm.config.sweep import Cell
 from dlm.errors import UserError
 from dlm.recipe.console import say
 from dlm.recipe.manifest import write_text
+from dlm.verbs.run import checked
 
 if TYPE_CHECKING:
     from dlm.recipe.plan import PlannedStage
@@ -31,35 +32,36 @@ if TYPE_CHECKING:
 
 def submit(options: argparse.Namespace) -> int:
     """Queue the stages that are not done; everything about them is checked before."""
-    from dlm.verbs.run import checked
+    from dlm.recipe.sweep import write_sweep
 
     cluster = load_cluster(options.cluster)
-    recipe, run_dir = checked(options)
-    run_dir = run_dir.absolute()
-    seeds = _seeds(options.seeds)
-    check_stage_names(recipe, cluster)
+    found = checked(options)
+    run_dir = found.run_dir.absolute()
+    runs: list[tuple[Cell | None, RecipeConfig]] = [*found.cells] or [(None, found.recipe)]
+    for _, recipe in runs:
+        check_stage_names(recipe, cluster)
     if (record := read_record(run_dir)) is not None and not options.dry_run:
         refuse_active(record, run_dir)
-    if seeds:
-        of_seeds = {
-            seed: _jobs(options, cluster, seed_directory(run_dir, seed), _with_seed(options, seed))
-            for seed in seeds
-        }
-        jobs = merged_jobs(of_seeds)
-    else:
-        jobs = tuple(_jobs(options, cluster, run_dir, options.overrides))
+    of_cells = {
+        _name(cell): _jobs(options, cluster, run_dir / _name(cell), cell, recipe)
+        for cell, recipe in runs
+    }
+    jobs = merged_jobs(of_cells) if found.cells else tuple(of_cells[""])
     if not jobs:
         say(f"nothing to submit: every selected stage is done in {run_dir}")
         return 0
-    submission = Submission(recipe.name, run_dir, Path.cwd(), cluster, jobs, seeds)
+    cells = [cell for cell, _ in found.cells]
+    names = tuple(cell.name for cell in cells)
+    submission = Submission(found.recipe.name, run_dir, Path.cwd(), cluster, jobs, names)
+    texts = {_name(cell): resolved_yaml(recipe) for cell, recipe in runs}
     if options.dry_run:
-        print(dry_run_text(submission, resolved_yaml(recipe)))
+        print(dry_run_text(submission, texts))
         return 0
-    for seed in seeds or (None,):
-        place = run_dir if seed is None else seed_directory(run_dir, seed)
-        own = recipe if seed is None else load_recipe(options.recipe, _with_seed(options, seed))
-        write_text(place / "recipe.yaml", resolved_yaml(own))
-    record = queue_jobs(submission, resolved_yaml(recipe))
+    if cells:
+        write_sweep(run_dir, found.recipe, cells)
+    for name, text in texts.items():
+        write_text(run_dir / name / "recipe.yaml", text)
+    record = queue_jobs(submission, texts)
     for job in record.jobs:
         say(f"queued {job.stage}: job {job.job} ({run_dir / job.file})")
     say(f"look: dlm status {run_dir}\nstop: dlm cancel {run_dir}")
@@ -84,14 +86,17 @@ def cancel(options: argparse.Namespace) -> int:
 
 
 def _jobs(
-    options: argparse.Namespace, cluster: ClusterConfig, run_dir: Path, words: Sequence[str]
+    options: argparse.Namespace,
+    cluster: ClusterConfig,
+    run_dir: Path,
+    cell: Cell | None,
+    recipe: RecipeConfig,
 ) -> list[ClusterJob]:
     """The jobs of one run directory, planned as ``dlm run`` would."""
     from dlm.recipe.kinds import data_identity
     from dlm.recipe.plan import plan
     from dlm.recipe.refusal import refusal
 
-    recipe = load_recipe(options.recipe, words)
     planned = plan(
         recipe, run_dir, start=options.start, stop=options.stop, only=options.only,
         data_identity=data_identity,
@@ -102,19 +107,19 @@ def _jobs(
         )
     working = [stage for stage in planned if stage.action in ("run", "resume")]
     jobs = [cluster_job(stage, cluster) for stage in working]
-    _check_shapes(options, words, jobs)
+    _check_shapes(options, cell, jobs)
     queued = {job.stage for job in jobs}
     _say_done(planned)
     return [replace(job, needs=tuple(n for n in job.needs if n in queued)) for job in jobs]
 
 
 def _check_shapes(
-    options: argparse.Namespace, words: Sequence[str], jobs: Sequence[ClusterJob]
+    options: argparse.Namespace, cell: Cell | None, jobs: Sequence[ClusterJob]
 ) -> None:
     """Refuse a shape that a stage's batch cannot be divided among, before hours in a queue."""
     shapes = [override for job in jobs for override in job.overrides]
     try:
-        load_recipe(options.recipe, [*words, *shapes])
+        load_recipe(options.recipe, [*options.overrides, *shapes], cell)
     except UserError as error:
         raise UserError(
             f"{error}\nThe cluster file {options.cluster} sets hardware.num_nodes and "
@@ -123,30 +128,12 @@ def _check_shapes(
         ) from error
 
 
+def _name(cell: Cell | None) -> str:
+    """What a cell is called; an ordinary run has no name below its directory."""
+    return cell.name if cell else ""
+
+
 def _say_done(planned: "Sequence[PlannedStage]") -> None:
     done = [stage.job.name for stage in planned if stage.action == "skip"]
     if done:
         say(f"done already, not submitted: {', '.join(done)}", stderr=True)
-
-
-def _with_seed(options: argparse.Namespace, seed: int) -> list[str]:
-    return [*options.overrides, f"seed={seed}"]
-
-
-def _seeds(given: str | None) -> tuple[int, ...]:
-    """1,2,3 or 1-3 as numbers.
-
-    Raises:
-        UserError: It is something else, or names one twice.
-    """
-    if given is None:
-        return ()
-    seeds: list[int] = []
-    for part in given.split(","):
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if found is None:
-            raise UserError(f"--seeds {given}: must be numbers such as 1,2,3 or 1-3")
-        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
-    if len(set(seeds)) < len(seeds) or not seeds:
-        raise UserError(f"--seeds {given}: names a seed twice, or none")
-    return tuple(seeds)

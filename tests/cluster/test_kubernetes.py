@@ -96,7 +96,8 @@ def test_a_jobset_is_applied_shown_and_cancelled(
     applied = manifests((tmp_path / "applied.yaml").read_text())
     names = [item["metadata"]["name"] for item in applied if item["kind"] == "JobSet"]
     assert len(set(names)) == 2
-    assert "seed=2" in str(applied[3]) and "/runs/run/seed-2" in str(applied[3])
+    assert "/runs/run/seed-2" in str(applied[3])
+    assert "seed: 2\n" in applied[2]["data"]["recipe.yaml"]
     jobsets = [{"metadata": {"name": name}, "status": {}} for name in names]
     done = {"conditions": [{"type": "Complete", "status": "True"}]}
     jobs = [

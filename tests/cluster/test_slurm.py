@@ -173,7 +173,7 @@ def test_seeds_are_tasks_of_an_array_with_a_run_directory_each(new_run: NewRun) 
     places = [run.directory / f"seed-{seed}" / "02_pretrain" for seed in (1, 2)]
     assert weights(places[0]) != weights(places[1])
     shown = run.dlm("status", str(run.directory)).stdout
-    assert "seed 1:" in shown and "seed 2:" in shown and shown.count("done") == 4
+    assert "cell seed-1 " in shown and "cell seed-2 " in shown and shown.count("done") == 4
 
 
 class dead_node:

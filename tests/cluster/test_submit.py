@@ -103,12 +103,33 @@ def test_seeds_are_arrays_whose_tasks_wait_for_each_other(
     assert done.code == 0, done.err
     assert "--dependency=aftercorr:101" in slurm.asked()[1]
     text = (run / "slurm" / "02_pretrain.sbatch").read_text()
-    assert "#SBATCH --array=1,5,6\n" in text
-    assert f'--run-dir {run}/seed-"$SLURM_ARRAY_TASK_ID" --only pretrain' in text
-    assert 'seed="$SLURM_ARRAY_TASK_ID"' in text
+    assert "#SBATCH --array=0,1,2\n" in text
+    assert f'--run-dir {run}/"$cell" --only pretrain' in text
+    assert "cells=(seed-1 seed-5 seed-6)\ncell=${cells[$SLURM_ARRAY_TASK_ID]}\n" in text
     assert (run / "seed-5" / "recipe.yaml").is_file()
     shown = call("status", run)
     assert shown.code == 0 and shown.out.count("unknown (job 101)") == 3
+
+
+def test_cells_of_a_sweep_are_arrays_each_of_the_cells_that_have_the_stage(
+    call: Call, recipe: Path, cluster: Path, slurm: FakePrograms, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    sweep = "sweep: {size: {small: {stages.twin: null}, large: {model.hidden_size: 256}}}\n"
+    recipe.write_text(recipe.read_text() + sweep)
+    done = call("submit", recipe, "--cluster", cluster, "--run-dir", run)
+    assert done.code == 0, done.err
+    adapt, twin = (run / "slurm" / f"{stage}.sbatch" for stage in ("03_adapt", "04_twin"))
+    assert "#SBATCH --array=0,1\n" in adapt.read_text()
+    # A cell keeps its number, and what has other cells than its need waits for all of them.
+    assert "#SBATCH --array=1\n" in twin.read_text()
+    assert "--dependency=afterok:101" in slurm.asked()[3]
+    assert f'dlm.cli run {run}/slurm/recipe-"$cell".yaml' in adapt.read_text()
+    frozen = (run / "slurm" / "recipe-large.yaml").read_text()
+    assert "hidden_size: 256" in frozen and "sweep" not in frozen
+    shown = call("status", run).out
+    assert "cell small (without twin):" in shown and "cell large (model.hidden_size" in shown
+    assert shown.count("(job 104)") == 1 and shown.count("(job 101)") == 2
 
 
 @pytest.mark.parametrize("seeds", ["1,x", "1,1", "3-2"])

@@ -5,16 +5,8 @@ import re
 
 import pytest
 
-from dlm.report.charts import (
-    HEIGHT,
-    WIDTH,
-    Series,
-    bar_chart,
-    interval_graphic,
-    line_chart,
-    number_text,
-    ticks,
-)
+from dlm.report.axes import log_ticks, number_text, ticks
+from dlm.report.charts import HEIGHT, WIDTH, Series, bar_chart, interval_graphic, line_chart
 from dlm.report.curves import thinned
 from dlm.report.differences import difference_html
 from dlm.report.tables import Cell, Column, Table, table_csv, table_html, table_markdown
@@ -54,6 +46,20 @@ def test_a_table_is_csv_with_the_values_of_the_files() -> None:
 )  # fmt: skip
 def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (9e4, 2e6, [1e5, 2e5, 5e5, 1e6, 2e6]),
+        (1.0, 1e6, [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]),
+        (0.6, 0.7, [0.6, 0.65, 0.7]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_round(
+    low: float, high: float, expected: list[float]
+) -> None:
+    assert log_ticks(low, high) == expected
 
 
 def test_ticks_are_read_at_a_glance() -> None:
