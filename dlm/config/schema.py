@@ -98,6 +98,9 @@ class SourceConfig:
     ``{cluster: [sentiment]}``. A value that no row has is refused, unless ``limit`` is set."""
     keep_only: dict[str, list[str]] = field(default_factory=dict)
     """The opposite: rows with none of these values in the field are not read."""
+    license: str | None = _where(None)
+    """Licence of the rows, for the card of an exported model. Default: as ``dlm ls sets`` lists it
+    for a hub data set, else the card says that none is stated."""
 
 
 @dataclass(frozen=True)
@@ -648,6 +651,11 @@ class RecipeConfig(Sections):
     """Seed of every stage that does not set its own."""
     serve: str | None = _where(None)
     """The stage that ``dlm generate RUN`` uses. Default: the last trained one."""
+    license: str | None = _where(None)
+    """Licence of the exported model, for its card: an identifier of the Hugging Face hub, e.g.
+    apache-2.0. It is yours to choose, within what the data and the base model allow."""
+    languages: list[str] = field(default_factory=list, metadata={"semantic": False})
+    """Languages of the exported model, for its card, e.g. [en, de]."""
     stages: dict[str, StageConfig] = field(default_factory=dict)
     """The stages by name, in the order they run. ``null`` removes one that was inherited."""
 
