@@ -220,7 +220,12 @@ def _score_rows(result: Result) -> Iterator[list[str]]:
 
 def _limits(exported: Exported, history: History) -> Iterator[str]:
     said = exported.description
-    if said.kind == "diffusion":
+    if said.kind == "diffusion" and not exported.masked:
+        yield (
+            "The network is a causal one that was made bidirectional: `model.generate` would read "
+            "it as what it no longer is; text comes from `dlm generate`."
+        )
+    elif said.kind == "diffusion":
         yield (
             "The usual `fill-mask` pipeline fills in a single mask; text needs the iterations of "
             "the script or of `dlm generate`."

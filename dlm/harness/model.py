@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, cast, get_args
@@ -144,6 +145,7 @@ class HarnessModel(LM):  # type: ignore[misc]
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """The answer to every context, without what follows a stop string."""
         found: list[str] = []
+        asked: Counter[tuple[str, Wanted]] = Counter()
         for chunk in self._chunks(requests, "generate_until"):
             places = [_place(request) for request in chunk]
             wanted = []
@@ -151,13 +153,16 @@ class HarnessModel(LM):  # type: ignore[misc]
                 wanted.append(Wanted.of(request.args[1], place))
                 if unread := not_read(request.args[1]):
                     self._say(f"generation_kwargs: {', '.join(unread)} changes nothing here")
+            if self.model.kind == "autoregressive" and any(how.temperature for how in wanted):
+                self._say("an autoregressive model answers by beam search: nothing is drawn")
             prompts = [request.args[0].rstrip() for request in chunk]
             behind = [self._room(how) for how in wanted]
             prompts, cut = fitting(self.model, prompts, behind, places, self.too_long)
             self._count_cut(cut)
             texts = write(
-                self.model, prompts, wanted, self.settings, fixed_length=self.fixed_length
-            )
+                self.model, prompts, wanted, self.settings, fixed_length=self.fixed_length,
+                asked=asked,
+            )  # fmt: skip
             found += self._kept("generate_until", chunk, texts)
         return found
 

@@ -12,7 +12,7 @@ from dlm.data.rows.encoding import encode_responses
 from dlm.errors import UserError
 from dlm.generation.generate import generate
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import GenerationSettings
+from dlm.generation.settings import Generated, GenerationSettings
 
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens")
 _READ = ("until", "do_sample", "temperature", "top_k", "top_p", *_LIMITS)
@@ -67,17 +67,20 @@ def write(
     settings: GenerationSettings,
     *,
     fixed_length: bool,
+    asked: Counter[tuple[str, Wanted]],
 ) -> list[str]:
     """The answer to every prompt, in their order.
 
-    ``fixed_length``: every answer is decoded with as many tokens as its request allows, and ends at
-    its stop string; else its length is as the settings say.
+    Args:
+        fixed_length: Every answer is decoded with as many tokens as its request allows, and ends at
+            its stop string; else its length is as the settings say.
+        asked: How often each request came before, which is counted on: the same one again draws
+            anew, if it draws.
     """
     groups: dict[tuple[GenerationSettings, int | None], list[int]] = {}
-    seen: Counter[tuple[str, Wanted]] = Counter()
     for index, (prompt, how) in enumerate(zip(prompts, wanted, strict=True)):
-        own = _settings(settings, how, repetition=seen[prompt, how])
-        seen[prompt, how] += 1
+        own = _settings(model, settings, how, repetition=asked[prompt, how])
+        asked[prompt, how] += 1
         groups.setdefault((own, how.max_tokens if fixed_length else None), []).append(index)
     texts: dict[int, str] = {}
     for (own, length), members in groups.items():
@@ -87,17 +90,20 @@ def write(
             chosen = replace(own, length="predicted", length_beam=1, canvas_length=None)
         answers = generate(writer, [prompts[i] for i in members], chosen).answers
         for index, answer in zip(members, answers, strict=True):
-            texts[index] = _cut(model, answer.text, wanted[index])
+            texts[index] = _cut(model, answer, wanted[index])
     return [texts[index] for index in range(len(prompts))]
 
 
-def _settings(settings: GenerationSettings, wanted: Wanted, repetition: int) -> GenerationSettings:
-    """The settings of one request; the same one again draws anew, if it draws."""
+def _settings(
+    model: GenerativeModel, settings: GenerationSettings, wanted: Wanted, repetition: int
+) -> GenerationSettings:
+    """The settings of one request."""
+    if model.kind == "autoregressive":
+        return replace(settings, max_new_tokens=wanted.max_tokens)
     if wanted.temperature is not None:
         settings = replace(
             settings, temperature=wanted.temperature, top_k=wanted.top_k, top_p=wanted.top_p
         )
-    settings = replace(settings, max_new_tokens=wanted.max_tokens)
     try:
         draws = settings.parts().draws
     except ValueError as error:
@@ -105,10 +111,11 @@ def _settings(settings: GenerationSettings, wanted: Wanted, repetition: int) -> 
     return replace(settings, seed=settings.seed + repetition) if draws else settings
 
 
-def _cut(model: GenerativeModel, text: str, wanted: Wanted) -> str:
+def _cut(model: GenerativeModel, answer: Generated, wanted: Wanted) -> str:
     """Without what follows the first stop string, and what is over the limit."""
-    tokens = encode_responses(model.tokenizer, [text])[0] if text else []
-    if len(tokens) > wanted.max_tokens:
+    text = answer.text
+    if answer.length > wanted.max_tokens:
+        tokens = encode_responses(model.tokenizer, [text])[0]
         text = str(model.tokenizer.decode(tokens[: wanted.max_tokens])).strip()
     places = [place for stop in wanted.stops if (place := text.find(stop)) >= 0]
     return text[: min(places)] if places else text

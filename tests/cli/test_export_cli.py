@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM
 from dlm.config.loading import load_recipe
 from dlm.config.schema import SourceConfig
 from dlm.export.card import Exported, model_card
-from dlm.export.history import read_history
+from dlm.export.history import History, read_history
 from dlm.export.origin import rows_of
 from dlm.generation.model import Description
 from dlm.recipe.fingerprint import plain, semantic_config
@@ -296,6 +296,19 @@ def test_a_directory_of_no_run_has_a_card_that_knows_nothing(
     card = card_of(plain_model, call, tmp_path)
     assert "Not known: it was not exported from a run of dlm." in card
     assert not (tmp_path / "model" / "training.json").exists()
+
+
+def test_networks_that_predict_the_next_token_have_a_card_of_their_own() -> None:
+    shifted = Description(shifted=True, ours=True)
+    causal = Exported("m", "GPT2LMHeadModel", 5, 64, shifted, "", None, False)
+    card = model_card(causal, History())
+    assert "AutoModelForCausalLM.from_pretrained" in card and "diffusion_generate" not in card
+    assert front_matter(card)["pipeline_tag"] == "text-generation"
+    assert "made bidirectional: `model.generate` would read it as what it no longer is" in card
+    twin = Description("autoregressive", "prefix_causal", ours=True)
+    card = model_card(Exported("m", "RobertaForMaskedLM", 5, 64, twin, "", None, False), History())
+    assert "it writes from left to right" in card and "dlm generate DIR" in card
+    assert front_matter(card)["tags"] == ["dlm", "autoregressive"]
 
 
 def test_a_stage_whose_licence_changes_is_the_same_stage(trained: TrainedRun) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dlm.generation.scored_rows import LikelihoodSettings
 from dlm.harness.__main__ import main
 from dlm.harness.contexts import fitting
 from dlm.harness.model import HarnessModel
+from dlm.harness.writing import _OneLength
 
 PROMPTS = ["seven", "two hundred and seven", "friday the fifteenth of august", "twelve"]
 RESPONSES = ["sieben", "zwei hundert", "freitag der fünfzehnte", "zwölf"]
@@ -111,17 +113,23 @@ def test_a_model_without_lengths_takes_as_many_tokens_as_the_task_allows(
     asked = [(PROMPTS[0], {"max_gen_toks": count}) for count in (3, 9, 3)]
     short, long, again = adapted.generate_until(requests("generate_until", *asked))
     assert len(short) < len(long) and short == again
+    of_nine = replace(adapted.model, length_predictor=_OneLength(9))
+    settings = replace(adapted.settings, length_beam=1)
+    assert long == generate(of_nine, PROMPTS[:1], settings).answers[0].text
     assert adapted.get_model_info()["dlm_generation"]["length"] == "max_gen_toks"
     without = HarnessModel(str(trained.stage("adapt")))
     with pytest.raises(UserError, match="this model has no length predictor"):
         without.generate_until(requests("generate_until", *asked))
 
 
-def test_drawn_answers_to_one_request_differ_from_each_other(model: HarnessModel) -> None:
+def test_drawn_answers_to_one_request_differ_from_each_other(
+    model: HarnessModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     how = {"do_sample": True, "temperature": 1.0}
     asked = requests("generate_until", *[(PROMPTS[0], how)] * 3)
     drawn = model.generate_until(asked)
     assert len(set(drawn)) == 3
+    monkeypatch.setattr("dlm.harness.model.CHUNK", 2)
     assert model.generate_until(asked) == drawn
     still = requests("generate_until", (PROMPTS[0], {"do_sample": False, "temperature": 1.0}))
     assert model.generate_until(still)[0] not in drawn
