@@ -103,6 +103,9 @@ class SourceConfig:
     ``{cluster: [sentiment]}``. A value that no row has is refused, unless ``limit`` is set."""
     keep_only: dict[str, list[str]] = field(default_factory=dict)
     """The opposite: rows with none of these values in the field are not read."""
+    license: str | None = _where(None)
+    """Licence of the rows, for the card of an exported model. Default: as ``dlm ls sets`` lists it
+    for a hub data set, else the card says that none is stated."""
 
 
 @dataclass(frozen=True)
@@ -678,6 +681,11 @@ class RecipeConfig(Sections):
     ``seed: [1, 2, 3]``, or any name and the named settings of each step, ``size: {small:
     {model.hidden_size: 64}, large: {model.hidden_size: 128, optim.lr: 5e-4}}``. Settings mean what
     they mean on the command line. A cell is an ordinary run in RUN_DIR/<cell>."""
+    license: str | None = _where(None)
+    """Licence of the exported model, for its card: an identifier of the Hugging Face hub, e.g.
+    apache-2.0. It is yours to choose, within what the data and the base model allow."""
+    languages: list[str] = field(default_factory=list, metadata={"semantic": False})
+    """Languages of the exported model, for its card, e.g. [en, de]."""
     stages: dict[str, StageConfig] = field(default_factory=dict)
     """The stages by name, in the order they run. ``null`` removes one that was inherited."""
 

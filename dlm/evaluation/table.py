@@ -12,7 +12,8 @@ HEADER = ["task", "system", "score [95 % interval]", "settings"]
 _SHOWN = 100
 
 
-def _settings(metrics: dict[str, Any]) -> str:
+def settings_text(metrics: dict[str, Any]) -> str:
+    """How a result came about, in a few words."""
     text = _likelihood(metrics) if "likelihood" in metrics else _generation(metrics["generation"])
     if metrics.get("unknown_tokens"):
         text += f"; {metrics['unknown_tokens']} of {metrics['tokens']} tokens unknown"
@@ -67,7 +68,7 @@ def score_rows(results: Sequence[Result]) -> list[list[str]]:
         shown = [_score(name, value, with_interval=not n) for n, (name, value) in enumerate(scores)]
         if "chance" in result.metrics:
             shown.append(f"chance {result.metrics['chance']:.1f}")
-        rows.append([result.task, result.system, ", ".join(shown), _settings(result.metrics)])
+        rows.append([result.task, result.system, ", ".join(shown), settings_text(result.metrics)])
     return rows
 
 

@@ -97,6 +97,8 @@ class Description:
     """Whether the state of the token before fills in a token; None: as the network is made."""
     canvas_length: int | None = None
     """Tokens of the canvas that it was trained with, if it was."""
+    generation: dict[str, Any] | None = None
+    """The settings that its stage generated with, where ``dlm export`` wrote them."""
     ours: bool = False
     """Whether it was read at all: False of a plain Hugging Face directory."""
 
@@ -133,7 +135,7 @@ def read_description(directory: Path) -> Description:
             f"{path} says attention={values['attention']}, which is not known here: use the "
             "version of dlm that wrote it"
         )
-    names = ("kind", "attention", "shifted", "canvas_length")
+    names = ("kind", "attention", "shifted", "canvas_length", "generation")
     return Description(**{name: values[name] for name in names if name in values}, ours=True)
 
 

@@ -1,8 +1,8 @@
 """dlm generate, dlm export; the model and the settings that a command line asks for."""
 
 import argparse
-import shutil
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from dlm.verbs.templates import check_utf8, given_templates
 from dlm.verbs.trace import trace_place
 
 if TYPE_CHECKING:
+    from dlm.config.schema import GenerationConfig
     from dlm.generation.infill import InfillTemplate
 
 OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam": "--length-beam",
@@ -81,7 +82,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Copy a finished model out of its run."""
+    """Copy a finished model out of its run, with a card and a script that generates."""
     located = locate_model(options.model)
     target = Path(options.to)
     if target.exists():
@@ -92,28 +93,35 @@ def export(options: argparse.Namespace) -> int:
         raise UserError(f"{target} lies inside {located.place}: give --to another place")
     if options.source is not None and not options.full_vocabulary:
         raise UserError("--source would be ignored without --full-vocabulary: remove it")
-    if options.full_vocabulary:
-        from dlm.training.full_vocabulary import write_full_vocabulary
-        from dlm.training.quiet import quiet_libraries
+    target.parent.mkdir(parents=True, exist_ok=True)
 
-        quiet_libraries()
-        note = f", {write_full_vocabulary(Path(located.place), target, source=options.source)}"
-    else:
-        shutil.copytree(located.place, target)
-        note = ""
-    print(
-        f"{located.name}: {target} (a Hugging Face directory: AutoModelForMaskedLM loads it{note})"
-    )
+    from dlm.export.write import write_export
+    from dlm.training.full_vocabulary import write_full_vocabulary
+    from dlm.training.quiet import quiet_libraries
+
+    quiet_libraries()
+    notes = ["README.md says what it is"]
+
+    def copy_whole(directory: Path, place: Path) -> None:
+        notes.append(write_full_vocabulary(directory, place, source=options.source))
+
+    settings = located.stage.generation if located.stage else None
+    exported = write_export(
+        Path(located.place), target, target.resolve().name, settings,
+        copy=copy_whole if options.full_vocabulary else None,
+    )  # fmt: skip
+    print(f"{located.name}: {target} (a Hugging Face directory: {exported.auto_class} loads it; "
+          f"{'; '.join(notes)})")  # fmt: skip
     return 0
 
 
-def open_located(located: LocatedModel) -> Any:
-    """The model of a place, on this rank's GPU if there is one."""
+def open_located(located: LocatedModel, device: str | None = None) -> Any:
+    """The model of a place, by default on this rank's GPU if there is one."""
     from dlm.distributed.joining import own_device
     from dlm.generation.model import open_model
 
     try:
-        return open_model(located.place, device=own_device(cpu=False))
+        return open_model(located.place, device=device or own_device(cpu=False))
     except UserError as error:
         if Path(located.place).is_dir():
             raise
@@ -129,12 +137,11 @@ def chosen_settings(
     """The stage's own generation settings, with what the command line says on top, and what they
     leave open decided by the model."""
     _refuse_options_of_the_other_kind(options, model.kind)
-    from dlm.config.schema import GenerationConfig
     from dlm.generation.lengths import settled
     from dlm.training.builders import generation_settings
 
     given = {name: getattr(options, name, None) for name in OPTION_OF}
-    config = located.stage.generation if located.stage else GenerationConfig()
+    config = located.stage.generation if located.stage else _settings_of_export(located.place)
     chosen = {name: value for name, value in given.items() if value is not None}
     if config.length == "oracle" and not references:
         chosen = {"length": None, **chosen}
@@ -151,6 +158,21 @@ def chosen_settings(
     if model.kind == "diffusion":
         _refuse_options_of_other_lengths(options, settings.length)
     return settings
+
+
+def _settings_of_export(place: str) -> "GenerationConfig":
+    """Those that ``dlm export`` wrote beside the weights; the defaults where there are none."""
+    from dlm.config.schema import GenerationConfig
+    from dlm.generation.model import read_description
+
+    given = read_description(Path(place)).generation or {}
+    known = {field.name for field in fields(GenerationConfig)}
+    if unknown := sorted(set(given) - known):
+        raise UserError(
+            f"dlm.json in {place} has generation settings that are not known here "
+            f"({', '.join(unknown)}): use the version of dlm that wrote it"
+        )
+    return GenerationConfig(**given)
 
 
 def _refuse_options_of_other_lengths(options: argparse.Namespace, length: str | None) -> None:

@@ -1,0 +1,88 @@
+"""Where a stage's training rows came from, how many there were, and under which licence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dlm.config.data_checks import source_name
+from dlm.config.schema import SourceConfig, StageConfig
+from dlm.data.paper_sets import paper_sets
+from dlm.recipe.fingerprint import ROWS, plain
+from dlm.recipe.manifest import Manifest
+
+NOT_STATED = "not stated"
+_RECIPES_OWN = ("path", "name")
+
+
+@dataclass(frozen=True)
+class RowsOrigin:
+    """One source of a stage."""
+
+    text: str
+    """What it is: a hub data set, files, a generator."""
+    hub: str | None
+    """The hub data set that was read."""
+    rows: int | None
+    """Rows read of it; None where only their sum is known."""
+    licence: str
+
+
+def rows_of(manifest: Manifest, configured: StageConfig | None) -> list[RowsOrigin]:
+    """The training sources of a finished stage, as its manifest has them.
+
+    ``configured``: the stage as the recipe says it today; of a source that is still the same its
+    name and licence are taken.
+    """
+    data = manifest.identity.data
+    identities = (data[ROWS] if isinstance(data, Mapping) else data)[0]
+    sources = manifest.identity.config["data"]["train"]
+    today = configured.data.train if configured else []
+    counted = manifest.metrics.get("sources", {})
+    total = manifest.metrics.get("train_rows", manifest.metrics.get("texts"))
+    found = []
+    for number, (identity, source) in enumerate(zip(identities, sources, strict=True)):
+        config = today[number] if number < len(today) and _is(today[number], source) else None
+        name = source_name(config) if config else source.get("name") or ""
+        rows = counted[name]["rows"] if name in counted else total if len(sources) == 1 else None
+        hub = identity.get("hub")
+        found.append(RowsOrigin(_text(identity, name), hub, rows, _licence(config, source)))
+    return found
+
+
+def _is(config: SourceConfig, source: Mapping[str, Any]) -> bool:
+    """Whether the recipe's source is the one that was read, whatever its name and place."""
+    return all(value == source.get(key, value) for key, value in plain(config).items()
+               if key not in _RECIPES_OWN)  # fmt: skip
+
+
+def _text(identity: Mapping[str, Any], name: str) -> str:
+    if identity.get("hub"):
+        hub = identity["hub"]
+        parts = [identity.get("config"), f"split {identity['split']}",
+                 identity.get("revision") or "revision not pinned"]  # fmt: skip
+        return f"[{hub}](https://huggingface.co/datasets/{hub}), " + ", ".join(filter(None, parts))
+    if generated := identity.get("generated"):
+        seed = f"split {generated['split']}, seed {generated['seed']}"
+        return f"generated: {generated['name']}, {seed}"
+    files = identity.get("files") or [identity]
+    # The last parts of a path say what it is, the first ones whose machine it was on.
+    shown = "/".join(Path(name).parts[-2:]) if name else "local files"
+    hashes = ", ".join(file["sha256"][:12] for file in files[:3])
+    more = f" and {len(files) - 3} more files" if len(files) > 3 else ""
+    return f"{shown} (sha256 {hashes}{more})"
+
+
+def _licence(config: SourceConfig | None, source: Mapping[str, Any]) -> str:
+    if config is not None and config.license:
+        return config.license
+    if source.get("generator"):
+        return "none needed: made by a program"
+    listed = _listed_licences().get(source.get("hub") or "")
+    return f"{listed} (as its owners say)" if listed else NOT_STATED
+
+
+@cache
+def _listed_licences() -> dict[str, str]:
+    return {row["hub"]: row["licence"] for row in paper_sets() if "hub" in row}
