@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import reference
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from reference import PAGES, names_list
 
 _LOG = logging.getLogger("mkdocs.hooks.dlm")  # what it warns of fails a strict build
 _ROOT = Path(__file__).parent.parent
@@ -28,15 +28,14 @@ def _kept(entry: Any, folder: Path) -> Any:
     ((title, inner),) = entry.items()
     if isinstance(inner, str):
         return entry
-    there = [
-        page for page in inner for path in page.values() if path in PAGES or (folder / path).exists()
-    ]
-    return {title: there}
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")}
+    there = written | reference.PAGES.keys()
+    return {title: [page for page in inner if there & {*page.values()}]}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
-    for place, write in PAGES.items():
+    for place, write in reference.PAGES.items():
         files.append(File.generated(config, place, content=write()))
     return files
 
@@ -44,8 +43,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put the lists of `dlm ls` in place of ``<!-- dlm ls NAME -->``; name files of the repository
     that are not on the site, which pages link for readers of the repository."""
-    markdown = _LIST.sub(lambda found: names_list(found[1]), markdown)
     source = Path(config.docs_dir, page.file.src_uri).parent
+
+    def listed(found: "re.Match[str]") -> str:
+        if found[1] in reference.LISTS:
+            return reference.names_list(found[1])
+        _LOG.warning("%s asks for `dlm ls %s`, which there is not", page.file.src_uri, found[1])
+        return found[0]
 
     def named(found: "re.Match[str]") -> str:
         target = (source / found["target"]).resolve()
@@ -53,8 +57,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return found[0]
         if not target.exists():
             _LOG.warning("%s links %s, which does not exist", page.file.src_uri, found["target"])
+            return found[0]
         place = target.relative_to(_ROOT).as_posix()
         text = found["text"].strip("`")
         return f"`{place}`" if place.endswith(text) else f"{text} (`{place}`)"
 
-    return _OUTSIDE.sub(named, markdown)
+    return _OUTSIDE.sub(named, _LIST.sub(listed, markdown))

@@ -8,9 +8,11 @@ the repository: they cannot be stale.
 import argparse
 import ast
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -85,20 +87,15 @@ def verbs_page() -> str:
 def names_page() -> str:
     """What there is to choose from."""
     parts = ["# Names\n", "What `dlm ls` prints of this version.\n"]
-    for what, intro in _LISTS.items():
+    for what, intro in LISTS.items():
         parts += [f"## {what.capitalize()} {{#{what}}}\n", f"`dlm ls {what}`: {intro}\n"]
         parts += [names_list(what)]
     return "\n".join(parts)
 
 
+@cache
 def names_list(what: str) -> str:
-    """One list of `dlm ls`, a name and its line an item.
-
-    Raises:
-        KeyError: `dlm ls` has no such list.
-    """
-    if what not in _LISTS:
-        raise KeyError(what)
+    """One of ``LISTS``, a name and its line an item."""
     rows = listing(what)
     return "\n".join(f"- `{name}`: {_escaped(text)}" for name, text in rows.items()) + "\n"
 
@@ -121,7 +118,7 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 """Place on the site -> what writes it."""
 
-_LISTS = {
+LISTS = {
     "recipes": "recipes that come with the package, for `dlm run NAME`.",
     "stages": "kinds of stages (`stages.NAME.kind`).",
     "objectives": "weights of the training loss (`objective.weight`).",
@@ -166,7 +163,7 @@ def _entries(
         inner, more = _held(hints[field.name])
         yield f"### `{at}` {{#{at}}}\n"
         yield f"{_facts(field, hints[field.name], at, kinds)}\n{{ .facts }}\n"
-        yield f"{_escaped(texts[field.name])}\n"
+        yield _escaped(re.sub(r"\bNone\b", "`null`", texts[field.name])) + "\n"
         # Stages are told at the top of the page.
         if inner is not None and inner is not schema.StageConfig:
             yield from _entries(inner, at + more, kinds=kinds)
@@ -220,7 +217,7 @@ def _value(value: Any) -> str:
         return f"`{list(value)}`"
     if isinstance(value, str) and (value != value.strip() or not value):
         return f"`{value!r}`"
-    return "`null`" if value is None else f"`{str(value).lower() if value in (True, False) else value}`"
+    return f"`{json.dumps(value) if value is None or isinstance(value, bool) else value}`"
 
 
 def _usage(verb: argparse.ArgumentParser) -> str:
