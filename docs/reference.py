@@ -75,7 +75,7 @@ def verbs_page() -> str:
     verbs = next(action for action in parser._actions if action.dest == "verb")
     assert isinstance(verbs.choices, Mapping)
     parts = ["# Verbs\n", "What `dlm VERB --help` says. Made from the parsers in `dlm/cli.py`.\n"]
-    parts += [f"```text\n{EPILOG}\n```\n"]
+    parts += [_escaped(EPILOG.replace("\n", " · ")).capitalize() + ".\n"]
     for name, verb in verbs.choices.items():
         parts += [f"## dlm {name} {{#{name}}}\n", f"{_escaped(verb.description or '')}\n"]
         parts += [f"```text\n{_usage(verb)}\n```\n"]
@@ -229,11 +229,11 @@ def _usage(verb: argparse.ArgumentParser) -> str:
 def _option(action: argparse.Action) -> str:
     name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
     if action.option_strings and action.nargs != 0:
-        name += f" {action.metavar or '{' + ','.join(map(str, action.choices or ())) + '}'}"
+        name += f" {action.metavar or action.dest.upper()}"
     choices = ", ".join(f"`{choice}`" for choice in action.choices or ())
-    chosen = f"one of {choices}" if choices else ""
-    words = [_escaped(action.help or ""), chosen, "required" * (
-        action.required and bool(action.option_strings))]  # fmt: skip
+    words = [_escaped(action.help or ""), f"one of {choices}" if choices else ""]
+    if action.required and action.option_strings:
+        words.append("required")
     return f"- `{name}`: " + "; ".join(word for word in words if word)
 
 

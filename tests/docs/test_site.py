@@ -48,6 +48,7 @@ def test_every_verb_and_flag_has_its_place(site: Path) -> None:
         for action in verb._actions:
             if action.dest != "help":
                 assert all(f"<code>{flag}" in page for flag in action.option_strings)
+                assert action.help, f"dlm {name}: {action.dest} has no help"
 
 
 def test_recipes_and_lists_stand_where_pages_ask_for_them(site: Path) -> None:

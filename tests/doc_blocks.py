@@ -25,7 +25,7 @@ from dlm.config.shipped import shipped_recipes
 from dlm.errors import DlmError
 from dlm.evaluation.tasks import load_task
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 QUICK_VERBS = ("ls", "show", "validate", "plan")
 """Verbs that change nothing and take no time; with --dry-run the others are such too."""
