@@ -23,7 +23,7 @@ need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-all lint $(STAGES) \
-	generate run status report plan bench submit cancel soak docker
+	generate run status report plan bench submit cancel soak docs docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +90,10 @@ cancel: $(STAMP) ## take the jobs of a run out of the queue (RUN_DIR=)
 
 soak: $(STAMP) ## kill tiny chains at random times, compare what comes out (KILLS=)
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/training/soak.py --kills $(KILLS) $(ARGS)
+
+docs: $(STAMP) ## build the site into build/docs; every broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet $(ARGS)
+	@echo "build/docs/index.html; with its search: $(BIN)/python -m http.server --directory build/docs"
 
 docker: ## build the container image with the pinned versions
 	docker build -f docker/Dockerfile -t dlm \

@@ -71,7 +71,7 @@ def _run_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     run.add_argument("--cells", metavar="A,B", help="of a sweep (or of --seeds), these runs alone")
     run.add_argument("--dry-run", action="store_true", help="say what would run, and why")
     status = _verb(verbs, "status", "run:status", "show how far each stage of a run is")
-    status.add_argument("run_dir", metavar="RUN_DIR")
+    status.add_argument("run_dir", metavar="RUN_DIR", help="the run's directory")
     status.add_argument("--json", action="store_true", help="for programs")
     report = _verb(verbs, "report", "report:report",
                    "show what runs did: curves, scores, samples, settings")  # fmt: skip
@@ -89,7 +89,8 @@ def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     validate = _verb(
         verbs, "validate", "recipes:validate", "check recipes, and that their files are there"
     )
-    validate.add_argument("recipes", nargs="+", metavar="RECIPE")
+    validate.add_argument("recipes", nargs="+", metavar="RECIPE",
+                          help="recipe files or names of shipped recipes")  # fmt: skip
     validate.add_argument("--set", dest="overrides", action="append", default=[],
                           metavar="key=value", help="overrides, for every recipe")  # fmt: skip
     show = _verb(verbs, "show", "recipes:show", "print a recipe with everything resolved")
@@ -102,6 +103,7 @@ def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "what", nargs="?", default="recipes",
         choices=["recipes", "stages", "tasks", "samplers", "objectives", "generators", "data",
                  "sets"],
+        help="which list (recipes)",
     )  # fmt: skip
     listing.add_argument("--markdown", action="store_true", help="sets only: docs/data.md")
 
@@ -187,7 +189,9 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     evaluate.add_argument(
         "--tasks", required=True, metavar="A,B", help="names (dlm ls tasks) or files"
     )
-    evaluate.add_argument("--output", required=True, metavar="DIR")
+    evaluate.add_argument("--output", required=True, metavar="DIR",
+                          help="a folder for the results, one of its own for each task"
+                          )  # fmt: skip
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
     evaluate.add_argument("--skip-too-long", action="store_true",
                           help="leave out, and count, prompts that leave no room for an answer"
@@ -243,7 +247,7 @@ def _cluster_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     submit.add_argument("--dry-run", action="store_true",
                         help="print the scripts or manifests, queue nothing")  # fmt: skip
     cancel = _verb(verbs, "cancel", "submit:cancel", "take the jobs of a run out of the queue")
-    cancel.add_argument("run_dir", metavar="RUN_DIR")
+    cancel.add_argument("run_dir", metavar="RUN_DIR", help="the run's directory")
 
 
 def _infill_arguments(parser: argparse.ArgumentParser) -> None:

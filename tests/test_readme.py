@@ -1,4 +1,5 @@
-"""The README's own commands, run as a reader would, in a copy of the project's folder."""
+"""The README's own commands, and those of the first hour, run as a reader would, in a copy of the
+project's folder."""
 
 import json
 import os
@@ -6,6 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import doc_blocks
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +69,21 @@ def test_every_command_of_the_readme_runs_and_the_quickstart_keeps_its_word(clon
     assert gain["ci95_low"] > 0
     again = run("make quickstart", clone)
     assert again.count("skipped, finished") == 9
+
+
+@pytest.mark.slow
+def test_the_first_hour_runs_from_top_to_bottom(clone: Path) -> None:
+    """It begins with the quickstart, which is finished if the README was run before."""
+    seen = {command.removeprefix(".venv/bin/") for command in commands()} - {"make quickstart"}
+    for block in doc_blocks.blocks(ROOT / "docs" / "first-hour.md"):
+        if block.title is not None:
+            (clone / block.title).parent.mkdir(exist_ok=True)
+            (clone / block.title).write_text(block.text, encoding="utf-8")
+        for command in doc_blocks.commands(block) if block.language == "bash" else ():
+            if command not in seen:
+                run(command, clone)
+    metrics = clone / "out" / "greetings" / "greetings-test" / "metrics.json"
+    assert json.loads(metrics.read_text())["scores"].keys() == {"exact_match", "chrf"}
 
 
 def test_the_readme_names_only_verbs_that_exist() -> None:

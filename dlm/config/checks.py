@@ -140,7 +140,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "optim.final_lr_ratio generation.top_p generation.threshold",
     ),
 )
-_RANGE_OF = {key: (text, fits) for text, fits, keys in _RANGES for key in keys.split()}
+RANGE_OF = {key: (text, fits) for text, fits, keys in _RANGES for key in keys.split()}
 
 
 def reads(kind: str, key: str) -> bool:
@@ -244,13 +244,13 @@ def _two_origins(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
 
 
 def _out_of_range(stage: StageConfig) -> Iterator[Finding]:
-    found = [(key, key, _value(stage, key)) for key in _RANGE_OF if reads(stage.kind, key)]
+    found = [(key, key, _value(stage, key)) for key in RANGE_OF if reads(stage.kind, key)]
     for name, system in stage.evaluation.systems.items() if stage.kind == "evaluate" else ():
         prefix = f"evaluation.systems.{name}.generation."
         given = system.generation.items()
         found += [(prefix + key, f"generation.{key}", value) for key, value in given]
     for key, setting, value in found:
-        range_name, fits = _RANGE_OF.get(setting, ("", lambda x: True))
+        range_name, fits = RANGE_OF.get(setting, ("", lambda x: True))
         if value is not None and not fits(value):
             yield Finding((key,), f"must be {range_name}", value)
     if reads(stage.kind, "optim") and not all(0 <= beta < 1 for beta in stage.optim.betas):

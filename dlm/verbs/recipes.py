@@ -68,14 +68,15 @@ def ls(options: argparse.Namespace) -> int:
 
         print(sets_page(), end="")
         return 0
-    rows = _listing(options.what)
+    rows = listing(options.what)
     width = max((len(name) for name in rows), default=0)
     for name, text in rows.items():
         print(f"{name:<{width}}  {text}".rstrip())
     return 0
 
 
-def _listing(what: str) -> dict[str, str]:
+def listing(what: str) -> dict[str, str]:
+    """Name -> a line on it, of one of the lists (sets and data too)."""
     if what == "stages":
         return KINDS
     if what == "objectives":
