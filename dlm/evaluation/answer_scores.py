@@ -20,6 +20,7 @@ _ANSWER_IS = re.compile(r"\banswer is\b:?", re.IGNORECASE)
 _ANSWER_MARKS = (_GSM8K, _ANSWER_IS)
 _FIRST_LETTER = re.compile(r"[\s*]*\(?(?![AI] \w)([A-Z])\b\)?(?![\w'])")
 _LETTER_BEHIND = re.compile(r"\b[Aa]nswer(?: is)?:?[\s*]*\(?([A-Z])\b(?![\w' ]\w)")
+_LONE_LETTER = re.compile(r"\W*([A-Za-z])\W*")
 _LETTER_ALONE = re.compile(r"\W*[A-Z]\W*")
 _LETTER_IN_BRACKETS = re.compile(r"\(([A-Z])\)")
 
@@ -66,7 +67,9 @@ def number_match(hypothesis: str, reference: str) -> float:
 
 def chosen_letter(text: str) -> str | None:
     """The capital that the text begins with ("B", "(B) four", "B."), else the one behind "answer
-    is" or "answer:", else the first "(B)". The words "A" and "I" before another are none."""
+    is" or "answer:", else the first "(B)". A letter alone may be small. The words "A" and "I" before another are none."""
+    if lone := _LONE_LETTER.fullmatch(text):  # of a model whose vocabulary has no capitals
+        return lone[1].upper()
     begins = _FIRST_LETTER.match(text)
     found = begins or _LETTER_BEHIND.search(text) or _LETTER_IN_BRACKETS.search(text)
     return found[1] if found else None

@@ -33,6 +33,8 @@ CASES = [
     ("number_match", "The answer is 18 dollars for 3 days.", "18", 1.0),
     ("number_match", "১৮", "18", 1.0),
     ("choice_match", "The answer is B.", "B", 1.0),
+    ("choice_match", "( b )", "(B)", 1.0),
+    ("choice_match", "b four", "B", 0.0),
     ("choice_match", "Answer: **C**", "C", 1.0),
     ("choice_match", "A man went home", "A", 0.0),
     ("choice_match", "the answer is a dog", "A", 0.0),
