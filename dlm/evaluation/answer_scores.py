@@ -67,7 +67,8 @@ def number_match(hypothesis: str, reference: str) -> float:
 
 def chosen_letter(text: str) -> str | None:
     """The capital that the text begins with ("B", "(B) four", "B."), else the one behind "answer
-    is" or "answer:", else the first "(B)". A letter alone may be small. The words "A" and "I" before another are none."""
+    is" or "answer:", else the first "(B)". A letter alone may be small; the words "A" and "I"
+    before another are none."""
     if lone := _LONE_LETTER.fullmatch(text):  # of a model whose vocabulary has no capitals
         return lone[1].upper()
     begins = _FIRST_LETTER.match(text)
