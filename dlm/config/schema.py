@@ -545,6 +545,10 @@ class EvaluationConfig:
     too_long: Literal["error", "skip"] = "error"
     """Tasks that generate: a prompt that leaves no room for an answer in the model's positions is
     refused before anything is run, or its row is left out and counted (the paper, section 4.3)."""
+    oracle_lengths: bool = True
+    """Beside every system with predicted lengths a row "NAME, oracle length" of the same answers
+    with the references' lengths, on tasks that generate, unless another system already has them.
+    It decodes one candidate a prompt, the other ``generation.length_beam`` of them."""
     likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
     """For the tasks that estimate one."""
     bootstrap_samples: int = 1000

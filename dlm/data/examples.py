@@ -15,6 +15,7 @@ from dlm.data.few_shot import FewShot, demonstrations
 from dlm.data.prompts import Example, Template
 from dlm.data.sources import BadRow, BadRows, Place, Row, Source, source_identity, stream_rows
 from dlm.data.sources.stream import refuse_no_rows
+from dlm.data.tasks.pieces import OTHERS
 from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError, did_you_mean
 
@@ -80,7 +81,7 @@ class TaskSource:
     def _examples_of(self, row: Row, place: Place, seed: int) -> list[Example]:
         template = self.template(seed, place.number)
         adapted = TASKS[self.task].adapt(row, place)
-        return [Example(place, *template.fill(fields, place)) for fields in adapted]
+        return [_example(template, fields, place) for fields in adapted]
 
     def template(self, seed: int, number: int) -> Template:
         """The template of a row."""
@@ -192,7 +193,8 @@ class ExampleRecipe:
                     reader.read(example)
                 if self.few_shot is not None:
                     shown = demonstrations(self.few_shot, self._pool, example, self.seed)
-                    example = example._replace(prompt=self.few_shot.prompt(shown, example.prompt))
+                    prompt = self.few_shot.prompt(shown, example.prompt)
+                    example = example._replace(prompt=prompt, asked=example.prompt)
                 yield number, example
 
     def identity(self) -> dict[str, Any]:
@@ -204,6 +206,13 @@ class ExampleRecipe:
             "sources": [source.identity() for source in self.sources],
             "seed": self.seed, "few_shot": shown, "deduplicate": self.deduplicate,
         }  # fmt: skip
+
+
+def _example(template: Template, fields: Row, place: Place) -> Example:
+    prompt, response = template.fill(fields, place)
+    filled = (template.fill({**fields, **other}, place)[1] for other in fields.get(OTHERS, ()))
+    others = tuple(other for other in dict.fromkeys(filled) if other != response)
+    return Example(place, prompt, response, others)
 
 
 def _again(example: Example, seen: set[bytes]) -> bool:

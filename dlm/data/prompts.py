@@ -70,6 +70,10 @@ class Example(NamedTuple):
     place: Place
     prompt: str
     response: str
+    others: tuple[str, ...] = ()
+    """Other right responses of the row, for scores; nothing is trained on them."""
+    asked: str = ""
+    """The prompt without the demonstrations before it; empty where it has none."""
 
 
 def stream_examples(

@@ -14,6 +14,10 @@ class Share(Protocol):
     def first(self) -> bool:
         """Whether this process is the one that speaks and writes."""
 
+    @property
+    def size(self) -> int:
+        """How many processes share the work."""
+
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """``work`` of every item, in their order; every rank calls it with the same items.
 
@@ -28,6 +32,7 @@ class Alone:
     """One process: all of it is its own."""
 
     first = True
+    size = 1
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """``work`` of every item."""

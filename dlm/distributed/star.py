@@ -98,6 +98,11 @@ class Star:
         """Whether this is rank 0."""
         return self.rank == 0
 
+    @property
+    def size(self) -> int:
+        """How many ranks share the work."""
+        return self.world_size
+
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """``work`` of every item: this rank's share is done here, the others' comes in.
 

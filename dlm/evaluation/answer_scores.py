@@ -6,12 +6,22 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+from dlm.evaluation.rouge import rouge, rouge_signature
+
 Score = Callable[[str, str], float]
 """Hypothesis and reference -> 0 to 1."""
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
-_FIRST_LETTER = re.compile(r"\s*\(?([A-Z])\b\)?(?![\w'])")
+# A minus is a sign where no word or number stands before it; groups are of three digits, or of two
+# before the last three (1,00,000).
+_NUMBER = re.compile(r"(?:(?<![\w.)])-)?(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+")
+_GSM8K = re.compile("####")
+_ANSWER_IS = re.compile(r"\banswer is\b:?", re.IGNORECASE)
+_ANSWER_MARKS = (_GSM8K, _ANSWER_IS)
+_FIRST_LETTER = re.compile(r"[\s*]*\(?(?![AI] \w)([A-Z])\b\)?(?![\w'])")
+_LETTER_BEHIND = re.compile(r"\b[Aa]nswer(?: is)?:?[\s*]*\(?([A-Z])\b(?![\w' ]\w)")
+_LONE_LETTER = re.compile(r"\W*([A-Za-z])\W*")
+_LETTER_ALONE = re.compile(r"\W*[A-Z]\W*")
 _LETTER_IN_BRACKETS = re.compile(r"\(([A-Z])\)")
 
 
@@ -35,12 +45,18 @@ def token_f1(hypothesis: str, reference: str) -> float:
 
 
 def final_number(text: str) -> Decimal | None:
-    """The number behind "####" (GSM8K), else the last one; 1,000 is 1000."""
-    _, mark, behind = text.rpartition("####")
-    found = _NUMBER.findall(behind) if mark else _NUMBER.findall(text)
-    if not found:
-        return None
-    return Decimal(found[0 if mark else -1].replace(",", ""))
+    """The number behind "####" (GSM8K), else behind "answer is", else the last one.
+
+    1,000 and 1,00,000 are one number, 3,4 are two; digits of any script count.
+    """
+    for mark in _ANSWER_MARKS:
+        *_, behind = ("", *mark.split(text)[1:])
+        if found := _NUMBER.search(behind):
+            return _decimal(found[0])
+        if mark is _GSM8K and behind:
+            return None
+    numbers = _NUMBER.findall(text)
+    return _decimal(numbers[-1]) if numbers else None
 
 
 def number_match(hypothesis: str, reference: str) -> float:
@@ -50,44 +66,69 @@ def number_match(hypothesis: str, reference: str) -> float:
 
 
 def chosen_letter(text: str) -> str | None:
-    """The capital that the text begins with ("B", "(B) four", "B."), else the first "(B)"."""
-    found = _FIRST_LETTER.match(text) or _LETTER_IN_BRACKETS.search(text)
+    """The capital that the text begins with ("B", "(B) four", "B."), else the one behind "answer
+    is" or "answer:", else the first "(B)". A letter alone may be small; the words "A" and "I"
+    before another are none."""
+    if lone := _LONE_LETTER.fullmatch(text):  # of a model whose vocabulary has no capitals
+        return lone[1].upper()
+    begins = _FIRST_LETTER.match(text)
+    found = begins or _LETTER_BEHIND.search(text) or _LETTER_IN_BRACKETS.search(text)
     return found[1] if found else None
+
+
+def final_answer(text: str) -> str:
+    """What stands behind the last "answer is", without its full stop; else the whole text."""
+    *before, behind = _ANSWER_IS.split(text)
+    return behind.strip().removesuffix(".") if before and behind.strip() else text
 
 
 def choice_match(hypothesis: str, reference: str) -> float:
     """1 where both choose the same letter; a reference that is no letter is an answer."""
-    if re.fullmatch(r"\W*[A-Z]\W*", reference):
+    if _LETTER_ALONE.fullmatch(reference):
         return float(chosen_letter(hypothesis) == chosen_letter(reference))
+    hypothesis = final_answer(hypothesis)
     if answer_words(reference):
         return answer_match(hypothesis, reference)
     return float(hypothesis.split() == reference.split())  # nothing but brackets and the like
 
 
-def rouge_l(hypothesis: str, reference: str) -> float:
-    """ROUGE-L (Lin 2004): F1 of the longest common subsequence of lower-case words, no stemming."""
-    given, right = (re.findall(r"\w+", text.lower()) for text in (hypothesis, reference))
-    if not given or not right:
-        return 0.0
-    row = [0] * (len(right) + 1)
-    for word in given:
-        before = 0
-        for index, other in enumerate(right, start=1):
-            above = row[index]
-            row[index] = before + 1 if word == other else max(above, row[index - 1])
-            before = above
-    return _f1(row[-1], given, right)
+def extracted_number(hypothesis: str, reference: str) -> str | None:
+    """What ``number_match`` reads as the answer; None where there is none: it counts as wrong."""
+    number = final_number(hypothesis)
+    return None if number is None else str(number)
+
+
+def extracted_choice(hypothesis: str, reference: str) -> str | None:
+    """What ``choice_match`` reads as the answer; None where there is none: it counts as wrong."""
+    if _LETTER_ALONE.fullmatch(reference):
+        return chosen_letter(hypothesis)
+    return final_answer(hypothesis).strip() or None
 
 
 def _f1(common: int, given: Sequence[str], right: Sequence[str]) -> float:
     return 2 * common / (len(given) + len(right))
 
 
-ANSWER_SCORES: dict[str, tuple[Score, str]] = {
-    "answer_match": (answer_match, "SQuAD exact match, mean over rows"),
-    "token_f1": (token_f1, "SQuAD token F1, mean over rows"),
-    "number_match": (number_match, "final number (behind #### or the last) is equal"),
-    "choice_match": (choice_match, "first letter chosen is equal"),
-    "rouge_l": (rouge_l, "ROUGE-L F1 of lower-case words, no stemming, mean over rows"),
+def _decimal(text: str) -> Decimal:
+    return Decimal(text.replace(",", ""))
+
+
+ANSWER_SCORES: dict[str, tuple[Score, Callable[[], str]]] = {
+    "answer_match": (answer_match, lambda: "SQuAD exact match, mean over rows"),
+    "token_f1": (token_f1, lambda: "SQuAD token F1, mean over rows"),
+    "number_match": (
+        number_match,
+        lambda: "number behind ####, else behind 'answer is', else the last, is equal",
+    ),
+    "choice_match": (choice_match, lambda: "letter chosen, or answer written out, is equal"),
+    "rouge_1": (rouge("rouge1"), lambda: rouge_signature("rouge1")),
+    "rouge_2": (rouge("rouge2"), lambda: rouge_signature("rouge2")),
+    "rouge_l": (rouge("rougeL"), lambda: rouge_signature("rougeL")),
 }
 """Name -> the score of one answer, and what it depends on."""
+
+EXTRACTED: dict[str, Callable[[str, str], str | None]] = {
+    "number_match": extracted_number,
+    "choice_match": extracted_choice,
+}
+"""Metrics that look for the answer in a text: hypothesis and reference -> what they found."""

@@ -2,18 +2,31 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.evaluation.generated_texts import check_generation, score_generation
-from dlm.evaluation.metrics import METRICS, RowMetric, difference, interval, not_comparable
+from dlm.evaluation.learned_scores import LEARNED
+from dlm.evaluation.metrics import (
+    METRICS,
+    RowMetric,
+    Sample,
+    difference,
+    interval,
+    not_comparable,
+    texts_of,
+)
 from dlm.evaluation.multiple_choice import check_multiple_choice, score_multiple_choice
 from dlm.evaluation.perplexity import check_perplexity, score_perplexity
+from dlm.evaluation.progress import FILE, Progress, progress_key
 from dlm.evaluation.results import Result, is_finished, read_result, write_result
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.task_rows import TaskRows
+from dlm.generation.lengths import settled
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
 from dlm.planning.parameters import count_parameters
@@ -35,6 +48,9 @@ def check_system(
                 check_perplexity(model, rows)
             else:
                 check_generation(model, rows, settings)
+            for metric in rows.task.metrics:
+                if metric in LEARNED:
+                    LEARNED[metric].check()
         except UserError as error:
             raise UserError(f"system '{name}', task {rows.task.name}: {error}") from error
 
@@ -61,15 +77,17 @@ def evaluate_system(
     if finished is not None:
         return finished
     started = time.perf_counter()
-    scored = _scored(model, rows, settings, share)
-    seconds = time.perf_counter() - started
+    progress = Progress(share, directory / FILE, progress_key(model, rows, settings))
+    scored = _scored(model, rows, settings, progress)
+    seconds = progress.seconds_before + time.perf_counter() - started
+    _add_learned(task.metrics, scored.samples, share)
     metrics = {
         "system": name,
         "model": model_name,
         "task": task.name,
         "task_version": task.version,
         "task_kind": task.kind,
-        "few_shot": (task.few_shot or {}).get("count", 0),
+        "few_shot": task.shots,
         "rows": len(scored.samples),
         **scored.settings,
         "scores": {
@@ -83,7 +101,30 @@ def evaluate_system(
     result = Result(name, task.name, metrics, scored.samples)
     if share.first:
         write_result(result, directory)
+    progress.finish()
     return result
+
+
+def with_oracle_lengths(
+    model: GenerativeModel, settings: GenerationSettings
+) -> GenerationSettings | None:
+    """The same with the lengths of the references, where lengths are predicted; else None."""
+    if model.kind == "autoregressive" or settled(model, settings).length != "predicted":
+        return None
+    return replace(settings, length="oracle")
+
+
+def oracle_name(system: str) -> str:
+    """The name of a system's row with the lengths of the references."""
+    return f"{system}, oracle length"
+
+
+def _add_learned(metrics: Sequence[str], samples: list[Sample], share: Share) -> None:
+    """Write the scores that a model gives into the rows: nothing runs it again."""
+    for name in (metric for metric in metrics if metric in LEARNED):
+        values = share.of_first(partial(LEARNED[name].rows, texts_of(samples)))
+        for sample, value in zip(samples, values, strict=True):
+            sample[name] = value
 
 
 def compare(
@@ -124,7 +165,7 @@ def _score(name: str, rows: TaskRows, scored: Scored, resamples: int) -> dict[st
     value: dict[str, Any] = interval(metric, scored.samples, resamples=resamples).as_dict()
     if name in scored.standard_errors:
         value["standard_error"] = scored.standard_errors[name]
-    return {**value, "signature": metric.signature()}
+    return {**value, "signature": metric.signature(scored.samples)}
 
 
 def _difference(metric: RowMetric, a: Result, b: Result, resamples: int) -> dict[str, Any]:

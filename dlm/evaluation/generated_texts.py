@@ -1,14 +1,18 @@
 """Tasks of kind generation: prompts are answered, the answers are compared with references."""
 
+from typing import Any
+
 from dlm.data.rows.encoding import encode_prompts
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
+from dlm.evaluation.answer_scores import EXTRACTED
+from dlm.evaluation.metrics import Sample
 from dlm.evaluation.scored import Scored, unknown_figures
-from dlm.evaluation.task_rows import TaskRows
+from dlm.evaluation.task_rows import TaskRows, refuse_none_left
 from dlm.generation.generate import generate
 from dlm.generation.lengths import longest_prompt, settled
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import GenerationSettings
+from dlm.generation.settings import Generated, GenerationSettings
 
 
 def check_generation(model: GenerativeModel, rows: TaskRows, settings: GenerationSettings) -> None:
@@ -25,7 +29,10 @@ def check_generation(model: GenerativeModel, rows: TaskRows, settings: Generatio
                 "from the references (generation.length=oracle; --length oracle)"
             )
     too_long = _too_long(model, rows, settings)
-    if not too_long or (rows.skip_too_long and len(too_long) < len(rows.prompts)):
+    if not too_long:
+        return
+    if rows.skip_too_long:
+        refuse_none_left(len(too_long), rows, model.backbone.max_length)
         return
     canvas = f" and a canvas of {settings.canvas_length}" if settings.length == "canvas" else ""
     lower = ", or lower generation.canvas_length" if canvas else ""
@@ -53,26 +60,30 @@ def score_generation(
     """Generate the answers."""
     settings = settled(model, settings)
     skipped = _too_long(model, rows, settings) if rows.skip_too_long else {}
-    kept = [index for index in range(len(rows.prompts)) if index not in skipped]
-    prompts, references = (
-        [texts[index] for index in kept] for texts in (rows.prompts, rows.references)
-    )
-    generation = generate(model, prompts, settings, references=references, share=share)
-    unended = {"answers_without_end": generation.without_end} if settings.length == "canvas" else {}
-    samples = [
-        {"source": prompt, "reference": reference, "hypothesis": answer.text,
-         "length": answer.length, "score": round(answer.score, 6)}
-        for prompt, reference, answer in zip(
-            prompts, references, generation.answers, strict=True
-        )
-    ]  # fmt: skip
-    return Scored(
-        samples,
-        {"generation": {"kind": model.kind, **settings.shown(model.kind)}},
-        figures={
-            "network_calls": generation.network_calls,
-            **unended,
-            **({"skipped_rows": len(skipped)} if rows.skip_too_long else {}),
-            **unknown_figures(model, prompts),
-        },
-    )
+    kept = rows.without(skipped)
+    generation = generate(model, kept.prompts, settings, references=kept.references, share=share)
+    samples = [_sample(kept, index, answer) for index, answer in enumerate(generation.answers)]
+    figures: dict[str, Any] = {"network_calls": generation.network_calls}
+    if settings.length == "canvas":
+        figures["answers_without_end"] = generation.without_end
+    if rows.skip_too_long:
+        figures["skipped_rows"] = len(skipped)
+    if any("extracted" in sample for sample in samples):
+        figures["answers_not_extracted"] = sum(s["extracted"] is None for s in samples)
+    figures |= unknown_figures(model, kept.prompts)
+    shown = {"generation": {"kind": model.kind, **settings.shown(model.kind)}}
+    return Scored(samples, shown, figures=figures)
+
+
+def _sample(rows: TaskRows, index: int, answer: Generated) -> Sample:
+    reference = rows.references[index]
+    sample: Sample = {"source": rows.prompts[index], "reference": reference,
+                      "hypothesis": answer.text}  # fmt: skip
+    if rows.others and rows.others[index]:
+        sample["references"] = [reference, *rows.others[index]]
+    if rows.inputs:
+        sample["input"] = rows.inputs[index]
+    extracts = [EXTRACTED[metric] for metric in rows.task.metrics if metric in EXTRACTED]
+    if extracts:
+        sample["extracted"] = extracts[0](answer.text, reference)
+    return {**sample, "length": answer.length, "score": round(answer.score, 6)}

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dlm.evaluation.scores import SCORES, Interval, Score, Statistics, bootstrap
+from dlm.evaluation.learned_scores import LEARNED
+from dlm.evaluation.scores import SCORES, Interval, Score, Statistics, Texts, bootstrap
 
 Sample = dict[str, Any]
 """One row of samples.jsonl."""
@@ -23,20 +24,50 @@ class RowMetric:
     """Samples -> per-row statistics."""
     aggregate: Callable[[Statistics], float]
     """Summed statistics [k] -> the score."""
-    signature: Callable[[], str]
+    signature: Callable[[Sequence[Sample]], str]
+    """Samples -> what the score depends on, for papers."""
     lower_is_better: bool = False
     per_token: bool = False
     """Comparable only between models that cut the texts into the same tokens."""
 
 
-def _of_texts(score: Score) -> RowMetric:
-    def statistics(samples: Sequence[Sample]) -> Statistics:
-        return score.statistics(
-            [sample["hypothesis"] for sample in samples],
-            [sample["reference"] for sample in samples],
-        )
+def references_of(sample: Sample) -> list[str]:
+    """All references of a generated text; most rows have one, under ``reference``."""
+    several: list[str] | None = sample.get("references")
+    return several or [sample["reference"]]
 
-    return RowMetric(statistics, score.aggregate, score.signature)
+
+def texts_of(samples: Sequence[Sample]) -> Texts:
+    """The rows as corpus scores read them. ``input`` is the source where demonstrations stand
+    before it."""
+    return Texts(
+        [sample["hypothesis"] for sample in samples],
+        [references_of(sample) for sample in samples],
+        [str(sample.get("input", sample.get("source", ""))) for sample in samples],
+    )
+
+
+def _of_texts(score: Score) -> RowMetric:
+    def signature(samples: Sequence[Sample]) -> str:
+        counts = {len(references_of(sample)) for sample in samples}
+        return score.signature(counts.pop() if len(counts) == 1 else None)
+
+    return RowMetric(
+        lambda samples: score.statistics(texts_of(samples)),
+        score.aggregate, signature, score.lower_is_better,
+    )  # fmt: skip
+
+
+def _learned(name: str) -> RowMetric:
+    """A score of segments that a model made, read back from the samples."""
+    return RowMetric(
+        lambda samples: np.array([[sample[name], 1.0] for sample in samples]),
+        _share_in_percent, lambda samples: LEARNED[name].signature(),
+    )  # fmt: skip
+
+
+def _share_in_percent(total: Statistics) -> float:
+    return float(100.0 * total[0] / total[1])
 
 
 def _right(samples: Sequence[Sample]) -> Statistics:
@@ -48,20 +79,23 @@ def _bounds(samples: Sequence[Sample]) -> Statistics:
 
 
 METRICS: dict[str, dict[str, RowMetric]] = {
-    "generation": {name: _of_texts(score) for name, score in SCORES.items()},
+    "generation": {
+        **{name: _of_texts(score) for name, score in SCORES.items()},
+        **{name: _learned(name) for name in LEARNED},
+    },
     "multiple_choice": {
         "accuracy": RowMetric(
-            _right, lambda s: 100.0 * s[0] / s[1], lambda: "lowest likelihood bound per token"
+            _right, _share_in_percent, lambda samples: "lowest likelihood bound per token"
         )
     },
     "perplexity": {
         "perplexity": RowMetric(
             _bounds, lambda s: float(np.exp(s[0] / s[1])),
-            lambda: "exp(sum of likelihood bounds / sum of tokens)", True, True,
+            lambda samples: "exp(sum of likelihood bounds / sum of tokens)", True, True,
         ),
         "nats_per_token": RowMetric(
             _bounds, lambda s: float(s[0] / s[1]),
-            lambda: "sum of likelihood bounds / sum of tokens", True, True,
+            lambda samples: "sum of likelihood bounds / sum of tokens", True, True,
         ),
     },
 }  # fmt: skip

@@ -3,74 +3,119 @@
 A score is a function of per-row statistics that add up over rows, so a resample is a sum.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 
 from dlm.evaluation.answer_scores import ANSWER_SCORES
 from dlm.evaluation.answer_scores import Score as AnswerScore
+from dlm.evaluation.sari import sentence_sari
 
 Statistics = npt.NDArray[np.float64]
 """Per-row statistics [rows, k]."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """How a metric is computed; in percent, greater is better."""
+class Texts:
+    """What corpus scores read, row by row."""
 
-    statistics: Callable[[list[str], list[str]], Statistics]
-    """Hypotheses and references -> per-row statistics."""
+    hypotheses: list[str]
+    references: list[list[str]]
+    """Of every row one or several."""
+    sources: list[str] = field(default_factory=list)
+    """What was to be rewritten; read by ``sari`` alone."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a metric is computed, in percent."""
+
+    statistics: Callable[[Texts], Statistics]
+    """Texts -> per-row statistics."""
     aggregate: Callable[[Statistics], float]
     """Summed statistics [k] -> the score."""
-    signature: Callable[[], str]
-    """What the score depends on, for papers."""
+    describe: Callable[[int | None], str]
+    """Number of references of every row, None where it varies -> the signature."""
+    lower_is_better: bool = False
+
+    def signature(self, num_references: int | None = 1) -> str:
+        """What the score depends on, for papers."""
+        return self.describe(num_references)
 
 
-def _exact_match(hypotheses: list[str], references: list[str]) -> Statistics:
-    right = [float(h == r) for h, r in zip(hypotheses, references, strict=True)]
-    return np.stack([np.array(right), np.ones(len(right))], axis=1)
+def _mean(of_answer: AnswerScore, depends_on: Callable[[], str]) -> Score:
+    """The mean over rows; of several references the best counts (as SQuAD and rouge-score do)."""
+
+    def statistics(texts: Texts) -> Statistics:
+        pairs = zip(texts.hypotheses, texts.references, strict=True)
+        return _of_rows(
+            [max(of_answer(given, right) for right in rights) for given, rights in pairs]
+        )
+
+    def describe(num_references: int | None) -> str:
+        return depends_on() + ("" if num_references == 1 else "|best of the references")
+
+    return Score(statistics, _mean_in_percent, describe)
 
 
-def _mean(of_answer: AnswerScore, depends_on: str) -> Score:
-    def statistics(hypotheses: list[str], references: list[str]) -> Statistics:
-        values = [of_answer(*pair) for pair in zip(hypotheses, references, strict=True)]
-        return np.stack([np.array(values), np.ones(len(values))], axis=1)
-
-    return Score(statistics, lambda s: 100.0 * s[0] / s[1], lambda: depends_on)
+def _of_rows(values: Sequence[float]) -> Statistics:
+    return np.stack([np.array(values, dtype=np.float64), np.ones(len(values))], axis=1)
 
 
-def _sacrebleu(make: Callable[[], Any]) -> Score:
-    def statistics(hypotheses: list[str], references: list[str]) -> Statistics:
-        extracted = make()._extract_corpus_statistics(hypotheses, [references])
+def _mean_in_percent(total: Statistics) -> float:
+    return float(100.0 * total[0] / total[1])
+
+
+def _sari(texts: Texts) -> Statistics:
+    rows = zip(texts.sources, texts.hypotheses, texts.references, strict=True)
+    return _of_rows([sentence_sari(*row) for row in rows])
+
+
+def _sacrebleu(make: Callable[[], Any], *, lower_is_better: bool = False) -> Score:
+    def statistics(texts: Texts) -> Statistics:
+        # A column a reference; sacrebleu passes over None, where a row has fewer.
+        columns = list(zip_longest(*texts.references))
+        extracted = make()._extract_corpus_statistics(texts.hypotheses, columns)
         return np.array(extracted, dtype=np.float64)
 
     def aggregate(total: Statistics) -> float:
         metric = make()
         return float(metric._compute_score_from_stats(total.tolist()).score)
 
-    def signature() -> str:
+    def describe(num_references: int | None) -> str:
         metric = make()
-        metric.corpus_score(["a"], [["a"]])
+        if num_references is None:
+            metric.corpus_score(["a", "a"], [["a", "a"], ["a", None]])
+        else:
+            metric.corpus_score(["a"], [["a"]] * num_references)
         return str(metric.get_signature())
 
-    return Score(statistics, aggregate, signature)
+    return Score(statistics, aggregate, describe, lower_is_better)
 
 
 SCORES: dict[str, Score] = {
-    "exact_match": Score(_exact_match, lambda s: 100.0 * s[0] / s[1], lambda: "exact string match"),
+    "exact_match": _mean(lambda given, right: float(given == right), lambda: "exact string match"),
     "bleu": _sacrebleu(BLEU),
     "chrf": _sacrebleu(CHRF),
-    # For models whose vocabulary has no capitals: both sides are lower-cased.
+    "chrf++": _sacrebleu(partial(CHRF, word_order=2)),
+    "ter": _sacrebleu(TER, lower_is_better=True),
+    # For models whose vocabulary has no capitals: both sides are lower-cased. TER is so anyway.
     "bleu_lowercase": _sacrebleu(partial(BLEU, lowercase=True)),
     "chrf_lowercase": _sacrebleu(partial(CHRF, lowercase=True)),
+    "sari": Score(
+        _sari, _mean_in_percent,
+        lambda num: f"SARI of sentences, mean over rows|nrefs:{num or 'var'}|case:lc|tok:13a|0/0=1",
+    ),
     **{name: _mean(*given) for name, given in ANSWER_SCORES.items()},
-}
+}  # fmt: skip
 """Metric name -> how it is computed."""
 
 
@@ -87,21 +132,24 @@ class Interval:
         return {"score": self.value, "ci95_low": self.low, "ci95_high": self.high}
 
 
-def score(name: str, hypotheses: list[str], references: list[str], *, samples: int) -> Interval:
+def score(name: str, hypotheses: list[str], references: Sequence[str], *, samples: int) -> Interval:
     """A corpus score with the percentile interval of ``samples`` resamples of the rows."""
     metric = SCORES[name]
-    return bootstrap(metric.aggregate, metric.statistics(hypotheses, references), samples=samples)
+    texts = _one_reference(hypotheses, references)
+    return bootstrap(metric.aggregate, metric.statistics(texts), samples=samples)
 
 
 def paired_difference(
-    name: str, first: list[str], second: list[str], references: list[str], *, samples: int
+    name: str, first: list[str], second: list[str], references: Sequence[str], *, samples: int
 ) -> Interval:
     """Score of the first system minus the second's, with a paired bootstrap interval."""
     metric = SCORES[name]
-    return bootstrap(
-        metric.aggregate, metric.statistics(first, references),
-        metric.statistics(second, references), samples=samples,
-    )  # fmt: skip
+    both = (metric.statistics(_one_reference(given, references)) for given in (first, second))
+    return bootstrap(metric.aggregate, *both, samples=samples)
+
+
+def _one_reference(hypotheses: list[str], references: Sequence[str]) -> Texts:
+    return Texts(hypotheses, [[text] for text in references], [""] * len(hypotheses))
 
 
 def bootstrap(

@@ -68,8 +68,19 @@ def score_rows(results: Sequence[Result]) -> list[list[str]]:
         shown = [_score(name, value, with_interval=not n) for n, (name, value) in enumerate(scores)]
         if "chance" in result.metrics:
             shown.append(f"chance {result.metrics['chance']:.1f}")
+        shown += _left_out(result.metrics)
         rows.append([result.task, result.system, ", ".join(shown), settings_text(result.metrics)])
     return rows
+
+
+def _left_out(metrics: dict[str, Any]) -> list[str]:
+    """Answers that could not be found in a text, and rows that were not asked."""
+    shown = []
+    if count := metrics.get("answers_not_extracted"):
+        shown.append(f"no answer found in {count} of {metrics['rows']} (wrong)")
+    if count := metrics.get("skipped_rows"):
+        shown.append(f"{count} more rows skipped as too long")
+    return shown
 
 
 def score_table(results: Sequence[Result]) -> Table:

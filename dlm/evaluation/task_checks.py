@@ -1,8 +1,10 @@
 """What is wrong with the contents of a task file, in words."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
+from dlm.data.prompts import Template
 from dlm.data.sources import json_kind
 from dlm.data.tasks.registry import TASKS
 from dlm.errors import did_you_mean
@@ -21,7 +23,7 @@ _SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "
                 "fields", "hub_fields", "hub_files", "columns", "unquoted", "limit"}  # fmt: skip
 _TYPES: dict[str, type] = {
     "version": int, "description": str, "source": dict, "metrics": list, "prompt": str,
-    "response": str, "text": str, "choices": str, "answer": str, "likelihood": dict,
+    "response": str, "text": str, "answer": str, "likelihood": dict,
     "task": str,
 }  # fmt: skip
 _WORDS = {int: "a whole number", dict: "a mapping", list: "a list", str: "text"}
@@ -56,11 +58,35 @@ def task_problems(raw: dict[str, Any]) -> list[str]:
             problems.append(f"{key} is {json_kind(raw[key])}, where it must be {_WORDS[wanted]}")
     if kind == "perplexity":
         problems += _text_or_pair(raw)
+    if kind == "multiple_choice" and raw.get("choices"):
+        problems += _choices(raw["choices"])
     if not problems:
         problems = [*_source(raw["source"]), *_metrics(raw["metrics"], kind)]
         problems += likelihood_problems(raw.get("likelihood") or {})
         problems += _examples(raw)
+    if not problems:
+        problems += _sari(raw)
     return problems
+
+
+def _choices(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        return
+    texts = isinstance(value, list) and all(isinstance(c, str) and c.strip() for c in value)
+    if not texts or len(value) < 2 or len(set(value)) < len(value):
+        yield (
+            "choices must be the name of a field, or a list of at least two texts, all different"
+        )
+
+
+def _sari(raw: dict[str, Any]) -> Iterator[str]:
+    """SARI compares with the sentence itself: an instruction around it would count as deleted."""
+    template = Template.of(raw.get("task", "translation"), raw.get("prompt"), raw.get("response"))
+    if "sari" in raw["metrics"] and not re.fullmatch(r"\s*\{\w+\}\s*", template.prompt):
+        yield (
+            "metric 'sari' compares with the source sentence, so the prompt must be a field alone, "
+            f'such as "{{src}}", not {template.prompt!r}'
+        )
 
 
 def _examples(raw: dict[str, Any]) -> Iterator[str]:

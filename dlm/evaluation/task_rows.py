@@ -1,15 +1,17 @@
 """The rows of a task: prompts, references, and the choices of a question."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from dlm.data.prompts import Template
 from dlm.data.sources import Place, Source, stream_rows
 from dlm.errors import UserError, did_you_mean
 from dlm.evaluation.tasks import Task
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,26 @@ class TaskRows:
     choices: list[list[str]] = field(default_factory=list)
     """multiple_choice: the choices of every row."""
     skip_too_long: bool = False
-    """generation: leave out prompts that leave no room for an answer, and count them."""
+    """generation and multiple_choice: leave out prompts that leave no room for an answer, and count
+    them."""
     right: list[int] = field(default_factory=list)
     """multiple_choice: the index of the right one."""
+    others: list[tuple[str, ...]] = field(default_factory=list)
+    """generation: further references of every row."""
+    inputs: list[str] = field(default_factory=list)
+    """generation: every prompt without its demonstrations, where there are any."""
+
+    def without(self, left_out: Collection[int]) -> "TaskRows":
+        """The rows but for some, by index."""
+
+        def kept(column: list[Item]) -> list[Item]:
+            return [item for index, item in enumerate(column) if index not in left_out]
+
+        return replace(
+            self, prompts=kept(self.prompts), references=kept(self.references),
+            choices=kept(self.choices), right=kept(self.right), others=kept(self.others),
+            inputs=kept(self.inputs),
+        )  # fmt: skip
 
 
 def read_task(
@@ -44,15 +63,32 @@ def read_task(
     limits = [number for number in (source.limit, limit) if number is not None]
     most = min(limits, default=None)
     if task.kind == "multiple_choice":
-        return _questions(task, replace(source, limit=most))
+        return _questions(task, replace(source, limit=most), skip_too_long)
     if task.kind == "perplexity" and not task.template.prompt:
         texts = list(islice(_texts(replace(source, limit=None), task.template), most))
         if not texts:
             raise UserError(f"{source.place} has only blank rows: give a source with texts")
         return TaskRows(task, [""] * len(texts), texts)
     rows = [example for _, example in task.examples(root, limit).stream(Counter())]
-    prompts, references = [row.prompt for row in rows], [row.response for row in rows]
-    return TaskRows(task, prompts, references, skip_too_long=skip_too_long)
+    return TaskRows(
+        task, [row.prompt for row in rows], [row.response for row in rows],
+        skip_too_long=skip_too_long, others=[row.others for row in rows],
+        inputs=[row.asked for row in rows] if any(row.asked for row in rows) else [],
+    )  # fmt: skip
+
+
+def refuse_none_left(too_long: int, rows: TaskRows, positions: int) -> None:
+    """Refuse a task all of whose rows would be left out as too long.
+
+    Raises:
+        UserError: No row is left.
+    """
+    if too_long == len(rows.prompts):
+        raise UserError(
+            f"all {too_long} prompts are too long for the model's {positions} positions, and no "
+            "row is left to score: shorten the prompts (fewer demonstrations), or take a model "
+            "that reads more"
+        )
 
 
 def _texts(source: Source, template: Template) -> Iterator[str]:
@@ -64,13 +100,15 @@ def _texts(source: Source, template: Template) -> Iterator[str]:
         yield template.fill(row, place)[1]
 
 
-def _questions(task: Task, source: Source) -> TaskRows:
+def _questions(task: Task, source: Source, skip_too_long: bool) -> TaskRows:
     # The response is not filled in: it stands for the choices, which are no template.
     prompt_alone = Template(task.template.prompt, "choice")
-    read = TaskRows(task, [], [])
+    read = TaskRows(task, [], [], skip_too_long=skip_too_long)
     for place, row in stream_rows(source):
         prompt, _ = prompt_alone.fill(row, place)
-        choices = _choices(row, task.choices, place)
+        choices = list(task.choices)
+        if isinstance(task.choices, str):
+            choices = _choices(row, task.choices, place)
         right = _right_one(row, task.answer, choices, place)
         read.prompts.append(prompt)
         read.references.append(choices[right])

@@ -22,8 +22,11 @@ def few_shot_problems(few_shot: Any) -> list[str]:
     ]
     for key, kind in _SHOT_KEYS.items():
         value = few_shot.get(key)
-        if key in few_shot and (type(value) is not kind or (isinstance(value, int) and value < 1)):
-            words = {int: "a whole number, at least 1", dict: "a mapping", str: "text"}[kind]
+        least = 0 if key == "count" else 1  # none unless the user asks for some
+        if key in few_shot and (
+            type(value) is not kind or (isinstance(value, int) and value < least)
+        ):
+            words = {int: f"a whole number, at least {least}", dict: "a mapping", str: "text"}[kind]
             problems.append(f"few_shot.{key} = {value!r} must be {words}")
     if "count" not in few_shot:
         problems.append("few_shot.count is missing")

@@ -38,8 +38,8 @@ class Task:
     template: Template = field(default_factory=lambda: Template.of("translation"))
     """Prompt and response. A perplexity task without a prompt is of texts alone."""
     kind: TaskKind = "generation"
-    choices: str = ""
-    """multiple_choice: the field that holds the list of choices."""
+    choices: str | tuple[str, ...] = ""
+    """multiple_choice: the field that holds the list of choices, or the choices of every row."""
     answer: str = ""
     """multiple_choice: the field of the right one, its index from 0 or its text."""
     likelihood: Mapping[str, Any] = field(default_factory=lambda: DEFAULT_LIKELIHOOD)
@@ -47,8 +47,13 @@ class Task:
     shape: str = "translation"
     """The task whose shape the rows have, in the words of ``data.task``."""
     few_shot: Mapping[str, Any] | None = None
-    """Demonstrations before every prompt: count, and as wished source (default: the rows
-    themselves), separator, joiner and pool_rows."""
+    """Demonstrations before every prompt: count (0: none unless the user asks), and as wished
+    source (default: the rows themselves), separator, joiner and pool_rows."""
+
+    @property
+    def shots(self) -> int:
+        """How many demonstrations stand before every prompt."""
+        return int((self.few_shot or {}).get("count", 0))
 
     def locate(self, root: str | None, source: Mapping[str, Any] | None = None) -> Source:
         """The source, local under ``root`` or as the task says; or another in the same words."""
@@ -74,15 +79,16 @@ class Task:
         estimate a likelihood have none."""
         if count is None or self.kind != "generation":
             return self
-        return replace(self, few_shot={**(self.few_shot or {}), "count": count} if count else None)
+        return replace(self, few_shot={**(self.few_shot or {}), "count": count})
 
     def examples(self, root: str | None, limit: int | None = None) -> ExampleRecipe:
         """How the examples are made, of at most ``limit`` rows."""
         source = self.locate(root)
         limits = [number for number in (source.limit, limit) if number is not None]
         rows = self._rows_of(replace(source, limit=min(limits, default=None)))
-        if self.few_shot is None:
+        if not self.shots:
             return ExampleRecipe((rows,))
+        assert self.few_shot is not None
         given = dict(self.few_shot)
         shown = self._rows_of(self.locate(root, given.pop("source", None)))
         return ExampleRecipe((rows,), 0, FewShot(**given), shown)
@@ -95,7 +101,8 @@ class Task:
         }  # fmt: skip
         if self.kind == "generation":
             return said
-        own = {"kind": self.kind, "choices": self.choices, "answer": self.answer}
+        choices = self.choices if isinstance(self.choices, str) else list(self.choices)
+        own = {"kind": self.kind, "choices": choices, "answer": self.answer}
         return said | own | {"likelihood": dict(self.likelihood)}
 
     def with_likelihood(self, changes: Mapping[str, Any]) -> "Task":
@@ -204,10 +211,14 @@ def load_task(name: str) -> Task:
         shape=raw.get("task", "translation"),
         few_shot=raw.get("few_shot"),
         kind=raw.get("kind", "generation"),
-        choices=raw.get("choices", ""),
+        choices=_choices(raw.get("choices", "")),
         answer=raw.get("answer", ""),
         likelihood={**DEFAULT_LIKELIHOOD, **raw.get("likelihood", {})},
     )
+
+
+def _choices(value: str | list[str]) -> str | tuple[str, ...]:
+    return value if isinstance(value, str) else tuple(value)
 
 
 def _template(raw: dict[str, Any]) -> Template:

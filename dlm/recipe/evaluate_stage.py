@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,19 @@ from dlm.config.job import StageJob
 from dlm.config.schema import SystemConfig
 from dlm.distributed.joining import joined, own_device
 from dlm.distributed.share import Share
-from dlm.evaluation.evaluate import check_system, compare, evaluate_system
+from dlm.evaluation.evaluate import (
+    check_system,
+    compare,
+    evaluate_system,
+    oracle_name,
+    with_oracle_lengths,
+)
 from dlm.evaluation.results import Result
 from dlm.evaluation.table import comparison_text, markdown_table, sample_text, score_table
 from dlm.evaluation.task_rows import TaskRows, read_task
 from dlm.evaluation.tasks import load_task
 from dlm.generation.model import GenerativeModel, open_model
+from dlm.generation.settings import GenerationSettings
 from dlm.recipe.console import make_console, say
 from dlm.recipe.ranks import devices_per_node, process_rank
 from dlm.training.builders import generation_settings
@@ -66,12 +73,21 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
         _check_all(job, chosen)
     for name, system in config.systems.items():
         model = open_model(job.exports.get(system.model, system.model), device=device)
-        results += _evaluate_system(job, name, system, model, chosen[name], partial, share)
+        settings = generation_settings(job.config.generation, **system.generation)
+        results += _evaluate_system(
+            job, name, system, settings, model, chosen[name], partial, share
+        )
+        oracle = with_oracle_lengths(model, settings) if config.oracle_lengths else None
+        if oracle is not None and oracle_name(name) not in config.systems:
+            unpaired = _without_oracle_row(job, system.model, chosen, chosen[name])
+            results += _evaluate_system(
+                job, oracle_name(name), system, oracle, model, unpaired, partial, share
+            )
     if share.first:
-        comparisons = compare(
-            [(first, second) for first, second in config.compare], results, tasks,
-            config.bootstrap_samples,
-        )  # fmt: skip
+        pairs = [(first, second) for first, second in config.compare]
+        # Those of the oracle rows that were added; pairs without results are passed over.
+        pairs += [(oracle_name(first), oracle_name(second)) for first, second in pairs]
+        comparisons = compare(list(dict.fromkeys(pairs)), results, tasks, config.bootstrap_samples)
         _write_tables(partial, results, comparisons)
         # An export without a manifest is left by a kill between the two.
         shutil.rmtree(job.directory / "export", ignore_errors=True)
@@ -83,6 +99,22 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
         }
         for result in results
     }
+
+
+def _without_oracle_row(
+    job: StageJob, model: str, chosen: Mapping[str, list[TaskRows]], tasks: Sequence[TaskRows]
+) -> list[TaskRows]:
+    """The tasks that generate and that no system of the recipe has this model answer with the
+    references' lengths."""
+    systems = job.config.evaluation.systems
+    there = {
+        rows.task.name
+        for name, system in systems.items()
+        if system.model == model
+        and generation_settings(job.config.generation, **system.generation).length == "oracle"
+        for rows in chosen[name]
+    }
+    return [t for t in tasks if t.task.kind == "generation" and t.task.name not in there]
 
 
 def _check_all(job: StageJob, chosen: Mapping[str, list[TaskRows]]) -> None:
@@ -103,12 +135,12 @@ def _evaluate_system(
     job: StageJob,
     name: str,
     system: SystemConfig,
+    settings: GenerationSettings,
     model: GenerativeModel,
     tasks: list[TaskRows],
     directory: Path,
     share: Share,
 ) -> list[Result]:
-    settings = generation_settings(job.config.generation, **system.generation)
     results = []
     for rows in tasks:
         result = evaluate_system(

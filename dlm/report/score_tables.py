@@ -132,6 +132,9 @@ def settings_text(metrics: Mapping[str, Any]) -> str:
     given["model"] = metrics.get("model")
     if metrics.get("few_shot"):
         given["few_shot"] = metrics["few_shot"]
+    for name in ("answers_not_extracted", "skipped_rows"):
+        if metrics.get(name):
+            given[name] = metrics[name]
     return ", ".join(f"{name} {_setting(value)}" for name, value in figures(given))
 
 

@@ -1,6 +1,7 @@
 """dlm evaluate."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from dlm.verbs.ranks import sharing
 if TYPE_CHECKING:
     from dlm.evaluation.tasks import Task
 
+_BEGUN = ".evaluation.json"
+"""In the output from the first batch to the table: what was asked."""
 _GENERATION_OPTION_OF = {**OPTION_OF, "few_shot": "--few-shot"}
 _LIKELIHOOD_OPTION_OF = {"estimator": "--estimator", "likelihood_samples": "--likelihood-samples"}
 
@@ -30,7 +33,12 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
 
     from rich.console import Console
 
-    from dlm.evaluation.evaluate import check_system, evaluate_system
+    from dlm.evaluation.evaluate import (
+        check_system,
+        evaluate_system,
+        oracle_name,
+        with_oracle_lengths,
+    )
     from dlm.evaluation.table import markdown_table, score_table
     from dlm.evaluation.task_rows import read_task
     from dlm.training.quiet import quiet_libraries
@@ -46,14 +54,23 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
     settings = chosen_settings(options, located, model)
     if share.first:
         check_system(located.name, model, settings, rows)
-    results = [
-        evaluate_system(
-            located.name, located.place, model, task_rows, settings,
-            output / task_rows.task.name, bootstrap_samples=1000, share=share,
-        )
-        for task_rows in rows
-    ]  # fmt: skip
+        _begin(options, output)
+    oracle = with_oracle_lengths(model, settings) if options.length is None else None
+    results = []
+    for task_rows in rows:
+        systems = [(located.name, settings, output / task_rows.task.name)]
+        if oracle is not None and task_rows.task.kind == "generation":
+            place = output / task_rows.task.name / "oracle_length"
+            systems.append((oracle_name(located.name), oracle, place))
+        results += [
+            evaluate_system(
+                name, located.place, model, task_rows, of_system, place,
+                bootstrap_samples=1000, share=share,
+            )
+            for name, of_system, place in systems
+        ]  # fmt: skip
     if share.first:
+        (output / _BEGUN).unlink()
         (output / "table.md").write_text(markdown_table(results, []), encoding="utf-8")
         Console(highlight=False).print(score_table(results))
         print(f"results: {output}")
@@ -85,6 +102,22 @@ def _tasks(options: argparse.Namespace) -> "list[Task]":
     return [task.with_few_shot(options.few_shot).with_likelihood(changes) for task in tasks]
 
 
+def _asked(options: argparse.Namespace) -> str:
+    """What decides the results, in a line."""
+    where = ("output", "devices", "target", "verb")
+    said = {
+        name: value
+        for name, value in vars(options).items()
+        if name not in where and isinstance(value, str | int | float) and value is not False
+    }
+    return json.dumps(said, sort_keys=True) + "\n"
+
+
+def _begin(options: argparse.Namespace, output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    (output / _BEGUN).write_text(_asked(options), encoding="utf-8")
+
+
 def _refuse(options: argparse.Namespace, option_of: dict[str, str], reason: str) -> None:
     for name, option in option_of.items():
         if getattr(options, name, None) is not None:
@@ -92,7 +125,17 @@ def _refuse(options: argparse.Namespace, option_of: dict[str, str], reason: str)
 
 
 def _output(options: argparse.Namespace) -> Path:
+    """The place of the results: new, or one that the same command began and did not end."""
     output = Path(options.output)
+    if (output / _BEGUN).is_file():
+        begun = (output / _BEGUN).read_text(encoding="utf-8")
+        if begun == _asked(options):
+            print(f"{output}: begun before by the same command; it goes on", flush=True)
+            return output
+        raise UserError(
+            f"{output} holds an evaluation that another command began ({begun.strip()}): run that "
+            "one again, or give --output a new directory"
+        )
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file: give --output a new directory")
     if output.exists() and any(output.iterdir()):

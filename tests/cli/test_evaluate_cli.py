@@ -70,7 +70,8 @@ def test_the_scores_are_sacrebleus_own_of_the_samples_file(
     made = diffusion.Generated
     monkeypatch.setattr(diffusion, "Generated", lambda text, n, score: made(next(texts), n, score))
     output = tmp_path / "scores"
-    assert call("evaluate", trained.directory, "--tasks", task_file, "--output", output).code == 0
+    words = ("--tasks", task_file, "--length", "predicted", "--output", output)
+    assert call("evaluate", trained.directory, *words).code == 0
     metrics, samples = read_scores(output / "captions")
     hypotheses = [sample["hypothesis"] for sample in samples]
     references = [sample["reference"] for sample in samples]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from rank_threads import run_ranks
 from tiny_generation import PROMPTS, random_predictor, tiny_model
 
 from dlm.distributed.share import ALONE, Share
+from dlm.evaluation.progress import FILE, Progress
 from dlm.generation.generate import generate
 from dlm.generation.infill import infill, parse_infill
 from dlm.generation.likelihood import conditional_bounds, multiple_choice, rolling_bounds
@@ -67,6 +69,23 @@ def _windows(share: Share) -> Any:
 def test_two_ranks_give_what_one_does(made: Callable[[Share], Any]) -> None:
     alone = made(ALONE)
     assert run_ranks(2, made) == [alone, alone]
+
+
+def _kept(share: Share) -> Any:
+    model = tiny_model(predictor=random_predictor())
+    return generate(model, PROMPTS, DRAWN, share=share)
+
+
+@pytest.mark.parametrize("made", [_kept, _beams, _pairs])
+def test_two_ranks_go_on_with_what_one_process_wrote(
+    made: Callable[[Share], Any], tmp_path: Path
+) -> None:
+    file, alone = tmp_path / FILE, made(ALONE)
+    assert made(Progress(ALONE, file, "key")) == alone
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:3]))  # two batches
+    assert run_ranks(2, lambda star: made(Progress(star, file, "key"))) == [alone, alone]
+    assert len(file.read_text().splitlines()) == len(lines)
 
 
 def test_what_is_drawn_for_a_prompt_does_not_depend_on_the_others() -> None:

@@ -117,7 +117,15 @@ WRONG: dict[str, tuple[object, str]] = {
     ),
     "an unknown shape": (GOOD | {"task": "maths"}, "task = 'maths' is none of"),
     "few-shot as a number": (GOOD | {"few_shot": 3}, "few_shot is a number, where it must be"),
-    "no demonstrations": (GOOD | {"few_shot": {"count": 0}}, "few_shot.count = 0 must be"),
+    "fewer than none": (GOOD | {"few_shot": {"count": -1}}, "few_shot.count = -1 must be"),
+    "SARI of an instruction": (
+        GOOD | {"metrics": ["sari"], "prompt": "Split: {src}"},
+        "so the prompt must be a field alone, such as \"{src}\", not 'Split: {src}'",
+    ),
+    "one choice for every row": (
+        QUESTIONS | {"choices": ["A"]},
+        "choices must be the name of a field, or a list of at least two texts",
+    ),
     "an unknown few-shot key": (
         GOOD | {"few_shot": {"count": 1, "seperator": ""}},
         "unknown key 'few_shot.seperator'; did you mean 'separator'?",
@@ -263,3 +271,89 @@ def test_one_file_holds_the_variants_of_a_task() -> None:
     task = load_task("mgsm_de")
     assert task.source["path"] == "mgsm/mgsm_de.tsv" and task.source["hub_config"] == "de"
     assert "in de" in task.description
+
+
+def test_choices_may_be_the_same_for_every_row(tmp_path: Path) -> None:
+    task = {**QUESTIONS, "choices": ["A", "B", "C"]}
+    rows = rows_of(tmp_path, task, {"question": "one?", "key": "B"}, {"question": "two?", "key": 2})
+    assert (rows.choices, rows.right) == ([["A", "B", "C"]] * 2, [1, 2])
+
+
+def test_demonstrations_of_a_count_of_0_wait_to_be_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"src": "a", "tgt": "b"}\n')
+    (tmp_path / "shots.jsonl").write_text('{"src": "x", "tgt": "y"}\n{"src": "v", "tgt": "w"}\n')
+    shots = {"count": 0, "source": {"path": "shots.jsonl"}}
+    task = load_task(write(tmp_path / "words.yaml", GOOD | {"few_shot": shots}))
+    assert (task.shots, prompts_of(task, tmp_path)) == (0, ["a"])
+    (shown,) = prompts_of(task.with_few_shot(1), tmp_path)
+    assert shown in ("x\ny\n\na", "v\nw\n\na")
+
+
+def test_all_summaries_and_answers_of_a_row_are_references(tmp_path: Path) -> None:
+    summaries = GOOD | {"task": "summarization", "metrics": ["rouge_l"]}
+    rows = rows_of(
+        tmp_path, summaries, {"document": "long", "summary": ["s", "t", "s", " ", "u"]},
+        {"document": "long", "summary": "v"},
+    )  # fmt: skip
+    assert (rows.references, rows.others) == (["s", "v"], [("t", "u"), ()])
+    questions = GOOD | {"task": "question_answering", "metrics": ["token_f1"]}
+    row = {"context": "c", "question": "q", "answers": {"text": ["1", "one"]}}
+    rows = rows_of(tmp_path, questions, row)
+    assert (rows.references, rows.others) == (["1"], [("one",)])
+
+
+def test_xquad_is_read_as_its_public_rows_are(tmp_path: Path) -> None:
+    """The fields of google/xquad, in a local file of JSON lines."""
+    (tmp_path / "xquad").mkdir()
+    row = {
+        "id": "56beb4343aeaaa14008c925b", "context": "Die Panthers gaben 308 Punkte ab.",
+        "question": "Wie viele Punkte?", "answers": {"text": ["308"], "answer_start": [19]},
+    }  # fmt: skip
+    write(tmp_path / "xquad" / "xquad.de.jsonl", row)
+    rows = read("xquad_de", tmp_path)
+    asked = "Die Panthers gaben 308 Punkte ab.\n\nQuestion: Wie viele Punkte?\n\nAnswer:"
+    assert (rows.prompts, rows.references) == ([asked], ["308"])
+    source = load_task("xquad_de").locate(None)
+    assert (source.hub, source.hub_config, source.split) == (
+        "google/xquad", "xquad.de", "validation",
+    )  # fmt: skip
+
+
+def test_flores_is_read_from_two_files_pasted_together(tmp_path: Path) -> None:
+    folder = tmp_path / "flores" / "devtest"
+    folder.mkdir(parents=True)
+    lines = '"Wir haben", sagte er.\t"We have," he said.\nEin "Halb\tA "half\n'
+    (folder / "deu_Latn-eng_Latn.tsv").write_text(lines)
+    (folder / "eng_Latn-deu_Latn.tsv").write_text("One.\tEins.\n")
+    rows = read("flores_deu_Latn_en", tmp_path)
+    assert rows.prompts == ['"Wir haben", sagte er.', 'Ein "Halb']
+    assert rows.references == ['"We have," he said.', 'A "half']
+    assert read("flores_en_deu_Latn", tmp_path).references == ["Eins."]
+    source = load_task("flores_en_deu_Latn").locate(None)
+    assert (source.hub, source.hub_config) == ("facebook/flores", "eng_Latn-deu_Latn")
+    assert source.fields == {"src": "sentence_eng_Latn", "tgt": "sentence_deu_Latn"}
+
+
+def test_rows_of_a_hub_data_set_are_read_in_the_shape_of_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real loader of hub data sets, on one that was saved here."""
+    import datasets
+
+    made = datasets.Dataset.from_list([{"sentence_eng_Latn": "One.", "sentence_deu_Latn": "Eins."}])
+    asked: list[tuple[object, object]] = []
+
+    def load(name: str, config: str | None = None, **options: object) -> object:
+        asked.append((name, config))
+        return made
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    rows = read("flores_en_deu_Latn")
+    assert (rows.prompts, rows.references) == (["One."], ["Eins."])
+    assert asked[0] == ("facebook/flores", "eng_Latn-deu_Latn")
+
+
+def test_a_source_without_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n")
+    with pytest.raises(UserError, match="no rows"):
+        read(write(tmp_path / "words.yaml", GOOD), tmp_path)

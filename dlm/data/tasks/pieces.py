@@ -32,16 +32,21 @@ def field_of(row: Row, name: str, place: Place) -> Any:
     return row[name]
 
 
-def first_of(row: Row, name: str, place: Place) -> str:
-    """A text, or the first of several (the others are not read).
+OTHERS = "other answers"
+"""Field of an example: what its fields would be with each of the row's further right answers."""
+
+
+def with_others(value: Any, name: str, place: Place, field: str) -> Fields:
+    """``field`` as a text or the first of several, and the further ones that are not blank.
 
     Raises:
-        BadRow: There is none.
+        BadRow: There is none, or one is no text.
     """
-    value = field_of(row, name, place)
-    if isinstance(value, list) and value:
-        value = value[0]
-    return text_of(value, name, place)
+    if not (isinstance(value, list) and value):
+        return {field: text_of(value, name, place)}
+    first, *others = (text_of(item, name, place) for item in value)
+    further = [{field: text} for text in others if text.strip()]
+    return {field: first, **({OTHERS: further} if further else {})}
 
 
 def text_of(value: Any, name: str, place: Place) -> str:
