@@ -13,6 +13,7 @@ from mkdocs.structure.pages import Page
 _LOG = logging.getLogger("mkdocs.hooks.dlm")  # what it warns of fails a strict build
 _ROOT = Path(__file__).parent.parent
 _LIST = re.compile(r"<!-- dlm ls (\w+) -->")
+_BEGINS = re.compile(r"- |\|")
 _OUTSIDE = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>(?:\.\./)+[^)#]*)(?:#[^)]*)?\)")
 
 
@@ -53,13 +54,25 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def named(found: "re.Match[str]") -> str:
         target = (source / found["target"]).resolve()
-        if target.is_relative_to(config.docs_dir):
-            return found[0]
-        if not target.exists():
-            _LOG.warning("%s links %s, which does not exist", page.file.src_uri, found["target"])
-            return found[0]
+        if target.is_relative_to(config.docs_dir) or not target.exists():
+            return found[0]  # MkDocs sees to it
         place = target.relative_to(_ROOT).as_posix()
         text = found["text"].strip("`")
         return f"`{place}`" if place.endswith(text) else f"{text} (`{place}`)"
 
-    return _OUTSIDE.sub(named, _LIST.sub(listed, markdown))
+    return _OUTSIDE.sub(named, _LIST.sub(listed, spaced(markdown)))
+
+
+def spaced(markdown: str) -> str:
+    """The page with an empty line before each list and table, which Python-Markdown wants and other
+    readers of Markdown do not."""
+    lines: list[str] = []
+    inside_fence, before = False, ""
+    for line in markdown.splitlines():
+        start = _BEGINS.match(line)
+        if start and not inside_fence and before and not before.startswith((start[0], " ")):
+            lines.append("")
+        inside_fence ^= line.lstrip().startswith("```")
+        lines.append(line)
+        before = line
+    return "\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
 """Every block and every piece of code in README, CONTRIBUTING and docs/ is true of this version."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def test_running_text_names_only_what_exists() -> None:
 def test_commands_that_change_nothing_run(command: str) -> None:
     arguments = doc_blocks.arguments_of_dlm(shlex.split(command))
     assert main(arguments) == 0
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_pages_outside_the_site_lead_to_files(name: str) -> None:
+    """Those of the site's pages are checked by its build."""
+    text = (doc_blocks.ROOT / name).read_text(encoding="utf-8")
+    targets = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert [link for link in targets if not (doc_blocks.ROOT / link).exists()] == []
 
 
 def made(language: str, text: str) -> Block:
