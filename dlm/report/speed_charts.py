@@ -18,13 +18,14 @@ def speed_charts(task: str, entries: Sequence[Entry]) -> Iterator[Drawn]:
         return
     metric = main_metric(entries)
     sources = [entry.source for group in groups for entry in group]
+    labels = _labels(groups)
     for title, x_label, work in (
         ("iterations", "iterations of the sampler", _iterations),
         ("seconds", "seconds for all rows", _seconds),
     ):
         series = [
-            _line(sorted(group, key=work), metric, work, number % COLOURS)
-            for number, group in enumerate(groups)
+            _line(sorted(group, key=work), metric, work, label, number % COLOURS)
+            for number, (group, label) in enumerate(zip(groups, labels, strict=True))
         ]
         yield Drawn(line_chart(f"{task}: {metric} over {title}", x_label, metric, series), sources)
 
@@ -40,12 +41,24 @@ def _groups(entries: Sequence[Entry]) -> list[list[Entry]]:
     return [group for group in found.values() if len({_iterations(one) for one in group}) > 1]
 
 
+def _labels(groups: Sequence[Sequence[Entry]]) -> list[str]:
+    """The run where each has one line, else the shortest name of the line's systems."""
+    runs = [group[0].run for group in groups]
+    if not runs[0].alone and len({run.label for run in runs}) == len(runs):
+        return [run.label for run in runs]
+    return [min((entry.label for entry in group), key=len) for group in groups]
+
+
 def _line(
-    group: Sequence[Entry], metric: str, work: Callable[[Entry], float], colour: int
+    group: Sequence[Entry],
+    metric: str,
+    work: Callable[[Entry], float],
+    label: str,
+    colour: int,
 ) -> Series:
     scores = [entry.metrics["scores"][metric] for entry in group]
     return Series(
-        min((entry.label for entry in group), key=len),
+        label,
         [(work(entry), score["score"]) for entry, score in zip(group, scores, strict=True)],
         colour,
         intervals=tuple(

@@ -122,6 +122,12 @@ def test_systems_that_differ_in_iterations_alone_are_drawn_over_work(run: Path) 
     )
 
 
+def test_of_several_runs_a_line_over_work_is_called_as_its_run(two: list[Path]) -> None:
+    page = page_of(*two)
+    legend = page[page.index("bleu over iterations") :].split("</figure>")[0]
+    assert "<span>a/made</span>" in legend and "<span>b/made</span>" in legend
+
+
 def test_one_number_of_iterations_is_no_curve(tmp_path: Path) -> None:
     one = {"diffusion": {"num_iterations": 10, "length": "predicted"}}
     assert "over iterations" not in page_of(make_run(tmp_path / "one", systems=one))
