@@ -7,6 +7,7 @@ RUN_DIR ?=
 CLUSTER ?=
 ARGS ?=
 KILLS ?= 100
+SHAPE ?= quickstart
 
 VENV := .venv
 STAMP := $(VENV)/.installed
@@ -23,7 +24,7 @@ need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-all lint $(STAGES) \
-	generate run status report plan bench submit cancel soak docs docker
+	generate run status report plan bench benchmarks submit cancel soak docs docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +82,10 @@ plan: $(STAMP) ## say what a recipe's stages will take (RECIPE= ARGS='--gpus-per
 
 bench: $(STAMP) ## say where the time of a training step goes (RECIPE= RUN_DIR= ARGS='--stage adapt')
 	$(DLM) bench $(RECIPE) $(IN_RUN_DIR) $(ARGS)
+
+benchmarks: $(STAMP) ## training and sampling against the usual way, as tables (SHAPE=quickstart, small, base)
+	$(BIN)/python benchmarks/train_step.py --shape $(SHAPE) --compiled $(ARGS)
+	$(BIN)/python benchmarks/sampling.py --shape $(SHAPE)
 
 submit: $(STAMP) ## queue a recipe's stages on a cluster (RECIPE= CLUSTER=, docs/cluster.md)
 	$(call need,CLUSTER,CLUSTER=my-slurm.yaml)$(DLM) submit $(RECIPE) --cluster $(CLUSTER) $(IN_RUN_DIR) $(ARGS)
