@@ -60,6 +60,7 @@ class Task:
         given = dict(self.source if source is None else source)
         fields, hub_fields = given.pop("fields", {}), given.pop("hub_fields", {})
         path, hub = given.pop("path", None), given.pop("hub", None)
+        given.pop("keep_only", None)  # of the examples, not of the file
         options = dict(given.pop("options", {}))
         local = path is not None and (root is not None or hub is None)
         return Source(
@@ -123,7 +124,9 @@ class Task:
         return replace(self, likelihood=changed)
 
     def _rows_of(self, source: Source) -> TaskSource:
-        return TaskSource(self.name, source, self.shape, (self.template,))
+        kept = self.source.get("keep_only", {})
+        wanted = {name: tuple(str(value) for value in values) for name, values in kept.items()}
+        return TaskSource(self.name, source, self.shape, (self.template,), keep_only=wanted)
 
 
 def shipped_tasks() -> dict[str, Path]:
