@@ -35,11 +35,13 @@ _VALUE = re.compile(r"=[A-Z]+$")
 """What a reader fills in, DIR or the like: a path or the name of a model for the loader."""
 _KEY = re.compile(r"(?<![\w./{-])(?:stages\.\w+\.)?([a-z_]+(?:\.[a-z_]+)+)(?![\w/({])")
 _VERB = re.compile(r"dlm ([a-z]+)\b")
-_FLAG = re.compile(r"(?<!\S)--[a-z][a-z-]*")
-_FILE_ENDINGS = (".py", ".yaml", ".md", ".csv", ".json", ".jsonl", ".html", ".txt", ".png", ".bz2")
-# Of srun, sbatch, torchrun, apptainer.
+_FLAG = re.compile(r"(?<!\S)--[a-z][a-z_-]*")
+_FILE_ENDINGS = (".py", ".yaml", ".md", ".csv", ".json", ".jsonl", ".html", ".txt", ".png", ".bz2",
+                 ".safetensors")  # fmt: skip
+# Of srun, sbatch, torchrun, apptainer, lm_eval.
 _FOREIGN = {"--nnodes", "--node-rank", "--master-addr", "--master-port", "--requeue", "--nv",
-            "--exclusive", "--signal", "--nproc-per-node"}  # fmt: skip
+            "--exclusive", "--signal", "--nproc-per-node", 
+            "--model", "--batch_size", "--use_cache"}  # fmt: skip
 
 
 @dataclass(frozen=True)

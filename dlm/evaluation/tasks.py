@@ -62,6 +62,7 @@ class Task:
         path, hub = given.pop("path", None), given.pop("hub", None)
         given.pop("keep_only", None)  # of the examples, not of the file
         options = dict(given.pop("options", {}))
+        columns, unquoted = tuple(given.pop("columns", ())), given.pop("unquoted", False)
         local = path is not None and (root is not None or hub is None)
         return Source(
             split=given.pop("split", "test"),
@@ -70,8 +71,8 @@ class Task:
             fields=fields if local or not hub_fields else hub_fields,
             seed=options.pop("seed", 0),
             options=options,
-            columns=tuple(given.pop("columns", ())) if local else (),
-            unquoted=given.pop("unquoted", False) and local,
+            columns=columns if local else (),
+            unquoted=unquoted and local,
             **given,
         )
 

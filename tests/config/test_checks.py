@@ -292,7 +292,7 @@ def test_checkpoint_hardware_and_logging_are_read_by_every_kind() -> None:
 
 def test_every_range_and_kind_table_names_real_settings(chain: Path) -> None:
     recipe = load_recipe(chain)
-    for key in (*checks._RANGE_OF, *checks._KINDS_OF_SETTING):
+    for key in (*checks.RANGE_OF, *checks._KINDS_OF_SETTING):
         section, _, setting = key.rpartition(".")
         assert hasattr(attrgetter(section)(recipe), setting)
 

@@ -67,7 +67,9 @@ def test_rows_are_filled_with_their_lines_or_numbers(tmp_path: Path) -> None:
     path.write_text("one\n\ntwo\n")
     source = Source(split="", path=path)
     filled = list(stream_examples(source, Template.of("text")))
-    assert filled == [((str(path), 1, "line"), "", "one"), ((str(path), 3, "line"), "", "two")]
+    assert [example[:3] for example in filled] == [
+        ((str(path), 1, "line"), "", "one"), ((str(path), 3, "line"), "", "two")
+    ]  # fmt: skip
     generated = Source(split="train", generator="number_text", count=2)
     numbers = [e.place.number for e in stream_examples(generated, Template.of("text"))]
     assert numbers == [1, 2]
