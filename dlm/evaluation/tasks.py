@@ -55,6 +55,12 @@ class Task:
         """How many demonstrations stand before every prompt."""
         return int((self.few_shot or {}).get("count", 0))
 
+    @property
+    def keep_only(self) -> dict[str, tuple[str, ...]]:
+        """The values that rows must have, by field; of a source that holds other rows too."""
+        kept = self.source.get("keep_only", {})
+        return {name: tuple(str(value) for value in values) for name, values in kept.items()}
+
     def locate(self, root: str | None, source: Mapping[str, Any] | None = None) -> Source:
         """The source, local under ``root`` or as the task says; or another in the same words."""
         given = dict(self.source if source is None else source)
@@ -125,9 +131,7 @@ class Task:
         return replace(self, likelihood=changed)
 
     def _rows_of(self, source: Source) -> TaskSource:
-        kept = self.source.get("keep_only", {})
-        wanted = {name: tuple(str(value) for value in values) for name, values in kept.items()}
-        return TaskSource(self.name, source, self.shape, (self.template,), keep_only=wanted)
+        return TaskSource(self.name, source, self.shape, (self.template,), keep_only=self.keep_only)
 
 
 def shipped_tasks() -> dict[str, Path]:
