@@ -20,7 +20,8 @@ KEYS_OF_KIND: dict[str, set[str]] = {
 """Keys that only some kinds have."""
 _KEYS = {"version", "description", "kind", "source", "metrics"}
 _SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "options", "count",
-                "fields", "hub_fields", "hub_files", "columns", "unquoted", "limit"}  # fmt: skip
+                "fields", "hub_fields", "hub_files", "columns", "unquoted", "limit",
+                "keep_only"}  # fmt: skip
 _TYPES: dict[str, type] = {
     "version": int, "description": str, "source": dict, "metrics": list, "prompt": str,
     "response": str, "text": str, "answer": str, "likelihood": dict,
@@ -144,6 +145,9 @@ def _source(source: dict[str, Any]) -> list[str]:
         problems.append("source needs one of path, hub and generator")
     if source.get("generator") and not source.get("count"):
         problems.append("source.count is missing: how many rows the generator makes")
+    kept = source.get("keep_only", {})
+    if not isinstance(kept, dict) or not all(isinstance(v, list) and v for v in kept.values()):
+        problems.append("source.keep_only must map fields to lists of the values that are kept")
     for key in ("count", "limit"):
         number = source.get(key)
         if number is not None and (type(number) is not int or number < 1):

@@ -63,7 +63,7 @@ def read_task(
     limits = [number for number in (source.limit, limit) if number is not None]
     most = min(limits, default=None)
     if task.kind == "multiple_choice":
-        return _questions(task, replace(source, limit=most), skip_too_long)
+        return _questions(task, source, most, skip_too_long)
     if task.kind == "perplexity" and not task.template.prompt:
         texts = list(islice(_texts(replace(source, limit=None), task.template), most))
         if not texts:
@@ -100,11 +100,29 @@ def _texts(source: Source, template: Template) -> Iterator[str]:
         yield template.fill(row, place)[1]
 
 
-def _questions(task: Task, source: Source, skip_too_long: bool) -> TaskRows:
+def _wanted(task: Task, source: Source) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """The rows that have the values of ``keep_only``.
+
+    Raises:
+        UserError: A row lacks such a field, or none has the values.
+    """
+    found = False
+    for place, row in stream_rows(source):
+        if all(str(_field(row, name, place)) in values for name, values in task.keep_only.items()):
+            found = True
+            yield place, row
+    if not found:
+        raise UserError(
+            f"{source.place}: every row is left out by source.keep_only of task {task.name}: "
+            "correct its values"
+        )
+
+
+def _questions(task: Task, source: Source, most: int | None, skip_too_long: bool) -> TaskRows:
     # The response is not filled in: it stands for the choices, which are no template.
     prompt_alone = Template(task.template.prompt, "choice")
     read = TaskRows(task, [], [], skip_too_long=skip_too_long)
-    for place, row in stream_rows(source):
+    for place, row in islice(_wanted(task, replace(source, limit=None)), most):
         prompt, _ = prompt_alone.fill(row, place)
         choices = list(task.choices)
         if isinstance(task.choices, str):

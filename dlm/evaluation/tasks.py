@@ -55,11 +55,18 @@ class Task:
         """How many demonstrations stand before every prompt."""
         return int((self.few_shot or {}).get("count", 0))
 
+    @property
+    def keep_only(self) -> dict[str, tuple[str, ...]]:
+        """The values that rows must have, by field; of a source that holds other rows too."""
+        kept = self.source.get("keep_only", {})
+        return {name: tuple(str(value) for value in values) for name, values in kept.items()}
+
     def locate(self, root: str | None, source: Mapping[str, Any] | None = None) -> Source:
         """The source, local under ``root`` or as the task says; or another in the same words."""
         given = dict(self.source if source is None else source)
         fields, hub_fields = given.pop("fields", {}), given.pop("hub_fields", {})
         path, hub = given.pop("path", None), given.pop("hub", None)
+        given.pop("keep_only", None)  # of the examples, not of the file
         options = dict(given.pop("options", {}))
         columns, unquoted = tuple(given.pop("columns", ())), given.pop("unquoted", False)
         local = path is not None and (root is not None or hub is None)
@@ -124,7 +131,7 @@ class Task:
         return replace(self, likelihood=changed)
 
     def _rows_of(self, source: Source) -> TaskSource:
-        return TaskSource(self.name, source, self.shape, (self.template,))
+        return TaskSource(self.name, source, self.shape, (self.template,), keep_only=self.keep_only)
 
 
 def shipped_tasks() -> dict[str, Path]:

@@ -357,3 +357,28 @@ def test_a_source_without_rows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n")
     with pytest.raises(UserError, match="no rows"):
         read(write(tmp_path / "words.yaml", GOOD), tmp_path)
+
+
+def test_a_task_can_keep_the_rows_that_have_certain_values(tmp_path: Path) -> None:
+    rows = [{"set": "a" if n % 3 else "b", "text": f"row {n}", "label": "xy"[n % 2]}
+            for n in range(9)]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = tmp_path / "kept.yaml"
+
+    def read(values: str, limit: int | None = None) -> list[str]:
+        task.write_text(
+            "version: 1\nkind: multiple_choice\n"
+            f"source: {{path: rows.jsonl, keep_only: {values}}}\n"
+            'prompt: "{text}"\nchoices: [x, y]\nanswer: label\nmetrics: [accuracy]\n'
+        )
+        return read_task(load_task(str(task)), root=str(tmp_path), limit=limit).prompts
+
+    assert read("{set: [b]}") == ["row 0", "row 3", "row 6"]
+    assert read("{set: [b], label: [x]}") == ["row 0", "row 6"]
+    assert read("{set: [b]}", limit=2) == ["row 0", "row 3"]
+    with pytest.raises(UserError, match=r"every row is left out by source\.keep_only of task kept"):
+        read("{set: [c]}")
+    with pytest.raises(UserError, match="'sett'"):
+        read("{sett: [b]}")
+    with pytest.raises(UserError, match="keep_only must map fields to lists"):
+        read("{set: b}")
