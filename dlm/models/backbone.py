@@ -14,6 +14,7 @@ from dlm.diffusion.chunked_loss import (
     losses_of_logits,
     rows_at_a_time,
 )
+from dlm.diffusion.sampling.likeliest import likeliest, likeliest_of_logits
 from dlm.errors import UserError
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
@@ -159,17 +160,33 @@ class Backbone(nn.Module):
         Raises:
             UserError: It does, and ``strict_speed`` is set.
         """
-        reason = obstacle(self.network, valid_BL.device, pattern, self._annealed(pattern))
+        reason = self._obstacle(valid_BL.device, pattern)
         if reason is None:
             causal = pattern == "causal"
             return documents_of(packing, valid_BL, causal=causal, window=self._window)
-        note = f"packed rows attend through a mask, which is slower: {reason}"
+        self._fall_back(f"packed rows attend through a mask, which is slower: {reason}")
+        return None
+
+    def _obstacle(self, device: torch.device, pattern: AttentionPattern) -> str | None:
+        return obstacle(self.network, device, pattern, self._annealed(pattern))
+
+    def _fall_back(self, note: str) -> None:
         if self.strict_speed:
             raise UserError(f"hardware.strict_speed: {note}; set it to false, or remove the reason")
         if note not in self._said:
             self._said.add(note)
             self.say(note)
-        return None
+
+    def packs(self, device: torch.device) -> bool:
+        """Whether rows to generate in are packed on a device; it says once why they are padded.
+
+        Raises:
+            UserError: They are not, and ``strict_speed`` is set.
+        """
+        reason = self._obstacle(device, self.attention)
+        if reason is not None:
+            self._fall_back(f"rows are padded in generation, which is slower: {reason}")
+        return reason is None
 
     def _states(
         self, tokens_BL: Tensor, masks: Tensor | dict[str, Tensor], token_index_BL: Tensor,
@@ -201,6 +218,15 @@ class Backbone(nn.Module):
             return losses_of_logits(self.logits(hidden_MH), target_M)
         transformed_MH = self._transform(hidden_MH)
         return chunked_losses(transformed_MH, layer.weight, layer.bias, target_M, rows=rows)
+
+    def likeliest(self, hidden_SH: Tensor, forbidden_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest token of each state that is not forbidden, and its log-probability in
+        float32, [S] each, without the matrix of all logits."""
+        layer = self.network.get_output_embeddings()
+        transformed_SH = self._transform(hidden_SH)
+        if type(layer) is not nn.Linear or layer.weight.numel() == 0:
+            return likeliest_of_logits(layer(transformed_SH), forbidden_ids)
+        return likeliest(transformed_SH, layer.weight, layer.bias, forbidden_ids)
 
     def save(self, directory: Path) -> None:
         """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or

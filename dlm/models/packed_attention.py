@@ -63,7 +63,8 @@ def documents_of(
     length_B = valid_BL.sum(dim=1)
     area = packing.rows * packing.width
     if valid_BL.is_cuda:
-        return Documents(causal, window, packing.width, bounds(start_B, length_B, area))
+        longest = packing.longest or packing.width
+        return Documents(causal, window, longest, bounds(start_B, length_B, area))
     order_B = length_B.argsort(stable=True)
     groups, order = [], []
     back_W = torch.zeros(area, dtype=torch.int64)
