@@ -171,6 +171,9 @@ def _all_rows(wanted_BN: Tensor) -> Wanted | None:
 
 SWITCHES: dict[str, Callable[[], list[Any]]] = {
     "packing": lambda: [patch.object(Backbone, "packs", lambda self, device: False)],
+    "prompts computed once": lambda: [
+        patch.object(Backbone, "caches_prompts", lambda self, device: False)
+    ],
     "logits of read slots alone": lambda: [
         patch.dict(samplers.READS, dict.fromkeys(samplers.READS, _every_slot))
     ],
@@ -264,15 +267,18 @@ def main() -> int:
         attention = options.attention or "bidirectional"
         model = random_model(options.shape, options.device, attention)
         rows = rows_of(options.prompts, SHAPES[options.shape][1]["vocab_size"])
-        starts = rows.bounds[:-1]
+        starts = rows.offsets[:-1]
+        rows.tokens[starts + rows.prompt_lengths - 1] = END
         prompt_ids = [rows.tokens[a : a + n].tolist() for a, n in zip(starts, rows.prompt_lengths)]
-        ends = zip(starts + rows.prompt_lengths, rows.bounds[1:] - 1, strict=True)
+        ends = zip(starts + rows.prompt_lengths, rows.offsets[1:] - 1, strict=True)
         references = [model.tokenizer.decode(rows.tokens[a:b].tolist()) for a, b in ends]
     model.backbone.to(getattr(torch, dtype))
     if model.length_predictor is not None:
         model.length_predictor.to(getattr(torch, dtype))
     ours = Way("ours", ours=True)
     ways = [ours] + [replace(ours, name=f"ours, without {off}", off=off) for off in SWITCHES]
+    if model.backbone.attention != "prefix_lm":
+        ways = [way for way in ways if way.off != "prompts computed once"]
     print_rows = []
     for sampler in options.samplers:
         settings = GenerationSettings(

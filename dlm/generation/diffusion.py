@@ -15,9 +15,9 @@ from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import LengthChoice, candidate_lengths, pad
 from dlm.generation.model import GenerativeModel
+from dlm.generation.prefix_network import context_network
 from dlm.generation.rerank import Candidate, best_of_each_prompt
 from dlm.generation.settings import Generated, Generation, GenerationSettings
-from dlm.generation.slot_network import ContextNetwork
 from dlm.generation.trace import History, Recorder
 
 
@@ -124,10 +124,10 @@ def denoise_masks(
     # A stable sort of "is no mask" brings the places of the masks to the front, in their order.
     place_BN = (~mask_BL).int().argsort(dim=1, stable=True)[:, : slot_BN.shape[1]]
     lengths = list(map(len, rows))
-    network: SlotNetwork = ContextNetwork(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN)
+    network: SlotNetwork = context_network(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN)
     if settings.guidance:
         bare_BL = _without_context(model, tokens_BL, valid_BL, mask_BL)
-        bare = ContextNetwork(model, bare_BL, valid_BL, lengths, place_BN, slot_BN)
+        bare = context_network(model, bare_BL, valid_BL, lengths, place_BN, slot_BN)
         network = Guided(network, bare, settings.guidance)
     try:
         result = denoise(

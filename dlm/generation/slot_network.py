@@ -29,8 +29,7 @@ class ContextNetwork(SlotNetwork):
 
     def states(self, tokens_BN: Tensor, wanted: Wanted) -> Tensor:
         """Hidden states [S, H]."""
-        tokens_BL = self.tokens_BL.clone()
-        tokens_BL.view(-1)[self.write_S] = tokens_BN.flatten()[self.slots_S]
+        tokens_BL = self.written(tokens_BN)
         rows, lengths = wanted.rows, self.lengths
         parts = [tokens_BL, self.valid_BL, self.response_BL]
         if rows is not None and wanted.row_R is not None:
@@ -43,6 +42,12 @@ class ContextNetwork(SlotNetwork):
         )
         place_S = self._places(wanted, tokens_RL.shape[1])
         return hidden_RLH.flatten(0, 1).index_select(0, place_S)
+
+    def written(self, tokens_BN: Tensor) -> Tensor:
+        """The rows [B, L] with these slots."""
+        tokens_BL = self.tokens_BL.clone()
+        tokens_BL.view(-1)[self.write_S] = tokens_BN.flatten()[self.slots_S]
+        return tokens_BL
 
     def _places(self, wanted: Wanted, width: int) -> Tensor:
         """Where the wanted slots lie among the wanted rows. Slots of no consequence, which may

@@ -1,6 +1,7 @@
 """A Hugging Face masked or causal language model as the network of a diffusion language model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from dlm.errors import UserError
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
 from dlm.models.lm_head import CAUSAL_TYPES, head_transform
-from dlm.models.packed import Packing
-from dlm.models.packed_attention import Documents, documents_of, install, obstacle
+from dlm.models.packed import Packing, one_row
+from dlm.models.packed_attention import Documents, LayerKeys, documents_of, install, obstacle
+from dlm.models.prompt_cache import PromptCache, continued_documents
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
 
@@ -200,6 +202,50 @@ class Backbone(nn.Module):
         )  # fmt: skip
         hidden_BLH: Tensor = output.last_hidden_state
         return hidden_BLH
+
+    @property
+    def shifts(self) -> bool:
+        """Whether under its own attention the state before a token fills it in."""
+        return self.causal and self.shifted and self.attention in _FILLS_IN
+
+    def caches_prompts(self, device: torch.device) -> bool:
+        """Whether prompts are computed once, in attention ``prefix_lm``; it says once why not.
+
+        Raises:
+            UserError: They are not for another reason, and ``strict_speed`` is set.
+        """
+        if self.attention != "prefix_lm":
+            return False
+        reason = self._obstacle(device, "bidirectional")
+        if reason is not None:
+            self._fall_back(f"prompts are computed again in every iteration: {reason}")
+        return reason is None
+
+    def read_prompts(self, tokens_UL: Tensor, valid_UL: Tensor, lengths: list[int]) -> PromptCache:
+        """The prompts of ``prefix_lm``, which see nothing but themselves, padded on the right."""
+        packing = one_row(lengths, valid_UL)
+        documents = documents_of(packing, valid_UL, causal=False, window=self._window)
+        layers: LayerKeys = {}
+        places = packing.places(valid_UL)
+        index_UL = torch.arange(tokens_UL.shape[1], device=tokens_UL.device).expand_as(tokens_UL)
+        self._run(
+            places.gather(tokens_UL), places.valid_RW, None, places.gather(index_UL),
+            "bidirectional", documents=replace(documents, kept=layers),
+        )  # fmt: skip
+        return PromptCache(layers, lengths, packing.start_B)
+
+    def behind_prompts(
+        self, cache: PromptCache, prompts: list[int], lengths: list[int], tokens_T: Tensor,
+        index_T: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """States [T, H], as they are, of what stands behind prompts of these numbers, so many
+        tokens each, laid end to end; ``index_T``: their places in their rows."""
+        documents = continued_documents(cache, prompts, lengths, self._window)
+        valid_1T = torch.ones_like(tokens_T, dtype=torch.bool)[None]
+        hidden_1TH = self._run(
+            tokens_T[None], valid_1T, None, index_T[None], "bidirectional", documents=documents
+        )
+        return hidden_1TH[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""
