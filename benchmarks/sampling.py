@@ -106,9 +106,7 @@ def plain(
         logits_BC = model.length_predictor(feature_BLH, valid_BL).float()
         length_BK = top_lengths(logits_BC, settings.length_beam)
         log_p_BK = logits_BC.log_softmax(-1).gather(1, length_BK - 1)
-        for index, lengths, log_p in zip(
-            batch, length_BK.tolist(), log_p_BK.tolist(), strict=True
-        ):
+        for index, lengths, log_p in zip(batch, length_BK.tolist(), log_p_BK.tolist(), strict=True):
             canvases += [(index, *choice) for choice in zip(lengths, log_p, strict=True)]
     canvases.sort(key=lambda canvas: canvas[0])
     rows = [prompt_ids[i] + [special.mask] * n + [special.end] for i, n, _ in canvases]
@@ -269,12 +267,16 @@ def main() -> int:
         rows = rows_of(options.prompts, SHAPES[options.shape][1]["vocab_size"])
         starts = rows.offsets[:-1]
         rows.tokens[starts + rows.prompt_lengths - 1] = END
-        prompt_ids = [rows.tokens[a : a + n].tolist() for a, n in zip(starts, rows.prompt_lengths)]
-        ends = zip(starts + rows.prompt_lengths, rows.offsets[1:] - 1, strict=True)
-        references = [model.tokenizer.decode(rows.tokens[a:b].tolist()) for a, b in ends]
+        middles, ends = starts + rows.prompt_lengths, rows.offsets[1:] - 1
+        prompt_ids, answer_ids = (
+            [rows.tokens[a:b].tolist() for a, b in zip(first, last, strict=True)]
+            for first, last in ((starts, middles), (middles, ends))
+        )
+        references = model.tokenizer.batch_decode(answer_ids)
     model.backbone.to(getattr(torch, dtype))
     if model.length_predictor is not None:
         model.length_predictor.to(getattr(torch, dtype))
+    measured = "sentences_per_s" if options.device == "cuda" else "sentences_per_processor_s"
     ours = Way("ours", ours=True)
     ways = [ours] + [replace(ours, name=f"ours, without {off}", off=off) for off in SWITCHES]
     if model.backbone.attention != "prefix_lm":
@@ -304,7 +306,6 @@ def main() -> int:
             if wrong := same(texts, expected, references, exact=dtype == "float32"):
                 print(f"{way.name} writes something else: {wrong}")
                 return 1
-            measured = "sentences_per_s" if options.device == "cuda" else "sentences_per_processor_s"
             if way.name not in best or figures[measured] > best[way.name][measured]:
                 best[way.name] = figures
         print_rows += [

@@ -24,7 +24,8 @@ def counter_bits(*counters: Tensor | int) -> Tensor:
     device = tensors[0].device if tensors else torch.device("cpu")
     state = torch.zeros((), dtype=torch.int64, device=device)
     for counter in counters:
-        value = torch.as_tensor(counter, dtype=torch.int64, device=device)
+        # Numbers stay on the host: one that is sent to a GPU waits for it.
+        value = counter.to(device, torch.int64) if isinstance(counter, Tensor) else counter
         for half in (value & _MASK32, (value >> 32) & _MASK32):
             state = _scramble((state * _GOLDEN + half + _GOLDEN) & _MASK32)
     return state

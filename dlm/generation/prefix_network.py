@@ -40,6 +40,7 @@ class PrefixNetwork(ContextNetwork):
     def states(self, tokens_BN: Tensor, wanted: Wanted) -> Tensor:
         """Hidden states [S, H]."""
         rows = range(len(self.lengths)) if wanted.rows is None else wanted.rows
+        prompts = [self.prompts[row] for row in rows]
         rest = [self.lengths[row] - self.prompt_lengths[row] for row in rows]
         tokens_BL = self.written(tokens_BN)
         row_R = torch.arange(len(rest), device=tokens_BL.device)
@@ -50,7 +51,7 @@ class PrefixNetwork(ContextNetwork):
         first_B = torch.zeros_like(self.length_B).scatter(0, row_R, start_R - self.prompt_B[row_R])
         index_T = torch.arange(len(row_T), device=row_T.device) - first_B[row_T]
         hidden_TH = self.backbone.behind_prompts(
-            self.cache, [self.prompts[row] for row in rows], rest, tokens_BL[row_T, index_T], index_T
+            self.cache, prompts, rest, tokens_BL[row_T, index_T], index_T
         )
         row_S = wanted.slot_S // self.place_BN.shape[1]
         place_S = first_B[row_S] + self.place_BN.flatten()[wanted.slot_S] - self.shift

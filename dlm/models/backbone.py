@@ -232,7 +232,7 @@ class Backbone(nn.Module):
             places.gather(tokens_UL), places.valid_RW, None, places.gather(index_UL),
             "bidirectional", documents=replace(documents, kept=layers),
         )  # fmt: skip
-        return PromptCache(layers, lengths, packing.start_B)
+        return PromptCache(layers, lengths, tokens_UL.device)
 
     def behind_prompts(
         self, cache: PromptCache, prompts: list[int], lengths: list[int], tokens_T: Tensor,

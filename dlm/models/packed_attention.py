@@ -108,8 +108,9 @@ def documents_of(
 def bounds(start_B: Tensor, length_B: Tensor, area: int) -> Tensor:
     """Where documents begin and end in rows laid end to end, int32 [2 B + 2]: the gaps between
     them are sequences too, some of them empty."""
-    ends = torch.tensor([0, area], device=start_B.device)
-    return torch.cat([start_B, start_B + length_B, ends]).sort().values.int()
+    # Filled, not sent: a number that is sent to a GPU waits for it.
+    ends = [start_B.new_zeros(1), start_B.new_full((1,), area)]
+    return torch.cat([start_B, start_B + length_B, *ends]).sort().values.int()
 
 
 def near_lengths(lengths: list[int]) -> list[int]:

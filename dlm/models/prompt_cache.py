@@ -16,8 +16,8 @@ class PromptCache:
     """Keys and values of every layer, [tokens, heads, D]."""
     lengths: list[int]
     """Tokens of each prompt."""
-    start_U: Tensor
-    """Where each begins, int64, on the device of the network."""
+    device: torch.device
+    """Where they lie."""
 
 
 def continued_documents(
@@ -25,11 +25,12 @@ def continued_documents(
 ) -> Documents:
     """Documents whose first part is the prompt of that number, and whose rest, of those lengths,
     lies end to end in one row: every token of the rest sees its prompt and the whole rest."""
-    device = cache.start_U.device
+    device = cache.device
     prompt_N = torch.tensor([cache.lengths[number] for number in prompts])
     rest_N = torch.tensor(lengths)
     rest_start_N = rest_N.cumsum(0) - rest_N
-    start_N = cache.start_U.cpu()[torch.tensor(prompts)]
+    length_U = torch.tensor(cache.lengths)
+    start_N = (length_U.cumsum(0) - length_U)[torch.tensor(prompts)]
     behind = sum(cache.lengths)
 
     def keys(column_NK: Tensor, row_N: Tensor) -> Tensor:

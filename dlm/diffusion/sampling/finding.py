@@ -1,11 +1,12 @@
 """Which rows an iteration needs the network for, and how many of its slots."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from dlm.diffusion.sampling.draws import DrawKey, Draws
+from dlm.diffusion.sampling.draws import Draws
 from dlm.diffusion.sampling.network import Wanted
 from dlm.diffusion.sampling.samplers import Sampler
 from dlm.diffusion.sampling.schedule import noise_rate, noise_table
@@ -48,14 +49,15 @@ def foreseen(sampler: Sampler, noise_MB: list[list[int]], device: torch.device) 
     """From the noise slots before the first iteration and after each, [M + 1, B]."""
     slots: list[int] = []
     rows: list[list[int] | None] = []
-    for before_B, after_B in zip(noise_MB, noise_MB[1:], strict=False):
+    for before_B, after_B in pairwise(noise_MB):
         reads_B = [
             _reads(sampler, *counts) for counts in zip(noise_MB[0], before_B, after_B, strict=True)
         ]
         slots.append(sum(reads_B))
         rows.append([row for row, count in enumerate(reads_B) if count] if 0 in reads_B else None)
     chosen = [row for numbers in rows for row in numbers or []]
-    parts = torch.tensor(chosen, dtype=torch.int64).to(device).split([len(x or []) for x in rows])
+    sent = torch.tensor(chosen, dtype=torch.int64).to(device)
+    parts = torch.split(sent, [len(numbers or []) for numbers in rows])
     row_R = [None if numbers is None else part for numbers, part in zip(rows, parts, strict=True)]
     return Foreseen(slots, rows, row_R)
 
@@ -70,11 +72,11 @@ def _reads(sampler: Sampler, length: int, before: int, after: int) -> int:
 
 
 def noise_numbers(
-    sampler: Sampler, active_BN: Tensor, key: DrawKey, number_BN: Tensor, first: int, iterations: int
+    sampler: Sampler, active_BN: Tensor, draws: Draws, iterations: int
 ) -> tuple[Tensor, list[list[int]]]:
     """What the schedule leaves as noise after every iteration, int64 [M, B], and on the host what
     will be noise before the first and after each, [M + 1, B] (at most, of ``reparam-cond``; of
-    samplers that stop early it is not known)."""
+    samplers that stop early it is not known). ``draws``: those of the first iteration."""
     length_B = active_BN.sum(dim=1)
     if sampler.rule != "ancestral":
         lengths = length_B.tolist()
@@ -82,8 +84,8 @@ def noise_numbers(
         return counts.to(active_BN.device), [lengths, *counts.tolist()]
     left_BN, left = active_BN, [length_B]
     for number in range(1, iterations + 1):
-        draws = Draws(key, first + number - 1, number_BN)
-        left_BN = left_BN & (draws.setting() > set_probability(sampler, number, iterations))
+        here = replace(draws, iteration=draws.iteration + number - 1)
+        left_BN = left_BN & (here.setting() > set_probability(sampler, number, iterations))
         left.append(left_BN.sum(dim=1))
     numbers: list[list[int]] = torch.stack(left).tolist()
     return torch.stack(left[1:]), numbers

@@ -12,9 +12,7 @@ class Guided(SlotNetwork):
     Two network calls for one. Weight 0 is c alone.
     """
 
-    def __init__(
-        self, conditional: SlotNetwork, unconditional: SlotNetwork, weight: float
-    ) -> None:
+    def __init__(self, conditional: SlotNetwork, unconditional: SlotNetwork, weight: float) -> None:
         self.conditional, self.unconditional, self.weight = conditional, unconditional, weight
         self.vocab_size = conditional.vocab_size
 

@@ -19,7 +19,7 @@ def likeliest(
     """
     barred_V = torch.zeros_like(weight_VH[:, 0]) if bias_V is None else bias_V.clone()
     barred_V.index_fill_(0, forbidden_ids, -torch.inf)
-    parts = [_of_rows(part, weight_VH, barred_V) for part in state_SH.split(_ROWS)]
+    parts = [_of_rows(part, weight_VH, barred_V) for part in torch.split(state_SH, _ROWS)]
     tokens, log_p = zip(*parts, strict=True)
     return torch.cat(tokens), torch.cat(log_p)
 

@@ -93,9 +93,8 @@ def denoise(
         active_BN = block_BN & canvas.noise_BN  # nothing of a row that has ended
         # Not the iterations so far: how many those were depends on the other rows.
         before = block * num_iterations
-        count_MB, noise_MB = noise_numbers(
-            sampler, active_BN, key, number_BN, before, num_iterations
-        )
+        draws = Draws(key, before, number_BN)
+        count_MB, noise_MB = noise_numbers(sampler, active_BN, draws, num_iterations)
         if not any(noise_MB[0]):
             break
         plan = None if looks else foreseen(sampler, noise_MB, slot_BN.device)

@@ -1,4 +1,4 @@
-"""The network as the reverse process sees it: states of slots, and logits of those that are read."""
+"""The network as the reverse process sees it: states of slots, and logits where they are read."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
