@@ -1,6 +1,7 @@
 """Answers by the reverse process, one canvas for every candidate length, reranked."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -124,11 +125,14 @@ def denoise_masks(
     # A stable sort of "is no mask" brings the places of the masks to the front, in their order.
     place_BN = (~mask_BL).int().argsort(dim=1, stable=True)[:, : slot_BN.shape[1]]
     lengths = list(map(len, rows))
-    network: SlotNetwork = context_network(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN)
+    context = partial(
+        context_network, model, valid_BL=valid_BL, lengths=lengths, place_BN=place_BN,
+        slot_BN=slot_BN, prompt_cache=settings.prompt_cache,
+    )  # fmt: skip
+    network: SlotNetwork = context(tokens_BL=tokens_BL)
     if settings.guidance:
         bare_BL = _without_context(model, tokens_BL, valid_BL, mask_BL)
-        bare = context_network(model, bare_BL, valid_BL, lengths, place_BN, slot_BN)
-        network = Guided(network, bare, settings.guidance)
+        network = Guided(network, context(tokens_BL=bare_BL), settings.guidance)
     try:
         result = denoise(
             network, slot_BN, sampler=settings.parts(), num_iterations=settings.num_iterations,

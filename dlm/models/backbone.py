@@ -209,30 +209,31 @@ class Backbone(nn.Module):
         return self.causal and self.shifted and self.attention in _FILLS_IN
 
     def caches_prompts(self, device: torch.device) -> bool:
-        """Whether prompts are computed once, in attention ``prefix_lm``; it says once why not.
+        """Whether tokens can be computed behind prompts that are kept; it says once why not.
 
         Raises:
-            UserError: They are not for another reason, and ``strict_speed`` is set.
+            UserError: They cannot, and ``strict_speed`` is set.
         """
-        if self.attention != "prefix_lm":
-            return False
         reason = self._obstacle(device, "bidirectional")
         if reason is not None:
             self._fall_back(f"prompts are computed again in every iteration: {reason}")
         return reason is None
 
-    def read_prompts(self, tokens_UL: Tensor, valid_UL: Tensor, lengths: list[int]) -> PromptCache:
-        """The prompts of ``prefix_lm``, which see nothing but themselves, padded on the right."""
+    def read_rows(
+        self, tokens_UL: Tensor, valid_UL: Tensor, lengths: list[int]
+    ) -> tuple[Tensor, LayerKeys]:
+        """Rows that see nothing but all of themselves, padded on the right: laid end to end, their
+        states [T, H] as they are, and keys and values of every layer."""
         packing = one_row(lengths, valid_UL)
         documents = documents_of(packing, valid_UL, causal=False, window=self._window)
         layers: LayerKeys = {}
         places = packing.places(valid_UL)
         index_UL = torch.arange(tokens_UL.shape[1], device=tokens_UL.device).expand_as(tokens_UL)
-        self._run(
+        hidden_1TH = self._run(
             places.gather(tokens_UL), places.valid_RW, None, places.gather(index_UL),
             "bidirectional", documents=replace(documents, kept=layers),
         )  # fmt: skip
-        return PromptCache(layers, lengths, tokens_UL.device)
+        return hidden_1TH[0], layers
 
     def behind_prompts(
         self, cache: PromptCache, prompts: list[int], lengths: list[int], tokens_T: Tensor,

@@ -1,4 +1,4 @@
-"""Keys and values of prompts that nothing behind them changes: computed once (prefix_lm)."""
+"""Keys and values of prompts, kept while what stands behind them is computed again."""
 
 from dataclasses import dataclass
 
@@ -18,6 +18,21 @@ class PromptCache:
     """Tokens of each prompt."""
     device: torch.device
     """Where they lie."""
+
+
+def beginnings(
+    layers: LayerKeys, lengths: list[int], of: list[int], device: torch.device
+) -> PromptCache:
+    """The first so many tokens of rows of those lengths that lie end to end."""
+    length_B, prompt_B = torch.tensor(lengths), torch.tensor(of)
+    skipped_B = (length_B - prompt_B).cumsum(0) - (length_B - prompt_B)
+    row_T = torch.repeat_interleave(prompt_B)
+    place_T = sent(torch.arange(len(row_T)) + skipped_B[row_T], device)
+    kept = {
+        layer: [tensor.index_select(0, place_T) for tensor in both]
+        for layer, both in layers.items()
+    }
+    return PromptCache(kept, of, device)
 
 
 def continued_documents(
@@ -51,8 +66,8 @@ def continued_documents(
         bounds = [torch.cat([torch.zeros(1, dtype=torch.int64), x.cumsum(0)]).int()
                   for x in (rest_N, total_N)]  # fmt: skip
         return Documents(
-            False, window, int(total_N.max()), bounds_N=_sent(bounds[0], device),
-            key_bounds_N=_sent(bounds[1], device), key_order_P=_sent(order_K, device),
+            False, window, int(total_N.max()), bounds_N=sent(bounds[0], device),
+            key_bounds_N=sent(bounds[1], device), key_order_P=sent(order_K, device),
             known=cache.layers,
         )  # fmt: skip
     groups, order, key_order = [], [], []
@@ -85,6 +100,8 @@ def continued_documents(
     )  # fmt: skip
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """On the device, without waiting for what it is doing."""
+    if device.type != "cuda":
+        return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -19,8 +19,9 @@ from dlm.errors import UserError
 from dlm.generation import diffusion
 from dlm.generation.generate import generate
 from dlm.generation.infill import infill, parse_infill
+from dlm.generation.lengths import pad
 from dlm.generation.model import GenerativeModel
-from dlm.generation.prefix_network import PrefixNetwork, context_network
+from dlm.generation.prefix_network import ApproximateNetwork, PrefixNetwork, context_network
 from dlm.generation.settings import Generation, GenerationSettings
 from dlm.generation.slot_network import ContextNetwork
 from dlm.models.backbone import Backbone
@@ -59,8 +60,8 @@ def model_of(shape: str, attention: Any = "bidirectional") -> GenerativeModel:
 class PlainNetwork(EverySlot):
     """Padded rows, and logits of all their tokens."""
 
-    def __init__(self, *arguments: Any) -> None:
-        self.context = ContextNetwork(*arguments)
+    def __init__(self, model: GenerativeModel, *, prompt_cache: int | None, **where: Any) -> None:
+        self.context = ContextNetwork(model, **where)
         super().__init__(self.everything)
         self.vocab_size = self.context.vocab_size
 
@@ -114,7 +115,7 @@ def all_ways(model: GenerativeModel, settings: GenerationSettings) -> list[list[
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "reparam-cond-stochastic0.5-cosine"])
 def test_every_sampler_writes_what_the_plain_way_writes(sampler: str) -> None:
     plain, ours, foreseen = all_ways(
-        model_of("xlm-roberta"), replace(SETTINGS, sampler=sampler, num_iterations=8)
+        model_of("xlm-roberta"), replace(SETTINGS, sampler=sampler, num_iterations=7)
     )
     assert plain == ours == foreseen
 
@@ -253,3 +254,81 @@ def test_masks_in_what_sees_itself_alone_are_computed_with_it() -> None:
     behind = context_network(model, answer, every, [6], one * 4, one > 0)
     assert type(behind) is PrefixNetwork
     assert behind.states(one * 7, Wanted(one[0] * 0, None, None)).shape == (1, 16)
+
+
+def approximate(model: GenerativeModel, rows: list[list[int]], every: int) -> ApproximateNetwork:
+    """Of rows whose masks all stand next to each other."""
+    tokens_BL, valid_BL = pad(rows, model)
+    mask_BL = tokens_BL == model.special.mask
+    slot_BN = torch.arange(int(mask_BL.sum(1).max()))[None] < mask_BL.sum(1, keepdim=True)
+    place_BN = (~mask_BL).int().argsort(dim=1, stable=True)[:, : slot_BN.shape[1]]
+    lengths = list(map(len, rows))
+    return ApproximateNetwork(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN, every)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_prompt_that_is_kept_gives_the_same_states_while_the_canvas_stays(shape: str) -> None:
+    model = model_of(shape)
+    special, head = model.special, [model.special.begin, 9, 11, 7, 20, model.special.end]
+    masks = [[special.mask] * count for count in (5, 1, 7)]
+    rows = [[*head[:2], *masks[0], 6], [*head, *masks[1], special.end], [*head[:4], *masks[2]]]
+    network = approximate(model, rows, every=2)
+    tokens_BN = torch.full((3, 7), special.mask)
+    slot_S = torch.tensor([0, 4, 7, 14, 20])
+    exact = network.states(tokens_BN, Wanted(slot_S, None, None, 0))
+    kept = network.states(tokens_BN, Wanted(slot_S, None, None, 1))
+    torch.testing.assert_close(kept, exact, rtol=1e-4, atol=1e-4)
+    some = Wanted(torch.tensor([0, 4, 14, 20]), [0, 2], torch.tensor([0, 2]), 1)
+    torch.testing.assert_close(
+        network.states(tokens_BN, some), exact[[0, 1, 3, 4]], rtol=1e-4, atol=1e-4
+    )
+    changed_BN = tokens_BN.clone()
+    changed_BN[:, 0] = 8
+    stale = network.states(changed_BN, Wanted(slot_S, None, None, 1))
+    renewed = network.states(changed_BN, Wanted(slot_S, None, None, 2))
+    assert not torch.allclose(stale, renewed, atol=1e-4)
+
+
+def test_prompts_renewed_in_every_iteration_change_nothing() -> None:
+    model = model_of("modernbert")
+    expected = generate(model, PROMPTS, SETTINGS)
+    result = generate(model, PROMPTS, replace(SETTINGS, prompt_cache=1))
+    assert [a.text for a in result.answers] == [a.text for a in expected.answers]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"sampler": name} for name in ("rdm", "llada", "mask-predict", "left-to-right-linear")]
+    + [
+        {"sampler": "mdlm", "guidance": 1.0},
+        {"sampler": "fast-dllm", "threshold": 0.2, "length": "canvas", "block_length": 4},
+    ],
+)
+def test_an_approximated_prompt_alone_gets_what_it_gets_among_others(
+    options: dict[str, Any],
+) -> None:
+    model = replace(model_of("xlm-roberta"), canvas_length=12)
+    settings = replace(SETTINGS, **options, prompt_cache=3, num_iterations=8)
+    among = generate(model, PROMPTS[:4], settings)
+    alone = [generate(model, [prompt], settings).answers[0] for prompt in PROMPTS[:4]]
+    assert [answer.text for answer in alone] == [answer.text for answer in among.answers]
+
+
+def test_iterations_between_renewals_compute_the_canvas_alone() -> None:
+    model = model_of("xlm-roberta")
+    shapes = count_calls(model)
+    settings = replace(SETTINGS, prompt_cache=2, num_iterations=4, length_beam=1)
+    generate(model, [PROMPTS[2]], settings)
+    prompt = shapes[0][1]
+    whole, canvas = (1, prompt + 7), (1, 7)
+    assert shapes[1:] == [whole, canvas, whole, canvas]
+
+
+def test_prompts_that_are_exact_are_not_approximated() -> None:
+    with pytest.raises(UserError, match=r"prompt_cache = 4: .* computed once anyway; remove it"):
+        generate(model_of("bert", "prefix_lm"), PROMPTS, replace(SETTINGS, prompt_cache=4))
+
+
+def test_an_approximation_is_shown_beside_a_score() -> None:
+    assert replace(SETTINGS, prompt_cache=4).shown("diffusion")["prompt_cache"] == 4
+    assert "prompt_cache" not in SETTINGS.shown("diffusion")

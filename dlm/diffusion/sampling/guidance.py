@@ -14,7 +14,7 @@ class Guided(SlotNetwork):
 
     def __init__(self, conditional: SlotNetwork, unconditional: SlotNetwork, weight: float) -> None:
         self.conditional, self.unconditional, self.weight = conditional, unconditional, weight
-        self.vocab_size = conditional.vocab_size
+        self.vocab_size, self.repeats = conditional.vocab_size, conditional.repeats
 
     def states(self, tokens_BN: Tensor, wanted: Wanted) -> Tensor:
         """Those of both, [S, 2, H]."""

@@ -105,6 +105,7 @@ def denoise(
             wanted_BN = sampler.reads(part, step) & ~known_BN
             wanted = plan.wanted(number, wanted_BN) if plan else look(wanted_BN)
             if wanted is not None:
+                wanted = replace(wanted, iteration=draws.iteration)
                 prediction = predicted(
                     network, canvas, wanted, prediction, sampler, forbidden_ids, draws
                 )
@@ -117,7 +118,7 @@ def denoise(
             canvas = advance(canvas, prediction, noise_BN, set_BN, mask_token_id)
             if end_token_id is not None and (number == num_iterations or sampler.stops_early):
                 canvas = _ended(canvas, active_BN, end_token_id)
-            if looks and sampler.repeats:
+            if looks and sampler.repeats and network.repeats:
                 # A row that stays as it is has the prediction that it has.
                 same_B1 = (canvas.tokens_BN == old_BN).all(dim=1, keepdim=True)
                 known_BN = (known_BN | wanted_BN) & same_B1

@@ -22,11 +22,15 @@ class Wanted:
     """Numbers of their rows, ascending; None: every row of the batch."""
     row_R: Tensor | None
     """The same on the device of the canvas, int64."""
+    iteration: int = 0
+    """Number of the iteration, those of all blocks counted, from 0."""
 
 
 class SlotNetwork(ABC):
     """A network in two halves, so that the second is computed only where it is read."""
 
+    repeats: bool = True
+    """Whether the same tokens have the same states in every iteration."""
     vocab_size: int
     """V, where it is known beforehand; it decides how many slots are read at a time."""
 
