@@ -107,8 +107,9 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "generation.length_beam generation.top_k generation.block_length generation.batch_tokens "
         "generation.prompt_cache generation.beam_size generation.max_new_tokens "
         "length.max_response_length length.num_heads evaluation.limit "
-        "evaluation.likelihood.samples evaluation.bootstrap_samples checkpoint.every_n_steps checkpoint.keep hardware.devices "
-        "hardware.num_nodes hardware.num_threads logging.every_n_steps",
+        "evaluation.likelihood.samples evaluation.bootstrap_samples checkpoint.every_n_steps "
+        "checkpoint.keep hardware.devices hardware.num_nodes hardware.num_threads "
+        "logging.every_n_steps",
     ),
     ("at least 3", lambda x: x >= 3, "data.text_blocks"),
     (

@@ -134,8 +134,7 @@ def test_network_calls_are_counted_and_keep_to_the_budget_of_tokens() -> None:
     result = generate(model, PROMPTS, replace(SETTINGS, batch_tokens=80))
     assert result.network_calls == len(shapes)
     assert all(rows * width <= 80 for rows, width in shapes)
-    batches = len(shapes) - 1
-    assert SETTINGS.num_iterations * 8 < batches < SETTINGS.num_iterations * 32
+    assert len(shapes) > SETTINGS.num_iterations * 4
 
 
 def test_one_batch_costs_one_call_an_iteration() -> None:
