@@ -283,6 +283,8 @@ def _generation_arguments(parser: argparse.ArgumentParser, *, lengths: Sequence[
                         help="classifier-free guidance; doubles the network calls")  # fmt: skip
     parser.add_argument("--block-length", type=int, metavar="N",
                         help="answer in blocks of N tokens from left to right")  # fmt: skip
+    parser.add_argument("--prompt-cache", type=int, metavar="K",
+                        help="approximate: prompts anew in every K-th iteration alone")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="for samplers that draw at random")
     parser.add_argument("--beam-size", type=int, metavar="K", help="autoregressive models only")
 

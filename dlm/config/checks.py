@@ -85,6 +85,7 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
             "block_length",
             "canvas_length",
             "end_last",
+            "prompt_cache",
             "seed",
         )
     },
@@ -105,10 +106,11 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "train.micro_batch_tokens validation.every_n_steps "
         "validation.batch_size validation.max_rows generation.num_iterations "
         "generation.length_beam generation.top_k generation.block_length generation.batch_tokens "
-        "generation.beam_size generation.max_new_tokens length.max_response_length "
-        "length.num_heads evaluation.limit evaluation.likelihood.samples "
-        "evaluation.bootstrap_samples checkpoint.every_n_steps checkpoint.keep hardware.devices "
-        "hardware.num_nodes hardware.num_threads logging.every_n_steps",
+        "generation.prompt_cache generation.beam_size generation.max_new_tokens "
+        "length.max_response_length length.num_heads evaluation.limit "
+        "evaluation.likelihood.samples evaluation.bootstrap_samples checkpoint.every_n_steps "
+        "checkpoint.keep hardware.devices hardware.num_nodes hardware.num_threads "
+        "logging.every_n_steps",
     ),
     ("at least 3", lambda x: x >= 3, "data.text_blocks"),
     (

@@ -480,6 +480,10 @@ class GenerationConfig:
     end_last: bool | None = None
     """length canvas only: positions that would be end tokens are set behind all others (of a
     block). For samplers that choose positions by how sure the network is of them."""
+    prompt_cache: int | None = None
+    """Approximate, for bidirectional attention: keys and values of what stands before the canvas
+    are computed anew only in every so many-th iteration, in between the canvas alone. None: in
+    every iteration. Attention prefix_lm needs no approximation: there they never change."""
     seed: int = 0
     """For samplers that draw at random."""
     batch_tokens: int = _where(8192)

@@ -21,9 +21,10 @@ def _scramble(x: Tensor | int) -> Tensor | int:
 def counter_bits(*counters: Tensor | int) -> Tensor:
     """Hash integer counters (broadcast together) to 32 random bits, as int64 in [0, 2^32)."""
     # Integers stay Python's until they meet a tensor: one that is copied makes a GPU's host wait.
+    device = next((c.device for c in counters if isinstance(c, Tensor)), None)
     state: Tensor | int = 0
     for counter in counters:
-        value = counter.long() if isinstance(counter, Tensor) else counter
+        value = counter.to(device, torch.int64) if isinstance(counter, Tensor) else counter
         for half in (value & _MASK32, (value >> 32) & _MASK32):
             # Cut twice: a Python integer of more than 64 bits meets no tensor.
             state = _scramble(((state * _GOLDEN + _GOLDEN & _MASK32) + half) & _MASK32)

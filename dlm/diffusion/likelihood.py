@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dlm.diffusion.counter import counter_bits, counter_uniform
 from dlm.diffusion.noise import NoiseKey
-from dlm.diffusion.sampling.loop import Predict
+from dlm.diffusion.sampling.network import Predict
 
 # Streams of draws of their own, so that a likelihood never meets the noise of a training run.
 _COUNT, _PLACE, _TIME, _MASK = range(1000, 1004)

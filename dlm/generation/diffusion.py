@@ -1,23 +1,25 @@
 """Answers by the reverse process, one canvas for every candidate length, reranked."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dlm.diffusion.counter import counter_bits
 from dlm.diffusion.sampling.draws import DrawKey
-from dlm.diffusion.sampling.guidance import guided
-from dlm.diffusion.sampling.loop import Denoised, Observe, Predict, denoise
+from dlm.diffusion.sampling.guidance import Guided
+from dlm.diffusion.sampling.loop import Denoised, Observe, denoise
+from dlm.diffusion.sampling.network import SlotNetwork
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import LengthChoice, candidate_lengths, pad
 from dlm.generation.model import GenerativeModel
+from dlm.generation.prefix_network import context_network
 from dlm.generation.rerank import Candidate, best_of_each_prompt
 from dlm.generation.settings import Generated, Generation, GenerationSettings
 from dlm.generation.trace import History, Recorder
-from dlm.models.response import response_of
 
 
 def generate_by_diffusion(
@@ -122,15 +124,18 @@ def denoise_masks(
     slot_BN = slot_N[None] < length_B[:, None]
     # A stable sort of "is no mask" brings the places of the masks to the front, in their order.
     place_BN = (~mask_BL).int().argsort(dim=1, stable=True)[:, : slot_BN.shape[1]]
-    network = _SlotNetwork(model, tokens_BL, valid_BL, place_BN, slot_BN)
-    predict: Predict = network
+    lengths = list(map(len, rows))
+    context = partial(
+        context_network, model, valid_BL=valid_BL, lengths=lengths, place_BN=place_BN,
+        slot_BN=slot_BN, prompt_cache=settings.prompt_cache,
+    )  # fmt: skip
+    network: SlotNetwork = context(tokens_BL=tokens_BL)
     if settings.guidance:
         bare_BL = _without_context(model, tokens_BL, valid_BL, mask_BL)
-        bare = _SlotNetwork(model, bare_BL, valid_BL, place_BN, slot_BN)
-        predict = guided(network, bare, settings.guidance)
+        network = Guided(network, context(tokens_BL=bare_BL), settings.guidance)
     try:
         result = denoise(
-            predict, slot_BN, sampler=settings.parts(), num_iterations=settings.num_iterations,
+            network, slot_BN, sampler=settings.parts(), num_iterations=settings.num_iterations,
             mask_token_id=model.special.mask,
             forbidden_ids=model.forbidden_ids_on_canvas if ends_itself else model.forbidden_ids,
             key=DrawKey(settings.seed, _row_numbers(tokens_BL, valid_BL)),
@@ -165,27 +170,3 @@ def _without_context(
             "give one, or leave generation.guidance out"
         )
     return tokens_BL.masked_fill(context_BL, model.special.mask)
-
-
-class _SlotNetwork:
-    """Slot tokens [B, N] -> slot logits [B, N, V], inside the fixed context."""
-
-    def __init__(
-        self, model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, place_BN: Tensor,
-        slot_BN: Tensor,
-    ) -> None:  # fmt: skip
-        self.backbone = model.backbone
-        self.tokens_BL, self.valid_BL = tokens_BL, valid_BL
-        self.response_BL = response_of(tokens_BL, valid_BL, model.special.end)
-        row_B1 = torch.arange(len(slot_BN), device=slot_BN.device)[:, None]
-        width = tokens_BL.shape[1]
-        # Slots that do not exist read the row's first token; their logits are never used.
-        self.read_BN = row_B1 * width + torch.where(slot_BN, place_BN, 0)
-        self.slots_S = slot_BN.flatten().nonzero().squeeze(1)
-        self.write_S = self.read_BN.flatten()[self.slots_S]
-
-    def __call__(self, tokens_BN: Tensor) -> Tensor:
-        tokens_BL = self.tokens_BL.clone()
-        tokens_BL.view(-1)[self.write_S] = tokens_BN.flatten()[self.slots_S]
-        hidden_BLH = self.backbone.hidden(tokens_BL, self.valid_BL, response_BL=self.response_BL)
-        return self.backbone.logits(hidden_BLH.flatten(0, 1)[self.read_BN])

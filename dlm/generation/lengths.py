@@ -28,10 +28,16 @@ def settled(model: GenerativeModel, settings: GenerationSettings) -> GenerationS
 
     Raises:
         UserError: A canvas is asked of a model that was not trained with one, or is not a whole
-            number of blocks.
+            number of blocks; prompts that are exact are to be approximated.
     """
     if model.kind == "autoregressive":
         return settings
+    if settings.prompt_cache and model.backbone.attention == "prefix_lm":
+        raise UserError(
+            f"generation.prompt_cache = {settings.prompt_cache}: approximates prompts that see the "
+            "answer, and this model's do not (attention prefix_lm): they are computed once anyway; "
+            "remove it"
+        )
     ends_itself = model.canvas_length is not None and model.length_predictor is None
     length = settings.length or ("canvas" if ends_itself else "predicted")
     if length != "canvas":

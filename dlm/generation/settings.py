@@ -11,7 +11,7 @@ from dlm.generation.trace import History
 LengthSource = Literal["predicted", "oracle", "canvas"]
 _SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound",
                     "end_last")  # fmt: skip
-_UNLESS_SET = (*_SAMPLER_OPTIONS, "guidance", "block_length")
+_UNLESS_SET = (*_SAMPLER_OPTIONS, "guidance", "block_length", "prompt_cache")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class GenerationSettings:
     guidance: float | None = None
     block_length: int | None = None
     end_last: bool | None = None
+    prompt_cache: int | None = None
     seed: int = 0
     batch_tokens: int = 8192
     beam_size: int = 5

@@ -1,6 +1,7 @@
 """A Hugging Face masked or causal language model as the network of a diffusion language model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from dlm.diffusion.chunked_loss import (
     losses_of_logits,
     rows_at_a_time,
 )
+from dlm.diffusion.sampling.likeliest import likeliest, likeliest_of_logits
 from dlm.errors import UserError
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
 from dlm.models.lm_head import CAUSAL_TYPES, head_transform
-from dlm.models.packed import Packing
-from dlm.models.packed_attention import Documents, documents_of, install, obstacle
+from dlm.models.packed import Packing, one_row
+from dlm.models.packed_attention import Documents, LayerKeys, documents_of, install, obstacle
+from dlm.models.prompt_cache import PromptCache, continued_documents
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
 
@@ -159,17 +162,33 @@ class Backbone(nn.Module):
         Raises:
             UserError: It does, and ``strict_speed`` is set.
         """
-        reason = obstacle(self.network, valid_BL.device, pattern, self._annealed(pattern))
+        reason = self._obstacle(valid_BL.device, pattern)
         if reason is None:
             causal = pattern == "causal"
             return documents_of(packing, valid_BL, causal=causal, window=self._window)
-        note = f"packed rows attend through a mask, which is slower: {reason}"
+        self._fall_back(f"packed rows attend through a mask, which is slower: {reason}")
+        return None
+
+    def _obstacle(self, device: torch.device, pattern: AttentionPattern) -> str | None:
+        return obstacle(self.network, device, pattern, self._annealed(pattern))
+
+    def _fall_back(self, note: str) -> None:
         if self.strict_speed:
             raise UserError(f"hardware.strict_speed: {note}; set it to false, or remove the reason")
         if note not in self._said:
             self._said.add(note)
             self.say(note)
-        return None
+
+    def packs(self, device: torch.device) -> bool:
+        """Whether rows to generate in are packed on a device; it says once why they are padded.
+
+        Raises:
+            UserError: They are not, and ``strict_speed`` is set.
+        """
+        reason = self._obstacle(device, self.attention)
+        if reason is not None:
+            self._fall_back(f"rows are padded in generation, which is slower: {reason}")
+        return reason is None
 
     def _states(
         self, tokens_BL: Tensor, masks: Tensor | dict[str, Tensor], token_index_BL: Tensor,
@@ -183,6 +202,51 @@ class Backbone(nn.Module):
         )  # fmt: skip
         hidden_BLH: Tensor = output.last_hidden_state
         return hidden_BLH
+
+    @property
+    def shifts(self) -> bool:
+        """Whether under its own attention the state before a token fills it in."""
+        return self.causal and self.shifted and self.attention in _FILLS_IN
+
+    def caches_prompts(self, device: torch.device) -> bool:
+        """Whether tokens can be computed behind prompts that are kept; it says once why not.
+
+        Raises:
+            UserError: They cannot, and ``strict_speed`` is set.
+        """
+        reason = self._obstacle(device, "bidirectional")
+        if reason is not None:
+            self._fall_back(f"prompts are computed again in every iteration: {reason}")
+        return reason is None
+
+    def read_rows(
+        self, tokens_UL: Tensor, valid_UL: Tensor, lengths: list[int]
+    ) -> tuple[Tensor, LayerKeys]:
+        """Rows that see nothing but all of themselves, padded on the right: laid end to end, their
+        states [T, H] as they are, and keys and values of every layer."""
+        packing = one_row(lengths, valid_UL)
+        documents = documents_of(packing, valid_UL, causal=False, window=self._window)
+        layers: LayerKeys = {}
+        places = packing.places(valid_UL)
+        index_UL = torch.arange(tokens_UL.shape[1], device=tokens_UL.device).expand_as(tokens_UL)
+        hidden_1TH = self._run(
+            places.gather(tokens_UL), places.valid_RW, None, places.gather(index_UL),
+            "bidirectional", documents=replace(documents, kept=layers),
+        )  # fmt: skip
+        return hidden_1TH[0], layers
+
+    def behind_prompts(
+        self, cache: PromptCache, prompts: list[int], lengths: list[int], tokens_T: Tensor,
+        index_T: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """States [T, H], as they are, of what stands behind prompts of these numbers, so many
+        tokens each, laid end to end; ``index_T``: their places in their rows."""
+        documents = continued_documents(cache, prompts, lengths, self._window)
+        valid_1T = torch.ones_like(tokens_T, dtype=torch.bool)[None]
+        hidden_1TH = self._run(
+            tokens_T[None], valid_1T, None, index_T[None], "bidirectional", documents=documents
+        )
+        return hidden_1TH[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""
@@ -201,6 +265,15 @@ class Backbone(nn.Module):
             return losses_of_logits(self.logits(hidden_MH), target_M)
         transformed_MH = self._transform(hidden_MH)
         return chunked_losses(transformed_MH, layer.weight, layer.bias, target_M, rows=rows)
+
+    def likeliest(self, hidden_SH: Tensor, forbidden_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest token of each state that is not forbidden, and its log-probability in
+        float32, [S] each, without the matrix of all logits."""
+        layer = self.network.get_output_embeddings()
+        transformed_SH = self._transform(hidden_SH)
+        if type(layer) is not nn.Linear or layer.weight.numel() == 0:
+            return likeliest_of_logits(layer(transformed_SH), forbidden_ids)
+        return likeliest(transformed_SH, layer.weight, layer.bias, forbidden_ids)
 
     def save(self, directory: Path) -> None:
         """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or

@@ -27,6 +27,8 @@ class Packing:
     """Packed rows R."""
     width: int
     """Their width W in tokens."""
+    longest: int | None = None
+    """No row is longer; None: than W."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Packing":
         """The same with other tensors (on another device, say)."""
@@ -36,8 +38,9 @@ class Packing:
         """Of a batch that holds its rows several times, one copy after the other."""
         rows_B = [self.row_B + number * self.rows for number in range(copies)]
         return Packing(
-            torch.cat(rows_B), self.start_B.repeat(copies), copies * self.rows, self.width
-        )
+            torch.cat(rows_B), self.start_B.repeat(copies), copies * self.rows, self.width,
+            self.longest,
+        )  # fmt: skip
 
     def places(self, valid_BL: Tensor) -> "PackedPlaces":
         """Place by place, for rows of at most the lengths that were planned for."""
@@ -50,6 +53,13 @@ class Packing:
         empty = torch.full((nowhere + 1,), -1, dtype=torch.int64, device=target_P.device)
         source_RW = empty.scatter(0, target_P, numbers_P)[:-1].view(self.rows, self.width)
         return PackedPlaces(source_RW, place_BL)
+
+
+def one_row(lengths: list[int], valid_BL: Tensor) -> Packing:
+    """All rows of a batch in one, without a gap; nothing is sent to their device."""
+    length_B = valid_BL.sum(dim=1)
+    start_B = length_B.cumsum(dim=0) - length_B
+    return Packing(torch.zeros_like(start_B), start_B, 1, sum(lengths), max(lengths))
 
 
 @dataclass(frozen=True)

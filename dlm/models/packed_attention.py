@@ -26,6 +26,10 @@ NAME = "dlm_documents"
 _PATTERNS = ("bidirectional", "causal")
 
 
+LayerKeys = dict[int, list[Tensor]]
+"""Keys and values of every layer [tokens, heads, D], by its attention module's ``id``."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Documents of nearly equal length, next to each other in ``Documents.order_P``."""
@@ -34,6 +38,12 @@ class Group:
     width: int
     length_N: Tensor | None
     """Their lengths; None: all are ``width`` long."""
+    keys: int | None = None
+    """So many keys each, behind a cached prompt; None: as many as queries."""
+    seen: Tensor | None = None
+    """Which of these they see, bool [count, 1, 1, keys]; None: all."""
+    near: Tensor | None = None
+    """The same in layers of narrow sight, [count, 1, width or 1, keys]."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,14 @@ class Documents:
     """CPU: the packed place of every place of the groups, one after the other."""
     back_W: Tensor | None = None
     """CPU: the group place of every packed one [R x W]; anything where there is no token."""
+    kept: LayerKeys | None = None
+    """Where keys and values of every layer are kept; None: they are not."""
+    known: LayerKeys | None = None
+    """Keys and values of cached prompts, in front of those of the rows; None: there are none."""
+    key_order_P: Tensor | None = None
+    """With cached prompts: the places of the documents' keys among those and the rows'."""
+    key_bounds_N: Tensor | None = None
+    """CUDA, with cached prompts: where the documents begin among their keys, and the end."""
 
 
 def documents_of(
@@ -63,12 +81,13 @@ def documents_of(
     length_B = valid_BL.sum(dim=1)
     area = packing.rows * packing.width
     if valid_BL.is_cuda:
-        return Documents(causal, window, packing.width, bounds(start_B, length_B, area))
+        longest = packing.longest or packing.width
+        return Documents(causal, window, longest, bounds(start_B, length_B, area))
     order_B = length_B.argsort(stable=True)
     groups, order = [], []
     back_W = torch.zeros(area, dtype=torch.int64)
     first = 0
-    for documents_N in torch.split(order_B, _runs(length_B[order_B].tolist())):
+    for documents_N in torch.split(order_B, near_lengths(length_B[order_B].tolist())):
         length_N = length_B[documents_N]
         width = int(length_N[-1])
         column_C = torch.arange(width)
@@ -94,7 +113,7 @@ def bounds(start_B: Tensor, length_B: Tensor, area: int) -> Tensor:
     return torch.cat([start_B, start_B + length_B, first, last]).sort().values.int()
 
 
-def _runs(lengths: list[int]) -> list[int]:
+def near_lengths(lengths: list[int]) -> list[int]:
     """How many of these documents, shortest first, to compute together each time: the longest has
     a quarter more tokens than the shortest at most."""
     runs, shortest = [0], lengths[0]
@@ -130,6 +149,11 @@ def attention(
     if shared > 1:
         key, value = (tensor.repeat_interleave(shared, dim=1) for tensor in (key, value))
     flat = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value)]
+    if documents.kept is not None:
+        documents.kept[id(module)] = flat[1:]
+    if documents.known is not None and documents.key_order_P is not None:
+        both = [torch.cat(pair) for pair in zip(documents.known[id(module)], flat[1:], strict=True)]
+        flat[1:] = [tensor.index_select(0, documents.key_order_P) for tensor in both]
     if documents.bounds_N is not None:
         out_PHD = _on_cuda(flat, documents, window, scaling)
     else:
@@ -144,8 +168,9 @@ def _on_cuda(
     if torch.is_autocast_enabled("cuda"):
         flat = [tensor.to(torch.get_autocast_dtype("cuda")) for tensor in flat]
     far = -1 if window is None else window
+    keys_N = documents.bounds_N if documents.key_bounds_N is None else documents.key_bounds_N
     out: Tensor = _varlen()(
-        *flat, documents.bounds_N, documents.bounds_N, documents.longest, documents.longest,
+        *flat, documents.bounds_N, keys_N, documents.longest, documents.longest,
         scale=scaling, window_size=(far, 0 if documents.causal else far),
     )  # fmt: skip
     return out
@@ -158,11 +183,19 @@ def _by_groups(
     assert documents.order_P is not None and documents.back_W is not None
     sizes = [group.count * group.width for group in documents.groups]
     # index_select: its backward is deterministic on CPU.
-    ordered = [torch.split(x.index_select(0, documents.order_P), sizes) for x in flat]
+    queries, keys, values = flat
+    if documents.known is None:
+        keys, values = (x.index_select(0, documents.order_P) for x in (keys, values))
+    key_sizes = [group.count * (group.keys or group.width) for group in documents.groups]
+    ordered = [
+        torch.split(queries.index_select(0, documents.order_P), sizes),
+        torch.split(keys, key_sizes),
+        torch.split(values, key_sizes),
+    ]
     out = []
     for group, *parts in zip(documents.groups, *ordered, strict=True):
         query, key, value = (
-            part.view(group.count, group.width, *part.shape[1:]).transpose(1, 2) for part in parts
+            part.view(group.count, -1, *part.shape[1:]).transpose(1, 2) for part in parts
         )
         mask = _mask(group, documents.causal, window)
         seen = F.scaled_dot_product_attention(
@@ -180,6 +213,8 @@ _not_compiled: Callable[..., Tensor] = _disable(_by_groups)
 
 def _mask(group: Group, causal: bool, window: int | None) -> Tensor | None:
     """What a query of a group does not see of its own document and the padding behind it."""
+    if group.keys is not None:
+        return group.seen if window is None else group.near
     place_C = torch.arange(group.width)
     # Padding is behind the document: a token that sees nothing behind it does not see padding.
     seen = None

@@ -21,11 +21,12 @@ OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam":
              "rerank": "--rerank", "length": "--length", "canvas_length": "--canvas-length",
              "temperature": "--temperature",
               "threshold": "--threshold", "guidance": "--guidance",
-              "block_length": "--block-length", "seed": "--seed",
+              "block_length": "--block-length", "prompt_cache": "--prompt-cache", "seed": "--seed",
               "beam_size": "--beam-size"}  # fmt: skip
 _AUTOREGRESSIVE_ONLY = ("beam_size",)
 _DIFFUSION_ONLY = tuple(name for name in OPTION_OF if name not in _AUTOREGRESSIVE_ONLY)
-_COUNTS = ("num_iterations", "length_beam", "block_length", "canvas_length", "beam_size")
+_COUNTS = ("num_iterations", "length_beam", "block_length", "canvas_length", "prompt_cache",
+           "beam_size")  # fmt: skip
 _OF_PREDICTED_LENGTHS = ("length_beam", "rerank")
 
 

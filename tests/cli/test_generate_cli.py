@@ -97,6 +97,7 @@ def test_an_option_of_the_other_kind_of_model_is_refused_with_the_reason(
 SETTINGS: dict[tuple[str, ...], str] = {
     ("--length-beam", "0"): "--length-beam must be at least 1, not 0",
     ("--steps", "0"): "--steps must be at least 1, not 0",
+    ("--prompt-cache", "0"): "--prompt-cache must be at least 1, not 0",
     ("--steps", "-3"): "--steps must be at least 1, not -3",
     ("--sampler", "frozen-cosin"): "did you mean 'frozen-cosine'? choose from",
 }

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_generation import PROMPTS, FixedLengths, count_calls, random_predictor, tiny_model
 
-from dlm.diffusion.sampling.guidance import guided
+from dlm.diffusion.sampling.guidance import Guided
+from dlm.diffusion.sampling.network import EverySlot
 from dlm.errors import UserError
 from dlm.generation.generate import generate
 from dlm.generation.settings import Generation, GenerationSettings
@@ -62,7 +63,7 @@ def test_calls_are_counted_with_guidance_and_where_a_sampler_stops_early() -> No
 
 def test_guidance_moves_logits_away_from_those_without_a_prompt() -> None:
     c, u = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, -1.0]]])
-    got = guided(lambda _: c, lambda _: u, 0.5)(torch.zeros(1, 1))
+    got = Guided(EverySlot(lambda _: c), EverySlot(lambda _: u), 0.5).logits(torch.stack([c, u], 1))
     torch.testing.assert_close(got, u + 1.5 * (c - u))
     model = tiny_model(predictor=random_predictor())
     plain = texts(generate(model, PROMPTS, SETTINGS))

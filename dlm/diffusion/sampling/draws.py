@@ -49,5 +49,11 @@ class Draws:
         """Uniform draws that decide which slots are set, float32 [B, N]."""
         return counter_uniform(self.key.seed, _SET, *self._place())
 
+    def of_slots(self, slot_S: Tensor) -> "Draws":
+        """Those of some slots of the flattened canvas, each of them a row [S, 1]."""
+        row_S = self.key.row_B.index_select(0, slot_S // self.number_BN.shape[1])
+        number_S = self.number_BN.flatten().index_select(0, slot_S)
+        return Draws(DrawKey(self.key.seed, row_S), self.iteration, number_S[:, None])
+
     def _place(self) -> tuple[int, Tensor, Tensor]:
         return self.iteration, self.key.row_B[:, None], self.number_BN

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dlm.diffusion.sampling.choice import SCORES, choose_tokens, log_probabilities
 from dlm.diffusion.sampling.draws import DrawKey, Draws
+from dlm.diffusion.sampling.finding import foreseen, look, noise_numbers, set_probability
+from dlm.diffusion.sampling.network import EverySlot, Predict, SlotNetwork
+from dlm.diffusion.sampling.predict import nothing_predicted, predicted, ranked
 from dlm.diffusion.sampling.samplers import Sampler
-from dlm.diffusion.sampling.schedule import noise_rate, noise_table
+from dlm.diffusion.sampling.schedule import noise_rate
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step
 
-Predict = Callable[[Tensor], Tensor]
-"""Slot tokens [B, N] -> logits of every slot [B, N, V]; the caller holds the context."""
 Observe = Callable[[int, Canvas], None]
 """Called after every iteration with its number and the canvas (traces)."""
 
@@ -27,11 +27,11 @@ class Denoised:
     log_probability_BN: Tensor
     """Log-probability that each token had when it was last set; 0 where no slot is."""
     num_network_calls: int
-    """How often the network was called on the batch."""
+    """How often the network was called, on the batch or some rows of it."""
 
 
 def denoise(
-    predict: Predict,
+    predict: Predict | SlotNetwork,
     slot_BN: Tensor,
     *,
     sampler: Sampler,
@@ -42,11 +42,15 @@ def denoise(
     block_length: int | None = None,
     end_token_id: int | None = None,
     observe: Observe | None = None,
+    looks: bool | None = None,
 ) -> Denoised:
     """Generate every slot from noise.
 
+    In every iteration the network is called for the rows, and asked for the logits of the slots,
+    that the sampler's rule reads.
+
     Args:
-        predict: The network over the slots.
+        predict: The network over the slots; a plain function computes them all.
         slot_BN: Which slots exist, bool.
         sampler: The parts.
         num_iterations: M of the method: network calls, of each block if there are blocks. An upper
@@ -60,6 +64,9 @@ def denoise(
             the row's later blocks are filled with it and not generated. None: there is no such
             token.
         observe: Called after every iteration.
+        looks: Whether the canvas is looked at in every iteration, for rows whose prediction is
+            known because nothing in them changed. A GPU has to be waited for; samplers that stop
+            early look in any case. None: on a CPU.
 
     Raises:
         ValueError: The sampler draws and has no random numbers, a canvas is not a whole number of
@@ -69,6 +76,8 @@ def denoise(
         raise ValueError("end_last is read where answers end themselves (length=canvas): remove it")
     if sampler.draws and key is None:
         raise ValueError("this sampler draws at random: give it a seed")
+    network = predict if isinstance(predict, SlotNetwork) else EverySlot(predict)
+    looks = sampler.stops_early or (slot_BN.device.type == "cpu" if looks is None else looks)
     canvas = Canvas(
         tokens_BN=torch.full_like(slot_BN, mask_token_id, dtype=torch.int64),
         noise_BN=slot_BN,
@@ -78,26 +87,44 @@ def denoise(
     )
     key = key or DrawKey(0, torch.zeros(len(slot_BN), dtype=torch.int64, device=slot_BN.device))
     number_BN = slot_BN.cumsum(dim=1) - 1
-    calls = 0
+    prediction, known_BN = nothing_predicted(slot_BN), torch.zeros_like(slot_BN)
+    calls = iterations = 0
     for block, block_BN in enumerate(_blocks(slot_BN, block_length)):
         active_BN = block_BN & canvas.noise_BN  # nothing of a row that has ended
-        if not active_BN.any():
+        # Not the iterations so far: how many those were depends on the other rows.
+        before = block * num_iterations
+        draws = Draws(key, before, number_BN)
+        count_MB, noise_MB = noise_numbers(sampler, active_BN, draws, num_iterations)
+        if not any(noise_MB[0]):
             break
-        counts = noise_table(sampler.schedule, active_BN.sum(dim=1).tolist(), num_iterations)
-        for number, count_B in enumerate(counts.to(slot_BN.device), start=1):
-            # Not the calls so far: how many those were depends on the other rows.
-            draws = Draws(key, block * num_iterations + number - 1, number_BN)
+        plan = None if looks else foreseen(sampler, noise_MB, slot_BN.device)
+        for number, count_B in enumerate(count_MB, start=1):
+            draws = Draws(key, before + number - 1, number_BN)
             step = _step(sampler, number, num_iterations, count_B, draws)
-            prediction = _predict(predict, canvas, sampler, forbidden_ids, end_token_id, step)
             part = replace(canvas, slot_BN=active_BN, noise_BN=canvas.noise_BN & active_BN)
-            noise_BN, set_BN = sampler.renoise(part, prediction, step)
+            wanted_BN = sampler.reads(part, step) & ~known_BN
+            wanted = plan.wanted(number, wanted_BN) if plan else look(wanted_BN)
+            if wanted is not None:
+                wanted = replace(wanted, iteration=draws.iteration)
+                prediction = predicted(
+                    network, canvas, wanted, prediction, sampler, forbidden_ids, draws
+                )
+                calls += 1
+            noise_BN, set_BN = sampler.renoise(
+                part, ranked(prediction, sampler, step, end_token_id), step
+            )
             noise_BN = noise_BN | (canvas.noise_BN & ~active_BN)
+            old_BN = canvas.tokens_BN
             canvas = advance(canvas, prediction, noise_BN, set_BN, mask_token_id)
             if end_token_id is not None and (number == num_iterations or sampler.stops_early):
                 canvas = _ended(canvas, active_BN, end_token_id)
-            calls += 1
+            if looks and sampler.repeats and network.repeats:
+                # A row that stays as it is has the prediction that it has.
+                same_B1 = (canvas.tokens_BN == old_BN).all(dim=1, keepdim=True)
+                known_BN = (known_BN | wanted_BN) & same_B1
+            iterations += 1
             if observe is not None:
-                observe(calls, canvas)
+                observe(iterations, canvas)
             if sampler.stops_early and not (canvas.noise_BN & active_BN).any():
                 break
     return Denoised(canvas.tokens_BN, canvas.log_probability_BN, calls)
@@ -121,34 +148,8 @@ def _blocks(slot_BN: Tensor, block_length: int | None) -> list[Tensor]:
 def _step(
     sampler: Sampler, number: int, iterations: int, count_B: Tensor, draws: Draws
 ) -> Step:  # fmt: skip
-    before = noise_rate(sampler.schedule, number - 1, iterations)
     after = noise_rate(sampler.schedule, number, iterations)
-    return Step(count_B, after, 1 - after / before, draws)
-
-
-def _predict(
-    predict: Predict,
-    canvas: Canvas,
-    sampler: Sampler,
-    forbidden_ids: Tensor,
-    end_token_id: int | None,
-    step: Step,
-) -> Prediction:
-    log_p_BNV = log_probabilities(predict(canvas.tokens_BN), forbidden_ids)
-    tokens_BN = choose_tokens(
-        log_p_BNV, step.draws, temperature=sampler.temperature, top_k=sampler.top_k,
-        top_p=sampler.top_p,
-    )  # fmt: skip
-    chosen_BN = log_p_BNV.gather(-1, tokens_BN[..., None]).squeeze(-1)
-    score_BN = SCORES[sampler.score](log_p_BNV, chosen_BN, step.draws)
-    rank_BN = score_BN
-    if sampler.routing_noise:
-        gumbel_BN = step.draws.routing_gumbel()
-        rank_BN = score_BN + sampler.routing_noise * step.noise_rate * gumbel_BN
-    if sampler.end_last and end_token_id is not None:
-        # All alike, so the last of them are set first: the end grows from the right.
-        rank_BN = rank_BN.masked_fill(tokens_BN == end_token_id, -torch.inf)
-    return Prediction(tokens_BN, chosen_BN, score_BN, rank_BN)
+    return Step(count_B, after, set_probability(sampler, number, iterations), draws)
 
 
 def _ended(canvas: Canvas, active_BN: Tensor, end_token_id: int) -> Canvas:

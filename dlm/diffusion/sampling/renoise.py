@@ -1,7 +1,10 @@
 """Re-noising rules: from a canvas and a prediction, which slots are noise next.
 
 Each rule returns (next noise, slots that take the predicted token), both bool [B, N]. A new rule
-is one function and a line in ``samplers``.
+is one function, what it reads, and a line in ``samplers``.
+
+What a rule reads of a prediction is a function of the canvas, made before the network is called.
+Where the number of noise slots follows from the schedule alone, so does the number of slots read.
 """
 
 from collections.abc import Callable
@@ -12,6 +15,39 @@ from torch import Tensor
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step, lowest
 
 RenoiseRule = Callable[[Canvas, Prediction, Step], tuple[Tensor, Tensor]]
+Reads = Callable[[Canvas, Step], Tensor]
+"""The slots whose predictions a rule reads in an iteration, bool [B, N]."""
+
+
+def every_slot(canvas: Canvas, step: Step) -> Tensor:
+    """All compete, unless none is to be noise: then only noise slots take a token."""
+    return canvas.noise_BN | (canvas.slot_BN & (step.noise_count_B > 0)[:, None])
+
+
+def noise_slots(canvas: Canvas, step: Step) -> Tensor:
+    """Those that are noise."""
+    return canvas.noise_BN
+
+
+def noise_slots_of_rows_that_change(canvas: Canvas, step: Step) -> Tensor:
+    """The same, of rows in which a slot is to be set."""
+    return canvas.noise_BN & (canvas.noise_BN.sum(dim=1) > step.noise_count_B)[:, None]
+
+
+def drawn_slots(canvas: Canvas, step: Step) -> Tensor:
+    """Those that a draw sets."""
+    return canvas.noise_BN & (step.draws.setting() <= step.set_probability)
+
+
+def first_slots(canvas: Canvas, step: Step) -> Tensor:
+    """The first noise slots, as many as are to be set."""
+    return canvas.noise_BN & ~_last_slots(canvas, step)
+
+
+def _last_slots(canvas: Canvas, step: Step) -> Tensor:
+    slot_N = torch.arange(canvas.slot_BN.shape[1], device=canvas.slot_BN.device)
+    order_BN = -slot_N.float().expand(canvas.slot_BN.shape)
+    return lowest(order_BN, canvas.noise_BN, step.noise_count_B)
 
 
 def reparam_uncond(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
@@ -52,15 +88,13 @@ def cmlm(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Te
 def ancestral(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
     """The reverse process itself (MDLM, arXiv 2406.07524): each noise slot is set on its own with
     probability (alpha_s - alpha_t)/(1 - alpha_t)."""
-    set_BN = canvas.noise_BN & (step.draws.setting() <= step.set_probability)
+    set_BN = drawn_slots(canvas, step)
     return canvas.noise_BN & ~set_BN, set_BN
 
 
 def left_to_right(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
     """The first slots are set first."""
-    slot_N = torch.arange(canvas.slot_BN.shape[1], device=canvas.slot_BN.device)
-    order_BN = -slot_N.float().expand_as(prediction.rank_BN)
-    noise_BN = lowest(order_BN, canvas.noise_BN, step.noise_count_B)
+    noise_BN = _last_slots(canvas, step)
     return noise_BN, canvas.noise_BN & ~noise_BN
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from dlm.diffusion.sampling import renoise
 from dlm.diffusion.sampling.choice import ScoreName
-from dlm.diffusion.sampling.renoise import RenoiseRule
+from dlm.diffusion.sampling.renoise import Reads, RenoiseRule
 from dlm.diffusion.sampling.schedule import ScheduleName
 
 
@@ -56,6 +56,16 @@ class Sampler:
         return RULES[self.rule]
 
     @property
+    def reads(self) -> Reads:
+        """The slots whose predictions the rule reads."""
+        return READS[self.rule]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same canvas has the same prediction in every iteration."""
+        return self.temperature == 0 and self.score != "random"
+
+    @property
     def stops_early(self) -> bool:
         """Whether rows are finished when the rule says so; the iterations are an upper limit."""
         return self.rule in ("threshold", "entropy-bound")
@@ -74,6 +84,16 @@ RULES: dict[str, RenoiseRule] = {
     "cmlm": renoise.cmlm,
     "ancestral": renoise.ancestral,
     "left-to-right": renoise.left_to_right,
+}
+READS: dict[str, Reads] = {
+    "reparam-uncond": renoise.every_slot,
+    "reparam-cond": renoise.every_slot,
+    "frozen": renoise.noise_slots_of_rows_that_change,
+    "cmlm": renoise.noise_slots,
+    "ancestral": renoise.drawn_slots,
+    "left-to-right": renoise.first_slots,
+    "threshold": renoise.noise_slots,
+    "entropy-bound": renoise.noise_slots,
 }
 _RANKED = ("reparam-uncond", "reparam-cond", "frozen", "cmlm")
 """Rules that set the slots of the highest rank, as many as the schedule says."""

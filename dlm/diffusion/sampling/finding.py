@@ -1,0 +1,97 @@
+"""Which rows an iteration needs the network for, and how many of its slots."""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from dlm.diffusion.sampling.draws import Draws
+from dlm.diffusion.sampling.network import Wanted
+from dlm.diffusion.sampling.samplers import Sampler
+from dlm.diffusion.sampling.schedule import noise_rate, noise_table
+
+
+def look(wanted_BN: Tensor) -> Wanted | None:
+    """By looking at the canvas: exact, and a GPU is waited for. None: no slot is wanted."""
+    slot_S = wanted_BN.flatten().nonzero().squeeze(1)
+    if not len(slot_S):
+        return None
+    row_R = wanted_BN.any(dim=1).nonzero().squeeze(1)
+    if len(row_R) == len(wanted_BN):
+        return Wanted(slot_S, None, None)
+    return Wanted(slot_S, row_R.tolist(), row_R)
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """By what is known before a block's first iteration: nothing waits for a GPU after it."""
+
+    slots: list[int]
+    """Slots of each iteration, at most."""
+    rows: list[list[int] | None]
+    """Their rows; None: every row."""
+    row_R: list[Tensor | None]
+    """The same on the device."""
+
+    def wanted(self, number: int, wanted_BN: Tensor) -> Wanted | None:
+        """What the iteration of that number (from 1) wants; where fewer slots are, as many others
+        of no consequence come with them."""
+        count = self.slots[number - 1]
+        if not count:
+            return None
+        # A stable sort brings the wanted ones to the front; asking for their places would wait.
+        slot_S = (~wanted_BN).flatten().int().argsort(stable=True)[:count].sort().values
+        return Wanted(slot_S, self.rows[number - 1], self.row_R[number - 1])
+
+
+def foreseen(sampler: Sampler, noise_MB: list[list[int]], device: torch.device) -> Foreseen:
+    """From the noise slots before the first iteration and after each, [M + 1, B]."""
+    slots: list[int] = []
+    rows: list[list[int] | None] = []
+    for before_B, after_B in pairwise(noise_MB):
+        reads_B = [
+            _reads(sampler, *counts) for counts in zip(noise_MB[0], before_B, after_B, strict=True)
+        ]
+        slots.append(sum(reads_B))
+        rows.append([row for row, count in enumerate(reads_B) if count] if 0 in reads_B else None)
+    chosen = [row for numbers in rows for row in numbers or []]
+    sent = torch.tensor(chosen, dtype=torch.int64).to(device)
+    parts = torch.split(sent, [len(numbers or []) for numbers in rows])
+    row_R = [None if numbers is None else part for numbers, part in zip(rows, parts, strict=True)]
+    return Foreseen(slots, rows, row_R)
+
+
+def _reads(sampler: Sampler, length: int, before: int, after: int) -> int:
+    """Slots that the rule reads in one row, at most: ``renoise.Reads`` in numbers."""
+    if sampler.rule in ("reparam-uncond", "reparam-cond"):
+        return length if after else before
+    if sampler.rule == "frozen":
+        return before if before > after else 0
+    return before if sampler.rule == "cmlm" else before - after
+
+
+def noise_numbers(
+    sampler: Sampler, active_BN: Tensor, draws: Draws, iterations: int
+) -> tuple[Tensor, list[list[int]]]:
+    """What the schedule leaves as noise after every iteration, int64 [M, B], and on the host what
+    will be noise before the first and after each, [M + 1, B] (at most, of ``reparam-cond``; of
+    samplers that stop early it is not known). ``draws``: those of the first iteration."""
+    length_B = active_BN.sum(dim=1)
+    if sampler.rule != "ancestral":
+        lengths = length_B.tolist()
+        counts = noise_table(sampler.schedule, lengths, iterations)
+        return counts.to(active_BN.device), [lengths, *counts.tolist()]
+    left_BN, left = active_BN, [length_B]
+    for number in range(1, iterations + 1):
+        here = replace(draws, iteration=draws.iteration + number - 1)
+        left_BN = left_BN & (here.setting() > set_probability(sampler, number, iterations))
+        left.append(left_BN.sum(dim=1))
+    numbers: list[list[int]] = torch.stack(left).tolist()
+    return torch.stack(left[1:]), numbers
+
+
+def set_probability(sampler: Sampler, number: int, iterations: int) -> float:
+    """Share of the noise that becomes clean in an iteration: (alpha_s - alpha_t)/(1 - alpha_t)."""
+    before = noise_rate(sampler.schedule, number - 1, iterations)
+    return 1 - noise_rate(sampler.schedule, number, iterations) / before

@@ -1,0 +1,107 @@
+"""Keys and values of prompts, kept while what stands behind them is computed again."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlm.models.packed_attention import Documents, Group, LayerKeys, near_lengths
+
+
+@dataclass(frozen=True)
+class PromptCache:
+    """Of prompts laid end to end, without a gap."""
+
+    layers: LayerKeys
+    """Keys and values of every layer, [tokens, heads, D]."""
+    lengths: list[int]
+    """Tokens of each prompt."""
+    device: torch.device
+    """Where they lie."""
+
+
+def beginnings(
+    layers: LayerKeys, lengths: list[int], of: list[int], device: torch.device
+) -> PromptCache:
+    """The first so many tokens of rows of those lengths that lie end to end."""
+    length_B, prompt_B = torch.tensor(lengths), torch.tensor(of)
+    skipped_B = (length_B - prompt_B).cumsum(0) - (length_B - prompt_B)
+    row_T = torch.repeat_interleave(prompt_B)
+    place_T = sent(torch.arange(len(row_T)) + skipped_B[row_T], device)
+    kept = {
+        layer: [tensor.index_select(0, place_T) for tensor in both]
+        for layer, both in layers.items()
+    }
+    return PromptCache(kept, of, device)
+
+
+def continued_documents(
+    cache: PromptCache, prompts: list[int], lengths: list[int], window: int | None
+) -> Documents:
+    """Documents whose first part is the prompt of that number, and whose rest, of those lengths,
+    lies end to end in one row: every token of the rest sees its prompt and the whole rest."""
+    device = cache.device
+    prompt_N = torch.tensor([cache.lengths[number] for number in prompts])
+    rest_N = torch.tensor(lengths)
+    rest_start_N = rest_N.cumsum(0) - rest_N
+    length_U = torch.tensor(cache.lengths)
+    start_N = (length_U.cumsum(0) - length_U)[torch.tensor(prompts)]
+    behind = sum(cache.lengths)
+
+    def keys(column_NK: Tensor, row_N: Tensor) -> Tensor:
+        """The place of a document's column among the prompts' tokens and the rest's."""
+        before_N1 = prompt_N[row_N, None]
+        return torch.where(
+            column_NK < before_N1,
+            start_N[row_N, None] + column_NK,
+            behind + rest_start_N[row_N, None] + column_NK - before_N1,
+        )
+
+    total_N = prompt_N + rest_N
+    if device.type == "cuda":
+        row_K = torch.repeat_interleave(total_N)
+        first_N = total_N.cumsum(0) - total_N
+        column_K = torch.arange(len(row_K)) - first_N[row_K]
+        order_K = keys(column_K[:, None], row_K).squeeze(1)
+        bounds = [torch.cat([torch.zeros(1, dtype=torch.int64), x.cumsum(0)]).int()
+                  for x in (rest_N, total_N)]  # fmt: skip
+        return Documents(
+            False, window, int(total_N.max()), bounds_N=sent(bounds[0], device),
+            key_bounds_N=sent(bounds[1], device), key_order_P=sent(order_K, device),
+            known=cache.layers,
+        )  # fmt: skip
+    groups, order, key_order = [], [], []
+    back_W = torch.zeros(sum(lengths), dtype=torch.int64)
+    order_N, first = total_N.argsort(stable=True), 0
+    for row_N in torch.split(order_N, near_lengths(total_N[order_N].tolist())):
+        width, widest = int(rest_N[row_N].max()), int(total_N[row_N].max())
+        column_C, column_K = torch.arange(width), torch.arange(widest)
+        last_N1 = rest_N[row_N, None] - 1
+        place_NC = rest_start_N[row_N, None] + column_C.minimum(last_N1)
+        filled_NC = column_C <= last_N1
+        numbers_NC = first + torch.arange(place_NC.numel()).view(place_NC.shape)
+        back_W[place_NC[filled_NC]] = numbers_NC[filled_NC]
+        order.append(place_NC.flatten())
+        end_N1 = total_N[row_N, None]
+        key_order.append(keys(column_K.minimum(end_N1 - 1), row_N).flatten())
+        seen_NCK = (column_K < end_N1)[:, None, None]
+        narrow_NCK = seen_NCK
+        if window is not None:
+            place_NC = prompt_N[row_N, None] + column_C.minimum(last_N1)
+            near_NCK = (place_NC[..., None] - column_K).abs() <= window
+            narrow_NCK = seen_NCK & near_NCK[:, None]
+        whole = bool((end_N1 == widest).all())
+        mask = None if whole else seen_NCK
+        groups.append(Group(len(row_N), width, None, widest, mask, narrow_NCK))
+        first += place_NC.numel()
+    return Documents(
+        False, window, int(total_N.max()), groups=tuple(groups), order_P=torch.cat(order),
+        back_W=back_W, key_order_P=torch.cat(key_order), known=cache.layers,
+    )  # fmt: skip
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for what it is doing."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
