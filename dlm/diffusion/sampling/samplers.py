@@ -58,7 +58,8 @@ class Sampler:
     @property
     def reads(self) -> Reads:
         """The slots whose predictions the rule reads."""
-        return READS[self.rule]
+        # A new rule may read any of them.
+        return READS.get(self.rule, renoise.every_slot)
 
     @property
     def repeats(self) -> bool:
