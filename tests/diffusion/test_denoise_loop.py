@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from sampler_tools import (
 )
 from torch import Tensor
 
+from dlm.diffusion.sampling import renoise, samplers
 from dlm.diffusion.sampling.loop import Denoised, denoise
 from dlm.diffusion.sampling.samplers import SAMPLERS, customised, get_sampler
 from dlm.diffusion.sampling.state import Canvas, lowest
@@ -294,3 +296,19 @@ def test_an_unknown_sampler_is_refused_with_the_nearest_name_and_all_names() -> 
     assert all(name in str(error.value) for name in SAMPLERS)
     with pytest.raises(ValueError, match=r"unknown sampler 'zzz': choose from"):
         get_sampler("zzz")
+
+
+@pytest.mark.parametrize("looks", [None, False])
+def test_a_rule_that_is_new_reads_every_slot_whether_or_not_the_canvas_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, looks: bool | None
+) -> None:
+    monkeypatch.setitem(samplers.RULES, "another", renoise.reparam_uncond)
+    rdm = get_sampler("rdm")
+    network = HashNetwork(list(range(len(LENGTHS))), LENGTHS)
+    expected = run(rdm, network, 4)
+    found = denoise(
+        network, network.slot_BN, sampler=replace(rdm, rule="another"), num_iterations=4,
+        mask_token_id=MASK, forbidden_ids=torch.tensor(FORBIDDEN), looks=looks,
+    )  # fmt: skip
+    assert torch.equal(found.tokens_BN, expected.tokens_BN)
+    assert torch.equal(found.log_probability_BN, expected.log_probability_BN)

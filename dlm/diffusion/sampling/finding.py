@@ -1,5 +1,6 @@
 """Which rows an iteration needs the network for, and how many of its slots."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -51,7 +52,8 @@ def foreseen(sampler: Sampler, noise_MB: list[list[int]], device: torch.device) 
     rows: list[list[int] | None] = []
     for before_B, after_B in pairwise(noise_MB):
         reads_B = [
-            _reads(sampler, *counts) for counts in zip(noise_MB[0], before_B, after_B, strict=True)
+            _COUNTS[sampler.rule](*counts)
+            for counts in zip(noise_MB[0], before_B, after_B, strict=True)
         ]
         slots.append(sum(reads_B))
         rows.append([row for row, count in enumerate(reads_B) if count] if 0 in reads_B else None)
@@ -62,13 +64,25 @@ def foreseen(sampler: Sampler, noise_MB: list[list[int]], device: torch.device) 
     return Foreseen(slots, rows, row_R)
 
 
-def _reads(sampler: Sampler, length: int, before: int, after: int) -> int:
-    """Slots that the rule reads in one row, at most: ``renoise.Reads`` in numbers."""
-    if sampler.rule in ("reparam-uncond", "reparam-cond"):
-        return length if after else before
-    if sampler.rule == "frozen":
-        return before if before > after else 0
-    return before if sampler.rule == "cmlm" else before - after
+def can_foresee(sampler: Sampler) -> bool:
+    """Whether the schedule says how many slots the rule reads: not where samplers stop early, nor
+    of a rule that is new."""
+    return sampler.rule in _COUNTS
+
+
+def _every_slot(length: int, before: int, after: int) -> int:
+    return length if after else before
+
+
+_COUNTS: dict[str, Callable[[int, int, int], int]] = {
+    "reparam-uncond": _every_slot,
+    "reparam-cond": _every_slot,
+    "frozen": lambda length, before, after: before if before > after else 0,
+    "cmlm": lambda length, before, after: before,
+    "ancestral": lambda length, before, after: before - after,
+    "left-to-right": lambda length, before, after: before - after,
+}
+"""``samplers.READS`` in numbers: slots of a row, noise before and after -> slots read, at most."""
 
 
 def noise_numbers(

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from dlm.diffusion.sampling.draws import DrawKey, Draws
-from dlm.diffusion.sampling.finding import foreseen, look, noise_numbers, set_probability
+from dlm.diffusion.sampling.finding import (
+    can_foresee,
+    foreseen,
+    look,
+    noise_numbers,
+    set_probability,
+)
 from dlm.diffusion.sampling.network import EverySlot, Predict, SlotNetwork
 from dlm.diffusion.sampling.predict import nothing_predicted, predicted, ranked
 from dlm.diffusion.sampling.samplers import Sampler
@@ -65,8 +71,8 @@ def denoise(
             token.
         observe: Called after every iteration.
         looks: Whether the canvas is looked at in every iteration, for rows whose prediction is
-            known because nothing in them changed. A GPU has to be waited for; samplers that stop
-            early look in any case. None: on a CPU.
+            known because nothing in them changed. A GPU has to be waited for; what cannot be
+            foreseen (samplers that stop early, new rules) is looked at in any case. None: on a CPU.
 
     Raises:
         ValueError: The sampler draws and has no random numbers, a canvas is not a whole number of
@@ -77,7 +83,8 @@ def denoise(
     if sampler.draws and key is None:
         raise ValueError("this sampler draws at random: give it a seed")
     network = predict if isinstance(predict, SlotNetwork) else EverySlot(predict)
-    looks = sampler.stops_early or (slot_BN.device.type == "cpu" if looks is None else looks)
+    looks = slot_BN.device.type == "cpu" if looks is None else looks
+    looks = looks or not can_foresee(sampler)
     canvas = Canvas(
         tokens_BN=torch.full_like(slot_BN, mask_token_id, dtype=torch.int64),
         noise_BN=slot_BN,
