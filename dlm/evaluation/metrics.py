@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from dlm.evaluation.learned_scores import LEARNED
-from dlm.evaluation.scores import SCORES, Interval, Score, Statistics, Texts, bootstrap
+from dlm.evaluation.scores import (
+    SCORES,
+    Interval,
+    Score,
+    Statistics,
+    Texts,
+    bootstrap,
+    mean_in_percent,
+)
 
 Sample = dict[str, Any]
 """One row of samples.jsonl."""
@@ -62,12 +70,8 @@ def _learned(name: str) -> RowMetric:
     """A score of segments that a model made, read back from the samples."""
     return RowMetric(
         lambda samples: np.array([[sample[name], 1.0] for sample in samples]),
-        _share_in_percent, lambda samples: LEARNED[name].signature(),
+        mean_in_percent, lambda samples: LEARNED[name].signature(),
     )  # fmt: skip
-
-
-def _share_in_percent(total: Statistics) -> float:
-    return float(100.0 * total[0] / total[1])
 
 
 def _right(samples: Sequence[Sample]) -> Statistics:
@@ -85,7 +89,7 @@ METRICS: dict[str, dict[str, RowMetric]] = {
     },
     "multiple_choice": {
         "accuracy": RowMetric(
-            _right, _share_in_percent, lambda samples: "lowest likelihood bound per token"
+            _right, mean_in_percent, lambda samples: "lowest likelihood bound per token"
         )
     },
     "perplexity": {

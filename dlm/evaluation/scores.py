@@ -63,14 +63,15 @@ def _mean(of_answer: AnswerScore, depends_on: Callable[[], str]) -> Score:
     def describe(num_references: int | None) -> str:
         return depends_on() + ("" if num_references == 1 else "|best of the references")
 
-    return Score(statistics, _mean_in_percent, describe)
+    return Score(statistics, mean_in_percent, describe)
 
 
 def _of_rows(values: Sequence[float]) -> Statistics:
     return np.stack([np.array(values, dtype=np.float64), np.ones(len(values))], axis=1)
 
 
-def _mean_in_percent(total: Statistics) -> float:
+def mean_in_percent(total: Statistics) -> float:
+    """Of rows whose statistics are a value from 0 to 1, and 1."""
     return float(100.0 * total[0] / total[1])
 
 
@@ -111,7 +112,7 @@ SCORES: dict[str, Score] = {
     "bleu_lowercase": _sacrebleu(partial(BLEU, lowercase=True)),
     "chrf_lowercase": _sacrebleu(partial(CHRF, lowercase=True)),
     "sari": Score(
-        _sari, _mean_in_percent,
+        _sari, mean_in_percent,
         lambda num: f"SARI of sentences, mean over rows|nrefs:{num or 'var'}|case:lc|tok:13a|0/0=1",
     ),
     **{name: _mean(*given) for name, given in ANSWER_SCORES.items()},

@@ -105,7 +105,7 @@ class Backbone(nn.Module):
         if pattern == "prefix_lm" and response_BL is None:
             assert self.end_token_id is not None, "set where the tokenizer is known"
             response_BL = response_of(tokens_BL, valid_BL, self.end_token_id)
-        shifts = self.causal and self.shifted and pattern in _FILLS_IN
+        shifts = self._shifts(pattern)
         if shifts and pattern == "prefix_lm" and response_BL is not None:
             # Otherwise the response's first token would be predicted without seeing the others.
             response_BL = predicts(response_BL, valid_BL)
@@ -206,7 +206,10 @@ class Backbone(nn.Module):
     @property
     def shifts(self) -> bool:
         """Whether under its own attention the state before a token fills it in."""
-        return self.causal and self.shifted and self.attention in _FILLS_IN
+        return self._shifts(self.attention)
+
+    def _shifts(self, pattern: AttentionPattern) -> bool:
+        return self.causal and self.shifted and pattern in _FILLS_IN
 
     def caches_prompts(self, device: torch.device) -> bool:
         """Whether tokens can be computed behind prompts that are kept; it says once why not.
@@ -258,10 +261,9 @@ class Backbone(nn.Module):
     def token_losses(self, hidden_MH: Tensor, target_M: Tensor) -> TokenLosses:
         """The losses of target tokens [M] whose logits come from these states: a few tokens at a
         time where the matrix of all logits would be large."""
-        layer = self.network.get_output_embeddings()
+        layer = self._output_matrix()
         rows = rows_at_a_time(len(target_M), self.vocab_size, hidden_MH.device.type)
-        # Weights that are not here (cut by zero3) are gathered for a call of the layer alone.
-        if rows is None or type(layer) is not nn.Linear or layer.weight.numel() == 0:
+        if rows is None or layer is None:
             return losses_of_logits(self.logits(hidden_MH), target_M)
         transformed_MH = self._transform(hidden_MH)
         return chunked_losses(transformed_MH, layer.weight, layer.bias, target_M, rows=rows)
@@ -269,11 +271,16 @@ class Backbone(nn.Module):
     def likeliest(self, hidden_SH: Tensor, forbidden_ids: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest token of each state that is not forbidden, and its log-probability in
         float32, [S] each, without the matrix of all logits."""
+        layer = self._output_matrix()
+        if layer is None:
+            return likeliest_of_logits(self.logits(hidden_SH), forbidden_ids)
+        return likeliest(self._transform(hidden_SH), layer.weight, layer.bias, forbidden_ids)
+
+    def _output_matrix(self) -> nn.Linear | None:
+        """The output layer, where a part of its rows can be multiplied; None: only a call of it
+        will do (weights that are not here, cut by zero3, are gathered for that alone)."""
         layer = self.network.get_output_embeddings()
-        transformed_SH = self._transform(hidden_SH)
-        if type(layer) is not nn.Linear or layer.weight.numel() == 0:
-            return likeliest_of_logits(layer(transformed_SH), forbidden_ids)
-        return likeliest(transformed_SH, layer.weight, layer.bias, forbidden_ids)
+        return layer if type(layer) is nn.Linear and layer.weight.numel() else None
 
     def save(self, directory: Path) -> None:
         """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or

@@ -35,10 +35,13 @@ class SweepRecord:
     description: str
     cells: tuple[Cell, ...]
 
+    def begun(self, run_dir: Path) -> list[Cell]:
+        """The cells whose run directory is there."""
+        return [cell for cell in self.cells if (run_dir / cell.name / "recipe.yaml").is_file()]
+
     def directories(self, run_dir: Path) -> list[Path]:
-        """The cells' run directories that are there."""
-        places = [run_dir / cell.name for cell in self.cells]
-        return [place for place in places if (place / "recipe.yaml").is_file()]
+        """Their run directories."""
+        return [run_dir / cell.name for cell in self.begun(run_dir)]
 
 
 def write_sweep(run_dir: Path, recipe: RecipeConfig, cells: Sequence[Cell]) -> None:
@@ -51,11 +54,8 @@ def write_sweep(run_dir: Path, recipe: RecipeConfig, cells: Sequence[Cell]) -> N
     known, names = read_sweep(run_dir), [cell.name for cell in cells]
     before = [
         cell
-        for cell in (known.cells if known else ())
-        if cell.name not in names
-        and cells
-        and cell.labels.keys() == cells[0].labels.keys()
-        and (run_dir / cell.name / "recipe.yaml").is_file()
+        for cell in (known.begun(run_dir) if known else ())
+        if cell.name not in names and cells and cell.labels.keys() == cells[0].labels.keys()
     ]
     write_json(run_dir / SWEEP, {
         "recipe": recipe.name,

@@ -172,13 +172,12 @@ def status(options: argparse.Namespace) -> int:
         print(render_status(run_dir, options.json, queue))
         return 0
     queued = set(record.cells) if record else set()
-    begun = [cell for cell in sweep.cells if (run_dir / cell.name / "recipe.yaml").is_file()]
     texts = {
         cell.name: render_status(
             run_dir / cell.name, options.json,
             states_by_stage(record, cell.name) if record and cell.name in queued else {},
         )
-        for cell in begun
+        for cell in sweep.begun(run_dir)
     }  # fmt: skip
     if options.json:
         print("[" + ",\n".join(texts.values()) + "]")
