@@ -1,7 +1,7 @@
 """Training steps as they usually are and as they are here, in turn in one process on the same rows.
 
     python benchmarks/train_step.py --shape small [--device cpu] [--steps 6] [--micro 16 32 64]
-        [--compiled] [--pairs multi30k/de-en/train.jsonl --tokenizer DIR]
+        [--compiled] [--attention prefix_lm] [--pairs multi30k/de-en/train.jsonl --tokenizer DIR]
 
 The usual way: padded rows, the Hugging Face model as it comes, logits at every position. It gets
 the same masks (same seed, no dropout), rows in data order or in micro-batches of like length, and
@@ -21,6 +21,7 @@ import json
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -153,10 +154,13 @@ def every_position_loss(
     return (entropy_T * weight_BL[row_T, column_T]).sum()
 
 
-def measure(way: Way, shape: str, rows: EncodedRows, size: int, steps: int, device: str) -> Figures:
+def measure(
+    way: Way, shape: str, rows: EncodedRows, size: int, steps: int, device: str, attention: Any
+) -> Figures:
     """Train so many steps from the same weights."""
     network = network_of(shape, device)
     backbone = Backbone(network)
+    backbone.attention, backbone.end_token_id = attention, END
     if not (way.ours and way.documents):
         network.set_attn_implementation("sdpa")
         backbone.say = lambda _: None
@@ -234,6 +238,8 @@ def main() -> int:
     parser.add_argument("--micro", type=int, nargs="+", default=[16, 64],
                         help="micro-batches that the usual way may choose from")  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--attention", choices=["bidirectional", "prefix_lm"],
+                        default="bidirectional", help="prefix_lm: ours alone")  # fmt: skip
     parser.add_argument("--compiled", action="store_true", help="measure compiled networks too")
     parser.add_argument("--pairs", help="JSON lines with src and tgt, in place of generated rows")
     parser.add_argument("--tokenizer", help="a directory, for --pairs")
@@ -260,6 +266,7 @@ def main() -> int:
         for order in ("data order", "like length")
         for compiled in ((False, True) if options.compiled else (False,))
         for micro in options.micro
+        if options.attention == "bidirectional"
     ] + [
         ours,
         *([replace(ours, name="ours, compiled", compiled=True)] if options.compiled else []),
@@ -273,7 +280,10 @@ def main() -> int:
     expected: list[float] = []
     for way in ways:
         try:
-            found = measure(way, options.shape, rows, options.rows, options.steps, options.device)
+            found = measure(
+                way, options.shape, rows, options.rows, options.steps, options.device,
+                options.attention,
+            )  # fmt: skip
         except torch.OutOfMemoryError:
             print(json.dumps({"way": way.name, "micro": way.micro, "out_of_memory": True}))
             torch.cuda.empty_cache()

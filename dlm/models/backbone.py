@@ -118,7 +118,7 @@ class Backbone(nn.Module):
                 places.gather(tokens_BL), places.valid_RW,
                 None if response_BL is None else places.gather(response_BL),
                 places.gather(token_index_BL), pattern, document_BL=places.document_RW,
-                documents=self._documents(packing, valid_BL, pattern),
+                documents=self._documents(packing, valid_BL, pattern, response_BL),
             )  # fmt: skip
             hidden_BLH = places.scatter(hidden_RWH)
         return shift_right(hidden_BLH, valid_BL) if shifts else hidden_BLH
@@ -155,8 +155,9 @@ class Backbone(nn.Module):
         return trains and self.annealing is not None
 
     def _documents(
-        self, packing: Packing, valid_BL: Tensor, pattern: AttentionPattern
-    ) -> Documents | None:
+        self, packing: Packing, valid_BL: Tensor, pattern: AttentionPattern,
+        response_BL: Tensor | None,
+    ) -> Documents | None:  # fmt: skip
         """What attention needs to know of packed rows; None: it needs a mask.
 
         Raises:
@@ -164,13 +165,12 @@ class Backbone(nn.Module):
         """
         reason = self._obstacle(valid_BL.device, pattern)
         if reason is None:
-            causal = pattern == "causal"
-            return documents_of(packing, valid_BL, causal=causal, window=self._window)
+            return documents_of(packing, valid_BL, pattern, response_BL, window=self._window)
         self._fall_back(f"packed rows attend through a mask, which is slower: {reason}")
         return None
 
     def _obstacle(self, device: torch.device, pattern: AttentionPattern) -> str | None:
-        return obstacle(self.network, device, pattern, self._annealed(pattern))
+        return obstacle(self.network, device, self._annealed(pattern))
 
     def _fall_back(self, note: str) -> None:
         if self.strict_speed:
@@ -228,7 +228,7 @@ class Backbone(nn.Module):
         """Rows that see nothing but all of themselves, padded on the right: laid end to end, their
         states [T, H] as they are, and keys and values of every layer."""
         packing = one_row(lengths, valid_UL)
-        documents = documents_of(packing, valid_UL, causal=False, window=self._window)
+        documents = documents_of(packing, valid_UL, "bidirectional", window=self._window)
         layers: LayerKeys = {}
         places = packing.places(valid_UL)
         index_UL = torch.arange(tokens_UL.shape[1], device=tokens_UL.device).expand_as(tokens_UL)

@@ -2,13 +2,14 @@
 
 One attention function of transformers: given the ``Documents`` of packed rows, on CUDA torch's
 kernel for sequences of any lengths, on a CPU the documents themselves, a few of nearly equal
-length at a time; without them (padded rows) transformers' own SDPA, unchanged. Patterns that begin
-with ``prefix`` and annealed attention stay with the mask.
+length at a time; without them (padded rows) transformers' own SDPA, unchanged. Where prompts see
+themselves alone (patterns that begin with ``prefix``) they are documents of their own too. Annealed
+attention stays with the mask.
 """
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,11 +20,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from dlm.models.attention import AttentionPattern
 from dlm.models.packed import Packing
 
 NAME = "dlm_documents"
 """What transformers knows the function by."""
-_PATTERNS = ("bidirectional", "causal")
 
 
 LayerKeys = dict[int, list[Tensor]]
@@ -71,19 +72,67 @@ class Documents:
     """With cached prompts: the places of the documents' keys among those and the rows'."""
     key_bounds_N: Tensor | None = None
     """CUDA, with cached prompts: where the documents begin among their keys, and the end."""
+    prompts: "Documents | None" = None
+    """The prompts, where they see themselves alone; None: they see what the rest does."""
+    prompt_W: Tensor | None = None
+    """Packed places that hold them, bool [R x W]."""
 
 
 def documents_of(
-    packing: Packing, valid_BL: Tensor, *, causal: bool, window: int | None
+    packing: Packing,
+    valid_BL: Tensor,
+    pattern: AttentionPattern,
+    response_BL: Tensor | None = None,
+    *,
+    window: int | None,
 ) -> Documents:
-    """The documents of a packed batch; on CUDA without waiting for the device."""
-    start_B = packing.row_B * packing.width + packing.start_B
+    """The documents of a packed batch; on CUDA without waiting for the device.
+
+    Args:
+        packing: The layout.
+        valid_BL: False on padding.
+        pattern: Who sees whom.
+        response_BL: The response, which ends its row; read by the patterns that begin with
+            ``prefix``.
+        window: How far layers of narrow sight see; None: there are none.
+    """
+    lay_out = _sequences if valid_BL.is_cuda else _grouped
     length_B = valid_BL.sum(dim=1)
+    whole = lay_out(packing, length_B, pattern in ("causal", "prefix_causal"), window)
+    if not pattern.startswith("prefix"):
+        return whole
+    assert response_BL is not None, f"{pattern} needs to know the response"
+    # Everything attends in its whole document, and prompts once more in themselves: a little
+    # arithmetic twice, but neither a key nor a mask is copied, and nobody asks how many there are.
+    prompt_B = length_B - (response_BL & valid_BL).sum(dim=1)
+    start_B1 = (packing.row_B * packing.width + packing.start_B)[:, None]
     area = packing.rows * packing.width
-    if valid_BL.is_cuda:
-        longest = packing.longest or packing.width
-        return Documents(causal, window, longest, bounds(start_B, length_B, area))
+    column_L = torch.arange(valid_BL.shape[1], device=valid_BL.device)
+    place_BL = torch.where(column_L < prompt_B[:, None], start_B1 + column_L, area)
+    prompt_W = torch.zeros(area + 1, dtype=torch.bool, device=valid_BL.device)
+    prompt_W = prompt_W.index_fill(0, place_BL.flatten(), True)[:-1]
+    prompts = lay_out(packing, prompt_B, False, window)
+    if prompts.bounds_N is None and not prompts.groups:
+        return whole
+    return replace(whole, prompts=prompts, prompt_W=prompt_W)
+
+
+def _sequences(packing: Packing, length_B: Tensor, causal: bool, window: int | None) -> Documents:
+    """For the kernel of CUDA: so many tokens from each document's start."""
+    start_B = packing.row_B * packing.width + packing.start_B
+    begins = bounds(start_B, length_B, packing.rows * packing.width)
+    # A gap, which is a sequence too, is no longer than a row.
+    return Documents(causal, window, packing.longest or packing.width, begins)
+
+
+def _grouped(packing: Packing, length_B: Tensor, causal: bool, window: int | None) -> Documents:
+    """For a CPU: so many tokens from each document's start, those of near length together."""
+    start_B = packing.row_B * packing.width + packing.start_B
+    area = packing.rows * packing.width
     order_B = length_B.argsort(stable=True)
+    order_B = order_B[length_B[order_B] > 0]
+    if not len(order_B):
+        return Documents(causal, window, packing.width)
     groups, order = [], []
     back_W = torch.zeros(area, dtype=torch.int64)
     first = 0
@@ -154,17 +203,19 @@ def attention(
     if documents.known is not None and documents.key_order_P is not None:
         both = [torch.cat(pair) for pair in zip(documents.known[id(module)], flat[1:], strict=True)]
         flat[1:] = [tensor.index_select(0, documents.key_order_P) for tensor in both]
-    if documents.bounds_N is not None:
-        out_PHD = _on_cuda(flat, documents, window, scaling)
-    else:
-        out_PHD = _not_compiled(flat, documents, window, scaling, dropout)
+    out_PHD = _attended(flat, documents, window, scaling, dropout)
+    if documents.prompts is not None and documents.prompt_W is not None:
+        alone_PHD = _attended(flat, documents.prompts, window, scaling, dropout)
+        out_PHD = torch.where(documents.prompt_W[:, None, None], alone_PHD, out_PHD)
     return out_PHD.view(rows, width, heads, size), None
 
 
-def _on_cuda(
-    flat: list[Tensor], documents: Documents, window: int | None, scaling: float | None
-) -> Tensor:
-    assert documents.bounds_N is not None
+def _attended(
+    flat: list[Tensor], documents: Documents, window: int | None, scaling: float | None,
+    dropout: float,
+) -> Tensor:  # fmt: skip
+    if documents.bounds_N is None:
+        return _not_compiled(flat, documents, window, scaling, dropout)
     if torch.is_autocast_enabled("cuda"):
         flat = [tensor.to(torch.get_autocast_dtype("cuda")) for tensor in flat]
     far = -1 if window is None else window
@@ -246,7 +297,6 @@ def install(network: PreTrainedModel) -> None:
 def obstacle(
     network: PreTrainedModel,
     device: torch.device,
-    pattern: str,
     annealed: bool,
     *,
     dtype: torch.dtype | None = None,
@@ -257,14 +307,11 @@ def obstacle(
     Args:
         network: It, with the attention that it was given.
         device: Where it computes.
-        pattern: Who sees whom.
         annealed: Whether a causal network is becoming bidirectional.
         dtype: What attention computes in on a GPU; None: as autocast says now.
         trains: Whether dropout is on; None: as the network is now.
     """
     config = network.config
-    if pattern not in _PATTERNS:
-        return f"attention {pattern} is not that of whole documents"
     if annealed:
         return "attention is being annealed"
     if config._attn_implementation != NAME:

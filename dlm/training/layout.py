@@ -23,13 +23,10 @@ def choose_layout(job: StageJob, start: StartingPoint) -> tuple[bool, list[str]]
     if config.train.layout != "auto":
         return config.train.layout == "packed", []
     backbone = start.backbone
-    causal = config.kind == "autoregressive"
     on_cpu = computes_on_cpu(config.hardware.accelerator)
     device = "cpu" if on_cpu else "cuda" if torch.cuda.is_available() else "mps"
     reason = obstacle(
-        backbone.network, torch.device(device),
-        "prefix_causal" if causal else backbone.attention,
-        backbone.annealing is not None,
+        backbone.network, torch.device(device), backbone.annealing is not None,
         dtype=_COMPUTES_IN.get(config.train.precision, backbone.network.dtype), trains=True,
     )  # fmt: skip
     if reason is None:

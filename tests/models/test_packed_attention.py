@@ -62,9 +62,11 @@ def alone(
 
 
 def assert_each_document_alone(
-    documents: Documents, packing: Packing, valid: Tensor, window: int | None
-) -> None:
-    """Outputs and gradients, of shared key heads too."""
+    documents: Documents, packing: Packing, valid: Tensor, window: int | None,
+    prompts: list[int] | None = None,
+) -> None:  # fmt: skip
+    """Outputs and gradients, of shared key heads too; ``prompts``: lengths of those that see
+    themselves alone."""
     module = torch.nn.Module()
     inputs = [heads(packing, 4, 0), heads(packing, 2, 1), heads(packing, 2, 2)]
     scale = 0.3
@@ -76,9 +78,11 @@ def assert_each_document_alone(
     for document, length in enumerate(valid.sum(1).tolist()):
         row, start = int(packing.row_B[document]), int(packing.start_B[document])
         own = slice(start, start + length)
-        expected = alone(
-            *(tensor[row, :, own] for tensor in inputs), documents.causal, window, scale
-        )
+        parts = [tensor[row, :, own] for tensor in inputs]
+        expected = alone(*parts, documents.causal, window, scale)
+        if prompts:
+            prompt = alone(*(part[:, : prompts[document]] for part in parts), False, window, scale)
+            expected = torch.cat([prompt, expected[:, prompts[document] :]], dim=1)
         torch.testing.assert_close(found[row, own].transpose(0, 1), expected)
         total_found = total_found + (found[row, own] ** 3).sum()
         total = total + (expected**3).sum()
@@ -91,7 +95,7 @@ def assert_each_document_alone(
 @windows
 def test_groups_attend_as_each_document_does_alone(causal: bool, window: int | None) -> None:
     packing, valid = plan()
-    documents = documents_of(packing, valid, causal=causal, window=window)
+    documents = documents_of(packing, valid, "causal" if causal else "bidirectional", window=window)
     assert 1 < len(documents.groups) < len(LENGTHS)
     assert any(group.length_N is not None for group in documents.groups)
     assert_each_document_alone(documents, packing, valid, window)
@@ -130,6 +134,25 @@ def test_the_kernel_for_any_lengths_is_given_each_document_as_a_sequence(
     assert_each_document_alone(documents, packing, valid, window)
 
 
+@pytest.mark.parametrize("pattern", ["prefix_lm", "prefix_causal"])
+@pytest.mark.parametrize("prompts", [[2, 1, 7, 0, 5, 3, 4, 11], [0] * 8])
+@pytest.mark.parametrize("kernel", [False, True])
+@windows
+def test_prompts_see_themselves_alone(
+    pattern: Any, prompts: list[int], kernel: bool, window: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if kernel:
+        monkeypatch.setattr(packed_attention, "_varlen", lambda: varlen)
+        monkeypatch.setattr(packed_attention, "_grouped", packed_attention._sequences)
+    packing, valid = plan()
+    response = valid & (torch.arange(12) >= torch.tensor(prompts)[:, None])
+    documents = documents_of(packing, valid, pattern, response, window=window)
+    assert (documents.bounds_N is not None) == kernel
+    assert documents.causal == (pattern == "prefix_causal")
+    assert_each_document_alone(documents, packing, valid, window, prompts)
+
+
 def backbone_of(family: str) -> Backbone:
     return causal_backbone(family) if family in CAUSAL else tiny_backbone(family)
 
@@ -142,9 +165,9 @@ def packed_states(backbone: Backbone, pattern: Any = "bidirectional") -> Tensor:
 
 
 @pytest.mark.parametrize("family", [*ARCHITECTURES, *CAUSAL])
-@pytest.mark.parametrize("pattern", ["bidirectional", "causal"])
+@pytest.mark.parametrize("pattern", ["bidirectional", "prefix_lm", "causal", "prefix_causal"])
 @torch.no_grad()
-def test_no_mask_is_made_for_whole_documents(
+def test_no_mask_is_made_for_documents(
     family: str, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = backbone_of(family)
@@ -194,26 +217,26 @@ def test_exports_do_not_name_the_function(tmp_path: Path) -> None:
 
 
 def test_a_fallback_is_said_once_and_is_an_error_if_speed_is_strict() -> None:
-    backbone = tiny_backbone()
+    backbone = causal_backbone("gpt2").train()
+    backbone.annealing = Annealing(steps=10, seed=0)
     said: list[str] = []
     backbone.say = said.append
     for _ in range(2):
-        packed_states(backbone, "prefix_lm")
+        packed_states(backbone)
     assert said == [
-        "packed rows attend through a mask, which is slower: attention prefix_lm is not that of "
-        "whole documents"
+        "packed rows attend through a mask, which is slower: attention is being annealed"
     ]
     backbone.strict_speed = True
-    packed_states(backbone)
-    with pytest.raises(UserError, match=r"hardware\.strict_speed: .* prefix_lm is not that of wh"):
-        packed_states(backbone, "prefix_lm")
+    packed_states(backbone.eval())
+    with pytest.raises(UserError, match=r"hardware\.strict_speed: .* is being annealed; set it"):
+        packed_states(backbone.train())
 
 
 def test_what_stands_in_the_way_on_a_cpu() -> None:
     backbone = tiny_backbone()
 
     def reason(device: torch.device = CPU, annealed: bool = False) -> str | None:
-        return obstacle(backbone.network, device, "bidirectional", annealed)
+        return obstacle(backbone.network, device, annealed)
 
     assert reason() is None
     assert reason(annealed=True) == "attention is being annealed"
@@ -222,15 +245,6 @@ def test_what_stands_in_the_way_on_a_cpu() -> None:
     assert reason() is None
     backbone.network.set_attn_implementation("eager")
     assert reason() == "the network attends by eager, not sdpa"
-
-
-def test_an_annealed_network_takes_the_mask() -> None:
-    backbone = causal_backbone("gpt2").train()
-    said: list[str] = []
-    backbone.say = said.append
-    backbone.annealing = Annealing(steps=10, seed=0)
-    packed_states(backbone)
-    assert len(said) == 1 and "attention is being annealed" in said[0]
 
 
 def test_what_stands_in_the_way_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +256,7 @@ def test_what_stands_in_the_way_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: torch.bfloat16)
 
     def reason() -> str | None:
-        return obstacle(network, CUDA, "bidirectional", False)
+        return obstacle(network, CUDA, False)
 
     assert reason() is None
     network.train()

@@ -44,23 +44,23 @@ def test_rows_are_packed_on_a_cpu_unless_the_stage_or_the_recipe_says_otherwise(
     assert choice("autoregressive", train=packed) == (True, [])
 
 
+def test_any_pattern_of_attention_is_packed() -> None:
+    assert choice("autoregressive") == choice(attention="prefix_lm") == (True, [])
+
+
 def test_what_needs_a_mask_is_padded_and_said() -> None:
-    padded = "rows are padded, not packed: attention"
-    assert choice("autoregressive") == (
-        False, [f"{padded} prefix_causal is not that of whole documents"]
+    assert choice(annealed=True) == (
+        False, ["rows are padded, not packed: attention is being annealed"]
     )  # fmt: skip
-    assert choice(attention="prefix_lm") == (
-        False, [f"{padded} prefix_lm is not that of whole documents"]
-    )  # fmt: skip
-    assert choice(annealed=True) == (False, [f"{padded} is being annealed"])
 
 
 def test_strict_speed_makes_it_an_error() -> None:
     strict = HardwareConfig(accelerator="cpu", strict_speed=True)
-    with pytest.raises(UserError, match="not that of whole documents; remove the reason"):
-        choice("autoregressive", hardware=strict)
+    with pytest.raises(UserError, match="attention is being annealed; remove the reason"):
+        choice(annealed=True, hardware=strict)
     assert choice(hardware=strict) == (True, [])
-    assert choice("autoregressive", hardware=strict, train=TrainConfig(layout="padded"))[0] is False
+    padded = TrainConfig(layout="padded")
+    assert choice(annealed=True, hardware=strict, train=padded)[0] is False
 
 
 def test_a_gpu_packs_in_half_precision_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,6 @@ from dlm.diffusion.objective import Objective
 from dlm.models import backbone as backbone_module
 from dlm.models import packed_attention
 from dlm.models.length_predictor import LengthPredictor
-from dlm.models.packed import Packing
-from dlm.models.packed_attention import Documents, bounds
 from dlm.stages.autoregressive import AutoregressiveTwin
 from dlm.stages.base import TrainingStage
 from dlm.stages.length import LengthPrediction
@@ -76,16 +74,10 @@ def kernel(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Ten
     return query + key + value
 
 
-def on_gpu(packing: Packing, valid_BL: Tensor, *, causal: bool, window: int | None) -> Documents:
-    start_B = packing.row_B * packing.width + packing.start_B
-    places = bounds(start_B, valid_BL.sum(dim=1), packing.rows * packing.width)
-    return Documents(causal, window, packing.width, places)
-
-
 def waits_of_a_step(stage: TrainingStage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(packed_attention, "_varlen", lambda: kernel)
     monkeypatch.setattr(backbone_module, "obstacle", lambda *_: None)
-    monkeypatch.setattr(backbone_module, "documents_of", on_gpu)
+    monkeypatch.setattr(packed_attention, "_grouped", packed_attention._sequences)
     stage._trainer = SimpleNamespace(
         accumulate_grad_batches=1, world_size=1, training=True, global_step=0, max_steps=100,
         log_every_n_steps=50,

@@ -3,28 +3,22 @@
 from pathlib import Path
 
 import pytest
-from resume_tools import run
+from family_tools import run_family, write_family
 
-PACKED = (
-    "train.layout=packed",
-    "train.length_grouping=0",
-    "model.dropout=0",
-    "train.steps=4",
-    "validation.every_n_steps=4",
-)
-REASON = "attention prefix_causal is not that of whole documents"
+PACKED = ("train.layout=packed", "train.length_grouping=0", "model.dropout=0")
+STRICT = "hardware.strict_speed=true"
+ANNEALED = "model.attention_annealing_steps=5"
 
 
 @pytest.mark.slow
 def test_a_slow_path_is_said_or_refused_and_the_fast_one_is_neither(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    strict = "hardware.strict_speed=true"
-    assert run(tmp_path / "run", *PACKED, strict, stop="pretrain") == 0
+    model = write_family(tmp_path / "gpt2", "gpt2")
+    assert run_family(model, tmp_path / "fast", *PACKED, STRICT, stop="adapt") == 0
     assert "through a mask" not in capsys.readouterr().out
-    assert run(tmp_path / "run", *PACKED, strict, only="autoregressive") == 2
-    assert f"slower: {REASON}; set it to false" in capsys.readouterr().err
-    assert run(tmp_path / "run", *PACKED, only="autoregressive") == 0
-    assert f"autoregressive: packed rows attend through a mask, which is slower: {REASON}" in (
-        capsys.readouterr().out
-    )
+    reason = "packed rows attend through a mask, which is slower: attention is being annealed"
+    assert run_family(model, tmp_path / "run", *PACKED, ANNEALED, STRICT, stop="adapt") == 2
+    assert f"{reason}; set it to false" in capsys.readouterr().err
+    assert run_family(model, tmp_path / "run", *PACKED, ANNEALED, stop="adapt") == 0
+    assert f"adapt: {reason}" in capsys.readouterr().out
