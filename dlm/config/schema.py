@@ -252,9 +252,9 @@ class ModelConfig:
     """Revision of the hub model."""
     trust_remote_code: bool = False
     """Run code that comes with the hub model. Off unless you asked for it."""
-    architecture: Literal["xlm-roberta", "roberta", "bert", "modernbert", "gpt2", "llama"] = (
-        "xlm-roberta"
-    )
+    architecture: Literal[
+        "xlm-roberta", "roberta", "bert", "modernbert", "eurobert", "gpt2", "llama"
+    ] = "xlm-roberta"
     """Architecture from scratch."""
     hidden_size: int = 512
     """Width of the network."""

@@ -59,6 +59,8 @@ def build_from_scratch(
         "initializer_range": initializer_range,
     }
     config = scratch_config(architecture, sizes, max_positions, 0.1 if dropout is None else dropout)
+    if hasattr(config, "mask_token_id"):
+        config.mask_token_id = special.mask
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _auto_model(config).from_config(config, attn_implementation="sdpa")
@@ -94,10 +96,15 @@ def scratch_config(
             embd_pdrop=dropout,
             attn_pdrop=dropout,
         )
+    rotary: dict[str, Any] = {
+        "max_position_embeddings": max_positions, "attention_dropout": dropout,
+    }  # fmt: skip
     if architecture == "llama":
-        return LlamaConfig(
-            **sizes, max_position_embeddings=max_positions, attention_dropout=dropout
-        )
+        return LlamaConfig(**sizes, **rotary)
+    if architecture == "eurobert":
+        # Tied like the other encoders, which its class would not do.
+        # By name: older versions of transformers have no such class.
+        return AutoConfig.for_model("eurobert", **sizes, **rotary, tie_word_embeddings=True)
     rates: dict[str, Any] = {
         "hidden_dropout_prob": dropout,
         "attention_probs_dropout_prob": dropout,

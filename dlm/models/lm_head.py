@@ -42,6 +42,7 @@ HEADS: dict[str, Callable[[Any], Head]] = {
     "xlm-roberta-xl": _roberta,
     "camembert": _roberta,
     "modernbert": _modernbert,
+    "eurobert": _as_they_are,
     **dict.fromkeys(CAUSAL_TYPES, _as_they_are),
 }
 """Hugging Face model type -> what its head does before the vocabulary's matrix, a function of

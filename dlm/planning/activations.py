@@ -47,7 +47,7 @@ FAMILIES: dict[str, LayerTensors] = {
     # GELU by tanh, in five steps.
     "gpt2": LayerTensors(2, 4, 2, 0, 5, 2),
     "gpt_neox": LayerTensors(2, 6, 2, 0, 2, 2),
-    **dict.fromkeys(("llama", "mistral", "phi3", "qwen2", "smollm3"), _LLAMA),
+    **dict.fromkeys(("llama", "eurobert", "mistral", "phi3", "qwen2", "smollm3"), _LLAMA),
     # With norms of queries and keys.
     **dict.fromkeys(("olmo2", "qwen3"), replace(_LLAMA, hidden=8, norm_float=4)),
 }

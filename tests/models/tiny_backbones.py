@@ -12,7 +12,7 @@ from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch
 
 torch.set_num_threads(1)
-ARCHITECTURES = ["xlm-roberta", "roberta", "bert", "modernbert"]
+ARCHITECTURES = ["xlm-roberta", "roberta", "bert", "modernbert", "eurobert"]
 TEXTS = ["the red fox ran", "a dog sat on the mat", "der hund lief schnell", "ein roter fuchs"]
 
 

@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     BertConfig,
+    EuroBertConfig,
     GPT2Config,
     LlamaConfig,
     ModernBertConfig,
@@ -46,8 +47,9 @@ def config(family: str = "xlm-roberta", dropout: float = 0.0, **changes: Any) ->
         return GPT2Config(
             **common, n_positions=80, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout
         )
-    if family == "llama":
-        return LlamaConfig(**common, max_position_embeddings=80, attention_dropout=dropout)
+    if family in ("llama", "eurobert"):
+        kind = LlamaConfig if family == "llama" else EuroBertConfig
+        return kind(**common, max_position_embeddings=80, attention_dropout=dropout)
     if family == "modernbert":
         return ModernBertConfig(
             **common, max_position_embeddings=80, layer_types=["full_attention"] * 4,
@@ -122,7 +124,9 @@ def test_saved_activations_are_within_15_percent_of_torch(
     assert planned == pytest.approx(measured, rel=0.15), f"{planned / measured:.3f}"
 
 
-@pytest.mark.parametrize("family", ["bert", "xlm-roberta-xl", "modernbert", "gpt2", "llama"])
+@pytest.mark.parametrize(
+    "family", ["bert", "xlm-roberta-xl", "modernbert", "eurobert", "gpt2", "llama"]
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_so_are_those_of_other_families(family: str, dropout: float) -> None:
     measured, planned = measured_and_planned(config(family, dropout))

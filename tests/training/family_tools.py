@@ -20,7 +20,7 @@ from dlm.recipe.runner import run_recipe
 Finished = Callable[[str], Path]
 """Family -> the run directory of adapt, length and scores on it."""
 CAUSAL = ("gpt2", "llama", "qwen2")
-MASKED = ("xlm-roberta", "roberta", "bert", "modernbert")
+MASKED = ("xlm-roberta", "roberta", "bert", "modernbert", "eurobert")
 _BERT = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]",
          "unk_token": "[UNK]"}  # fmt: skip
 _ROBERTA = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>",
@@ -30,6 +30,8 @@ SPECIAL: dict[str, dict[str, str]] = {
     "llama": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
     "qwen2": {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
     "xlm-roberta": _ROBERTA, "roberta": _ROBERTA, "bert": _BERT, "modernbert": _BERT,
+    "eurobert": {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>",
+                 "pad_token": "<|end_of_text|>", "mask_token": "<|mask|>"},
 }  # fmt: skip
 """The special tokens that each family's tokenizer has, in the order of their ids."""
 
@@ -51,6 +53,8 @@ def write_family(directory: Path, family: str) -> Path:
         sizes["intermediate_size"] = 32
     if family == "modernbert":
         sizes |= {"global_attn_every_n_layers": 2, "local_attention": 16, "mlp_dropout": 0.1}
+    if family == "eurobert":
+        sizes["mask_token_id"] = tokenizer.mask_token_id
     config = AutoConfig.for_model(family, **sizes)
     kind = AutoModelForCausalLM if family in CAUSAL else AutoModelForMaskedLM
     torch.manual_seed(0)

@@ -88,7 +88,9 @@ def full(trained: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("family", ["xlm-roberta", "bert", "modernbert", "llama", "gpt2"])
+@pytest.mark.parametrize(
+    "family", ["xlm-roberta", "bert", "modernbert", "eurobert", "llama", "gpt2"]
+)
 def test_cut_untrained_and_made_whole_again_it_is_the_same_model(
     family: str, tmp_path: Path
 ) -> None:
