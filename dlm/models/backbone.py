@@ -19,9 +19,10 @@ from dlm.diffusion.sampling.likeliest import likeliest, likeliest_of_logits
 from dlm.errors import UserError
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
+from dlm.models.documents import Documents, LayerKeys, documents_of
 from dlm.models.lm_head import CAUSAL_TYPES, head_transform
 from dlm.models.packed import Packing, one_row
-from dlm.models.packed_attention import Documents, LayerKeys, documents_of, install, obstacle
+from dlm.models.packed_attention import install, obstacle
 from dlm.models.prompt_cache import PromptCache, continued_documents
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlm.models.packed_attention import Documents, Group, LayerKeys, near_lengths
+from dlm.models.documents import Documents, Group, LayerKeys, group_queries
 
 
 @dataclass(frozen=True)
@@ -70,33 +70,24 @@ def continued_documents(
             key_bounds_N=sent(bounds[1], device), key_order_P=sent(order_K, device),
             known=cache.layers,
         )  # fmt: skip
-    groups, order, key_order = [], [], []
-    back_W = torch.zeros(sum(lengths), dtype=torch.int64)
-    order_N, first = total_N.argsort(stable=True), 0
-    for row_N in torch.split(order_N, near_lengths(total_N[order_N].tolist())):
-        width, widest = int(rest_N[row_N].max()), int(total_N[row_N].max())
+    made = group_queries(rest_start_N, rest_N, total_N, sum(lengths))
+    groups, key_order = [], []
+    for row_N, width in made.rows:
+        widest, end_N1 = int(total_N[row_N].max()), total_N[row_N, None]
         column_C, column_K = torch.arange(width), torch.arange(widest)
-        last_N1 = rest_N[row_N, None] - 1
-        place_NC = rest_start_N[row_N, None] + column_C.minimum(last_N1)
-        filled_NC = column_C <= last_N1
-        numbers_NC = first + torch.arange(place_NC.numel()).view(place_NC.shape)
-        back_W[place_NC[filled_NC]] = numbers_NC[filled_NC]
-        order.append(place_NC.flatten())
-        end_N1 = total_N[row_N, None]
         key_order.append(keys(column_K.minimum(end_N1 - 1), row_N).flatten())
         seen_NCK = (column_K < end_N1)[:, None, None]
         narrow_NCK = seen_NCK
         if window is not None:
-            place_NC = prompt_N[row_N, None] + column_C.minimum(last_N1)
+            place_NC = prompt_N[row_N, None] + column_C.minimum(rest_N[row_N, None] - 1)
             near_NCK = (place_NC[..., None] - column_K).abs() <= window
             narrow_NCK = seen_NCK & near_NCK[:, None]
         whole = bool((end_N1 == widest).all())
         mask = None if whole else seen_NCK
         groups.append(Group(len(row_N), width, None, widest, mask, narrow_NCK))
-        first += place_NC.numel()
     return Documents(
-        False, window, int(total_N.max()), groups=tuple(groups), order_P=torch.cat(order),
-        back_W=back_W, key_order_P=torch.cat(key_order), known=cache.layers,
+        False, window, int(total_N.max()), groups=tuple(groups), order_P=made.order_P,
+        back_W=made.back_W, key_order_P=torch.cat(key_order), known=cache.layers,
     )  # fmt: skip
 
 

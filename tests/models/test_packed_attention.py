@@ -16,11 +16,13 @@ from torch import Tensor
 
 from dlm.data.batches.packing import plan_packing
 from dlm.errors import UserError
+from dlm.models import documents as where_documents_lie
 from dlm.models import packed_attention
 from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone
+from dlm.models.documents import Documents, bounds, documents_of
 from dlm.models.packed import Packing
-from dlm.models.packed_attention import Documents, attention, bounds, documents_of, obstacle
+from dlm.models.packed_attention import attention, obstacle
 from dlm.models.recomputation import recompute_activations
 
 LENGTHS = [9, 3, 7, 1, 12, 4, 5, 12]
@@ -144,7 +146,7 @@ def test_prompts_see_themselves_alone(
 ) -> None:  # fmt: skip
     if kernel:
         monkeypatch.setattr(packed_attention, "_varlen", lambda: varlen)
-        monkeypatch.setattr(packed_attention, "_grouped", packed_attention._sequences)
+        monkeypatch.setattr(where_documents_lie, "_grouped", where_documents_lie._sequences)
     packing, valid = plan()
     response = valid & (torch.arange(12) >= torch.tensor(prompts)[:, None])
     documents = documents_of(packing, valid, pattern, response, window=window)

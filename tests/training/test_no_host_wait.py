@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
 from dlm.models import backbone as backbone_module
-from dlm.models import packed_attention
+from dlm.models import documents, packed_attention
 from dlm.models.length_predictor import LengthPredictor
 from dlm.stages.autoregressive import AutoregressiveTwin
 from dlm.stages.base import TrainingStage
@@ -77,7 +77,7 @@ def kernel(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Ten
 def waits_of_a_step(stage: TrainingStage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(packed_attention, "_varlen", lambda: kernel)
     monkeypatch.setattr(backbone_module, "obstacle", lambda *_: None)
-    monkeypatch.setattr(packed_attention, "_grouped", packed_attention._sequences)
+    monkeypatch.setattr(documents, "_grouped", documents._sequences)
     stage._trainer = SimpleNamespace(
         accumulate_grad_batches=1, world_size=1, training=True, global_step=0, max_steps=100,
         log_every_n_steps=50,
