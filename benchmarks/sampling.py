@@ -10,6 +10,7 @@ time. In float32 every way must give the same texts; in bf16 (a GPU) BLEU on the
 
 The shapes are those of train_step.py, with random weights; lengths are guessed from the prompt's.
 --model DIR --input F.jsonl (src, tgt) takes a model of a `length` stage and real texts instead.
+--compiled adds both ways with the network compiled (give --repeats 3: the first run compiles).
 --prompt-cache K adds ways that only approximate, and how many texts they leave as they are.
 Prints JSON lines and a table. A CPU is compared by its processor time (--threads 1), which other
 work disturbs least.
@@ -64,6 +65,8 @@ class Way:
     """The optimisation that is switched off."""
     prompt_cache: int | None = None
     """Approximate: prompts anew in every so many-th iteration alone."""
+    compiled: bool = False
+    """Whether the network is compiled, at the first of the runs."""
 
 
 class LikeThePrompt(nn.Module):
@@ -212,6 +215,8 @@ def measure(
     seconds, processor, texts = [], [], []
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
+    if way.compiled:
+        network.base_model.compile(dynamic=True)
     for _ in range(repeats):
         begun, processor_begun = time.perf_counter(), time.process_time()
         with switched_off(way.off):
@@ -224,6 +229,7 @@ def measure(
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begun)
         processor.append(time.process_time() - processor_begun)
+    network.base_model._compiled_call_impl = None
     return texts, {
         "sentences_per_s": len(prompt_ids) / min(seconds),
         "sentences_per_processor_s": len(prompt_ids) / min(processor),
@@ -257,6 +263,7 @@ def main() -> int:
     parser.add_argument("--batch-tokens", type=int, nargs="+", default=[2048, 8192],
                         help="of the usual way, which may choose; ours has the last")  # fmt: skip
     parser.add_argument("--prompt-tokens", type=int, help="cut a shape's prompts to so many")
+    parser.add_argument("--compiled", action="store_true", help="measure compiled networks too")
     parser.add_argument("--prompt-cache", type=int, nargs="+", default=[])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
@@ -312,6 +319,9 @@ def main() -> int:
         usual = [replace(settings, batch_tokens=tokens) for tokens in options.batch_tokens]
         plans = [(Way("usual", ours=False), made) for made in usual]
         plans += [(way, settings) for way in (ways[:1] if options.no_switches else ways)]
+        if options.compiled:
+            plans += [(replace(way, name=f"{way.name}, compiled", compiled=True), made)
+                      for way, made in plans if not way.off]  # fmt: skip
         plans += [(way, replace(settings, prompt_cache=way.prompt_cache)) for way in cached]
         best: dict[str, dict[str, float]] = {}
         expected: list[str] = []

@@ -601,7 +601,8 @@ class HardwareConfig:
     num_threads: int | None = _where(None)
     """CPU threads of torch; None leaves torch's choice."""
     compile: bool = _where(False)
-    """Compile the network in place with torch.compile."""
+    """Train a network that is compiled in place by torch.compile. Generation is not compiled: it
+    gained nothing to speak of on a CPU (benchmarks/README.md)."""
     strict_speed: bool = _where(False)
     """Where packed rows cannot take the fast attention of whole documents (device, precision,
     dropout of attention on a GPU, attention pattern), stop and say why, not only say so."""

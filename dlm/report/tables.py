@@ -53,7 +53,7 @@ class Table:
 
 def sources_line(sources: Iterable[str]) -> str:
     """HTML: the files that something is from, each once."""
-    files = dict.fromkeys(source.partition(": ")[0] for source in sources if source)
+    files = _files(sources)
     if not files:
         return ""
     names = ", ".join(f"<code>{escape(name)}</code>" for name in files)
@@ -61,6 +61,26 @@ def sources_line(sources: Iterable[str]) -> str:
         return f'<p class="source">from {names}</p>'
     count = f"from {len(files)} files"
     return f'<details class="source"><summary>{count}</summary><p>{names}</p></details>'
+
+
+def _files(sources: Iterable[str]) -> list[str]:
+    """The files that places lie in, each once; a figure may be from two."""
+    places = [place for source in sources if source for place in source.split("; ")]
+    return list(dict.fromkeys(place.partition(": ")[0] for place in places))
+
+
+def _patterns(files: Iterable[str]) -> list[str]:
+    """Files of one name and depth as one pattern, with * for what differs."""
+    alike: dict[tuple[int, str], list[list[str]]] = {}
+    for file in files:
+        parts = file.split("/")
+        alike.setdefault((len(parts), parts[-1]), []).append(parts)
+    return [
+        "/".join(
+            same.pop() if len(same) == 1 else "*" for same in map(set, zip(*group, strict=True))
+        )
+        for group in alike.values()
+    ]
 
 
 def table_html(table: Table) -> str:
@@ -89,10 +109,12 @@ def table_markdown(table: Table) -> str:
     lines.append("|" + "".join("---:|" if column.number else "---|" for column in columns))
     lines += [_markdown_row(row[index].text for index in keep) for row in table.rows]
     lines += ["", markdown_text(table.note)] if table.note else []
-    files = dict.fromkeys(
-        cell.source.partition(": ")[0] for row in table.rows for cell in row if cell.source
-    )
-    lines += ["", "from " + markdown_text(", ".join(files))] if files else []
+    files = _files(cell.source for row in table.rows for cell in row)
+    if len(files) <= _FEW_FILES:
+        lines += ["", "from " + markdown_text(", ".join(files))] if files else []
+    else:
+        patterns = markdown_text(", ".join(_patterns(files)))
+        lines += ["", f"from {len(files)} files, {patterns}; the CSV names those of each row"]
     return "\n".join(lines) + "\n"
 
 

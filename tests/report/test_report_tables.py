@@ -33,6 +33,15 @@ def test_a_table_is_markdown_without_graphics_whose_cells_stay_cells() -> None:
     assert lines[-1] == "from x/metrics.json"
 
 
+def test_the_many_files_of_a_markdown_table_are_named_by_patterns() -> None:
+    places = ["a/1_x/m.json: k", "b/1_x/m.json: k; b/2_x/m.json: k", "c/1_x/logs/v.csv"]
+    rows = tuple((Cell("1", source=place),) for place in places)
+    shown = table_markdown(Table("t", "T", (Column("n"),), rows))
+    assert shown.endswith(
+        "\nfrom 4 files, \\*/\\*/m.json, c/1_x/logs/v.csv; the CSV names those of each row\n"
+    )
+
+
 def test_a_table_is_csv_with_the_values_of_the_files() -> None:
     assert table_csv(TABLE).splitlines() == [
         "system,bleu,source", "a|b <i>,12.3456,x/metrics.json: scores.bleu",
