@@ -1,6 +1,7 @@
 """Quality against work: systems that differ in their iterations alone."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from dlm.recipe.fingerprint import canonical_json
@@ -42,11 +43,19 @@ def _groups(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def _labels(groups: Sequence[Sequence[Entry]]) -> list[str]:
-    """The run where each has one line, else the shortest name of the line's systems."""
+    """The run where each has one line, else the shortest name of the line's systems, in which a
+    number of iterations says nothing."""
     runs = [group[0].run for group in groups]
     if not runs[0].alone and len({run.label for run in runs}) == len(runs):
         return [run.label for run in runs]
-    return [min((entry.label for entry in group), key=len) for group in groups]
+    return [min(map(_name, group), key=len) for group in groups]
+
+
+def _name(entry: Entry) -> str:
+    said = re.sub(r"\b\d+ iterations?\b", "", str(entry.metrics.get("system")))
+    system = ", ".join(part.strip() for part in said.split(",") if part.strip())
+    run = "" if entry.run.alone else entry.run.label
+    return ": ".join(filter(None, (run, system))) or str(entry.metrics.get("model"))
 
 
 def _line(

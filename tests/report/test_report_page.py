@@ -128,6 +128,21 @@ def test_of_several_runs_a_line_over_work_is_called_as_its_run(two: list[Path]) 
     assert "<span>a/made</span>" in legend and "<span>b/made</span>" in legend
 
 
+def test_a_line_over_iterations_is_not_called_after_one_of_them(tmp_path: Path) -> None:
+    systems = {
+        f"{number} iterations{end}": {"num_iterations": number, "length": length}
+        for number in (2, 4)
+        for length, end in (("predicted", ""), ("oracle", ", oracle length"))
+    }
+    runs = [make_run(tmp_path / name, systems=systems) for name in "ab"]
+    for page, expected in (
+        (page_of(*runs), ["a", "a: oracle length", "b", "b: oracle length"]),
+        (page_of(runs[0]), ["adapt", "oracle length"]),
+    ):
+        legend = page[page.index("bleu over iterations") :].split("</figure>")[0]
+        assert re.findall(r"<span>([^<]*)</span>", legend) == expected
+
+
 def test_one_number_of_iterations_is_no_curve(tmp_path: Path) -> None:
     one = {"diffusion": {"num_iterations": 10, "length": "predicted"}}
     assert "over iterations" not in page_of(make_run(tmp_path / "one", systems=one))
