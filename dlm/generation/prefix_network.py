@@ -46,17 +46,17 @@ class _BehindPrompts(ContextNetwork):
         # Where column 0 of each row would lie, if its prompt lay there too.
         first_B = torch.zeros_like(self.rest_B).scatter(0, row_R, start_R - self.prompt_B[row_R])
         column_T = torch.arange(len(row_T), device=row_T.device) - first_B[row_T]
-        hidden_TH = self.backbone.behind_prompts(
-            cache, prompts, rest, tokens_BL[row_T, column_T], column_T
-        )
-        return self.read(hidden_TH, first_B, wanted)
+        return self.backbone.behind_prompts(
+            cache, prompts, rest, tokens_BL[row_T, column_T], column_T,
+            self.places(first_B, len(row_T), wanted),
+        )  # fmt: skip
 
-    def read(self, hidden_TH: Tensor, first_B: Tensor, wanted: Wanted) -> Tensor:
-        """The states of the wanted slots, where rows begin at those places."""
+    def places(self, first_B: Tensor, tokens: int, wanted: Wanted) -> Tensor:
+        """Where the states of the wanted slots lie among so many, if rows begin at those places."""
         row_S = wanted.slot_S // self.place_BN.shape[1]
         place_S = first_B[row_S] + self.place_BN.flatten()[wanted.slot_S] - self.shift
         # Slots of no consequence may stand in rows that were left out.
-        return hidden_TH.index_select(0, place_S.clamp(0, len(hidden_TH) - 1))
+        return place_S.clamp(0, tokens - 1)
 
     def set_prompts(self, prompt_B: Tensor) -> None:
         """So many tokens of each row, int64 [B]."""
@@ -124,7 +124,8 @@ class ApproximateNetwork(_BehindPrompts):
         )
         device = tokens_BN.device
         self.last = period, beginnings(layers, self.lengths, self.prompt_lengths, device)
-        return self.read(hidden_TH, self.length_B.cumsum(0) - self.length_B, wanted)
+        begin_B = self.length_B.cumsum(0) - self.length_B
+        return hidden_TH.index_select(0, self.places(begin_B, len(hidden_TH), wanted))
 
 
 def context_network(

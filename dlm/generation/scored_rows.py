@@ -24,6 +24,7 @@ from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.model import GenerativeModel
+from dlm.models.packed import one_row
 
 Estimator = Literal["exactly_l", "bernoulli", "chain_rule"]
 # Rows whose maskings are held at once, and positions whose logits over the vocabulary are: both
@@ -191,10 +192,14 @@ def _cross_entropy_sums(
         prompt_B = torch.tensor([rows[r].start for r, _ in chosen], device=model.device)
         column_L = torch.arange(clean_BL.shape[1], device=model.device)
         response_BL = valid_BL & (column_L >= prompt_B[:, None])
-        hidden_BLH = model.backbone.hidden(
-            clean_BL.masked_fill(noise_BL, model.special.mask), valid_BL, response_BL=response_BL
-        )
-        sum_B = _scored_sums(model, hidden_BLH, clean_BL, scored_BL, forbidden_ids)
+        place_M = scored_BL.flatten().nonzero().squeeze(1)
+        packs = model.backbone.packs(valid_BL.device)
+        hidden_MH = model.backbone.read(
+            place_M, clean_BL.masked_fill(noise_BL, model.special.mask), valid_BL,
+            response_BL=response_BL,
+            packing=one_row([lengths[i] for i in batch], valid_BL) if packs else None,
+        )  # fmt: skip
+        sum_B = _scored_sums(model, hidden_MH, place_M, clean_BL, forbidden_ids)
         return sum_B.tolist()
 
     batches = batches_of_like_length(lengths, batch_tokens)
@@ -207,20 +212,20 @@ def _cross_entropy_sums(
 
 def _scored_sums(
     model: GenerativeModel,
-    hidden_BLH: Tensor,
+    hidden_MH: Tensor,
+    place_M: Tensor,
     clean_BL: Tensor,
-    scored_BL: Tensor,
     forbidden_ids: Tensor,
 ) -> Tensor:
-    """Sum of the cross-entropies at the scored positions, float64 [B]."""
-    row_M, column_M = scored_BL.nonzero(as_tuple=True)
+    """Sum of the cross-entropies at the scored places, float64 [B]."""
+    row_M = place_M.div(clean_BL.shape[1], rounding_mode="floor")
+    target_M = clean_BL.flatten()[place_M]
     sum_B = torch.zeros(len(clean_BL), dtype=torch.float64, device=clean_BL.device)
     for first in range(0, len(row_M), _HEAD_POSITIONS):
-        place = slice(first, first + _HEAD_POSITIONS)
-        row_P, column_P = row_M[place], column_M[place]
-        logits_PV = model.backbone.logits(hidden_BLH[row_P, column_P])
-        cross_entropy_P = cross_entropy(logits_PV, clean_BL[row_P, column_P], forbidden_ids)
-        sum_B.index_add_(0, row_P, cross_entropy_P)
+        part = slice(first, first + _HEAD_POSITIONS)
+        logits_PV = model.backbone.logits(hidden_MH[part])
+        cross_entropy_P = cross_entropy(logits_PV, target_M[part], forbidden_ids)
+        sum_B.index_add_(0, row_M[part], cross_entropy_P)
     return sum_B
 
 

@@ -37,11 +37,10 @@ class ContextNetwork(SlotNetwork):
             parts = [part.index_select(0, wanted.row_R)[:, : max(lengths)] for part in parts]
         tokens_RL, valid_RL, response_RL = parts
         packing = one_row(lengths, valid_RL) if self.backbone.packs(valid_RL.device) else None
-        hidden_RLH = self.backbone.hidden(
-            tokens_RL, valid_RL, response_BL=response_RL, packing=packing
-        )
         place_S = self._places(wanted, tokens_RL.shape[1])
-        return hidden_RLH.flatten(0, 1).index_select(0, place_S)
+        return self.backbone.read(
+            place_S, tokens_RL, valid_RL, response_BL=response_RL, packing=packing
+        )
 
     def written(self, tokens_BN: Tensor) -> Tensor:
         """The rows [B, L] with these slots."""

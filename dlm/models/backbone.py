@@ -20,6 +20,7 @@ from dlm.errors import UserError
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
 from dlm.models.documents import Documents, LayerKeys, documents_of
+from dlm.models.last_layer import cut_last_layer
 from dlm.models.lm_head import CAUSAL_TYPES, head_transform
 from dlm.models.packed import Packing, one_row
 from dlm.models.packed_attention import install, obstacle
@@ -62,6 +63,7 @@ class Backbone(nn.Module):
         """Where the backbone says, once, why they do."""
         self._said: set[str] = set()
         install(network)
+        self._reads = cut_last_layer(network)
 
     @property
     def max_length(self) -> int:
@@ -103,40 +105,73 @@ class Backbone(nn.Module):
                 states are the same.
         """
         pattern = attention or self.attention
+        hidden_BLH = self._network(tokens_BL, valid_BL, pattern, response_BL, packing, None)
+        return shift_right(hidden_BLH, valid_BL) if self._shifts(pattern) else hidden_BLH
+
+    def read(
+        self,
+        place_M: Tensor,
+        tokens_BL: Tensor,
+        valid_BL: Tensor,
+        *,
+        attention: AttentionPattern | None = None,
+        response_BL: Tensor | None = None,
+        packing: Packing | None = None,
+    ) -> Tensor:
+        """The states [M, H] that :meth:`hidden` gives at these places, numbered through the rows.
+
+        Behind the last layer's attention no others are computed, where its parts are known.
+        """
+        pattern = attention or self.attention
+        if self._reads and not self._shifts(pattern):
+            return self._network(tokens_BL, valid_BL, pattern, response_BL, packing, place_M)
+        hidden_BLH = self.hidden(
+            tokens_BL, valid_BL, attention=attention, response_BL=response_BL, packing=packing
+        )
+        # index_select rather than a boolean mask: its backward is deterministic on CPU.
+        return hidden_BLH.flatten(0, 1).index_select(0, place_M)
+
+    def _network(
+        self, tokens_BL: Tensor, valid_BL: Tensor, pattern: AttentionPattern,
+        response_BL: Tensor | None, packing: Packing | None, place_M: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """States as the network gives them, [B, L, H] or [M, H]."""
         if pattern == "prefix_lm" and response_BL is None:
             assert self.end_token_id is not None, "set where the tokenizer is known"
             response_BL = response_of(tokens_BL, valid_BL, self.end_token_id)
-        shifts = self._shifts(pattern)
-        if shifts and pattern == "prefix_lm" and response_BL is not None:
+        if self._shifts(pattern) and pattern == "prefix_lm" and response_BL is not None:
             # Otherwise the response's first token would be predicted without seeing the others.
             response_BL = predicts(response_BL, valid_BL)
         token_index_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0)
         if packing is None:
-            hidden_BLH = self._run(tokens_BL, valid_BL, response_BL, token_index_BL, pattern)
-        else:
-            places = packing.places(valid_BL)
-            hidden_RWH = self._run(
-                places.gather(tokens_BL), places.valid_RW,
-                None if response_BL is None else places.gather(response_BL),
-                places.gather(token_index_BL), pattern, document_BL=places.document_RW,
-                documents=self._documents(packing, valid_BL, pattern, response_BL),
-            )  # fmt: skip
-            hidden_BLH = places.scatter(hidden_RWH)
-        return shift_right(hidden_BLH, valid_BL) if shifts else hidden_BLH
+            hidden = self._run(
+                tokens_BL, valid_BL, response_BL, token_index_BL, pattern, read_M=place_M
+            )
+            return hidden if place_M is None else hidden[0]
+        places = packing.places(valid_BL)
+        read_M = None if place_M is None else places.place_BL.flatten().index_select(0, place_M)
+        hidden = self._run(
+            places.gather(tokens_BL), places.valid_RW,
+            None if response_BL is None else places.gather(response_BL),
+            places.gather(token_index_BL), pattern, document_BL=places.document_RW,
+            documents=self._documents(packing, valid_BL, pattern, response_BL), read_M=read_M,
+        )  # fmt: skip
+        return places.scatter(hidden) if place_M is None else hidden[0]
 
     def _run(
         self, tokens_BL: Tensor, valid_BL: Tensor, response_BL: Tensor | None,
         token_index_BL: Tensor, pattern: AttentionPattern, document_BL: Tensor | None = None,
-        documents: Documents | None = None,
+        documents: Documents | None = None, read_M: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """States of the network as they are, of rows of one document or several."""
+        options = {} if read_M is None else {"read_M": read_M}
         if documents is not None:
             # Square, so that transformers takes it as it is; empty, so that nobody can read it.
             nothing = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=tokens_BL.device)
             kinds = ("full_attention", "sliding_attention")
             return self._states(
                 tokens_BL, dict.fromkeys(kinds, nothing) if self._window else nothing,
-                token_index_BL, documents=documents,
+                token_index_BL, documents=documents, **options,
             )  # fmt: skip
         if self.causal or document_BL is not None:
             mask = square_mask(pattern, valid_BL, response_BL, document_BL)
@@ -149,7 +184,7 @@ class Backbone(nn.Module):
             # One square mask alone would be taken as it is in the layers of narrow sight too.
             narrow = within_window(mask, self._window)
             masks = {"full_attention": mask, "sliding_attention": narrow}
-        return self._states(tokens_BL, masks, token_index_BL)
+        return self._states(tokens_BL, masks, token_index_BL, **options)
 
     def _annealed(self, pattern: AttentionPattern) -> bool:
         trains = self.causal and self.network.training and pattern in _FILLS_IN
@@ -241,16 +276,18 @@ class Backbone(nn.Module):
 
     def behind_prompts(
         self, cache: PromptCache, prompts: list[int], lengths: list[int], tokens_T: Tensor,
-        index_T: Tensor,
+        index_T: Tensor, place_M: Tensor,
     ) -> Tensor:  # fmt: skip
-        """States [T, H], as they are, of what stands behind prompts of these numbers, so many
-        tokens each, laid end to end; ``index_T``: their places in their rows."""
+        """States [M, H], as they are, of what stands behind prompts of these numbers, so many
+        tokens each, laid end to end; ``index_T``: their places in their rows; ``place_M``: which
+        of them are read."""
         documents = continued_documents(cache, prompts, lengths, self._window)
         valid_1T = torch.ones_like(tokens_T, dtype=torch.bool)[None]
-        hidden_1TH = self._run(
-            tokens_T[None], valid_1T, None, index_T[None], "bidirectional", documents=documents
-        )
-        return hidden_1TH[0]
+        hidden = self._run(
+            tokens_T[None], valid_1T, None, index_T[None], "bidirectional", documents=documents,
+            read_M=place_M if self._reads else None,
+        )  # fmt: skip
+        return hidden[0] if self._reads else hidden[0].index_select(0, place_M)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""

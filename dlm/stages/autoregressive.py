@@ -50,13 +50,12 @@ class AutoregressiveTwin(TrainingStage):
 
     def predict(self, batch: TokenBatch) -> TokenLosses:
         """The losses of the tokens of every response."""
-        hidden_BLH = self.backbone.hidden(
-            batch.tokens_BL, batch.valid_BL, attention="prefix_causal",
-            response_BL=batch.response_BL, packing=batch.packing,
-        )  # fmt: skip
         predicted = batch.predicted or self.predicted(batch, self.seed)
         place_M = predicted.place_M
         # The state before a token predicts it; a response never starts a row.
-        previous_MH = hidden_BLH.flatten(0, 1).index_select(0, place_M - 1)
+        previous_MH = self.backbone.read(
+            place_M - 1, batch.tokens_BL, batch.valid_BL, attention="prefix_causal",
+            response_BL=batch.response_BL, packing=batch.packing,
+        )  # fmt: skip
         target_M: Tensor = batch.tokens_BL.flatten().index_select(0, place_M)
         return self.backbone.token_losses(previous_MH, target_M)

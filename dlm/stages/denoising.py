@@ -127,12 +127,10 @@ class DenoisingStage(TrainingStage):
             mask_token_id=self.mask_token_id, key=NoiseKey(seed, batch.sample_B.repeat(copies)),
             replaceable_ids_V=self.replaceable_ids_V,
         )  # fmt: skip
-        hidden_BLH = self.backbone.hidden(
-            noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1),
+        hidden_MH = self.backbone.read(
+            place_M, noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1),
             packing=batch.packing and batch.packing.repeat(copies),
         )  # fmt: skip
-        # index_select rather than a boolean mask: its backward is deterministic on CPU.
-        hidden_MH = hidden_BLH.flatten(0, 1).index_select(0, place_M)
         target_M = tokens_BL.flatten().index_select(0, place_M)
         losses = self.backbone.token_losses(hidden_MH, target_M)
         row_M = place_M.div(tokens_BL.shape[1], rounding_mode="floor")

@@ -23,6 +23,7 @@ from dlm.generation.likelihood import (
 )
 from dlm.generation.model import GenerativeModel
 from dlm.generation.scored_rows import Bound, Estimator, LikelihoodSettings
+from dlm.models.backbone import Backbone
 
 SETTINGS = LikelihoodSettings(samples=16)
 PAIRS = [
@@ -31,6 +32,12 @@ PAIRS = [
 ]  # fmt: skip
 PROMPTS, RESPONSES = [p for p, _ in PAIRS], [r for _, r in PAIRS]
 TEXT = "the red fox ran a dog sat on the mat der hund lief schnell ein roter fuchs " * 3
+
+
+@pytest.fixture
+def padded_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the network are those of the texts, so that they can be counted."""
+    monkeypatch.setattr(Backbone, "packs", lambda self, device: False)
 
 
 def row_of(model: GenerativeModel, prompt: str, response: str) -> tuple[Tensor, Tensor]:
@@ -89,9 +96,14 @@ def test_the_bound_of_a_pair_is_that_of_its_unpadded_row_on_its_own(
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 60, 100_000])
-def test_bounds_are_the_same_for_any_batch_size(batch_tokens: int) -> None:
+def test_bounds_are_the_same_for_any_batch_size_packed_or_padded(
+    batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tiny_model()
     usual = conditional_bounds(model, PROMPTS, RESPONSES, SETTINGS)
+    packed = replace(SETTINGS, batch_tokens=batch_tokens)
+    assert_same(conditional_bounds(model, PROMPTS, RESPONSES, packed), usual)
+    monkeypatch.setattr(Backbone, "packs", lambda self, device: False)
     shapes = count_calls(model)
     settings = replace(SETTINGS, batch_tokens=batch_tokens)
     assert_same(conditional_bounds(model, PROMPTS, RESPONSES, settings), usual)
@@ -114,6 +126,7 @@ def test_another_seed_draws_other_masks() -> None:
     assert first != pytest.approx(again, rel=1e-4)
 
 
+@pytest.mark.usefixtures("padded_rows")
 def test_a_response_of_one_token_is_exact_and_asked_once() -> None:
     model = tiny_model()
     words = [w for w in TEXT.split() if len(encode_responses(model.tokenizer, [w])[0]) == 1]
@@ -130,6 +143,7 @@ def test_a_response_of_one_token_is_exact_and_asked_once() -> None:
     assert (bound.nats.standard_error, bound.nats.samples, bound.tokens) == (0, 16, 1)
 
 
+@pytest.mark.usefixtures("padded_rows")
 def test_draws_of_equal_masks_share_a_network_call() -> None:
     model = tiny_model(tokenizer=letter_tokenizer())
     shapes = count_calls(model)
@@ -196,6 +210,7 @@ def test_a_text_that_fits_is_one_row_without_a_prompt() -> None:
     assert_same([bound], [Bound(alone, len(tokens))])
 
 
+@pytest.mark.usefixtures("padded_rows")
 @pytest.mark.parametrize("context_tokens", [0, 5])
 def test_a_long_text_is_scored_in_the_fewest_even_windows_each_token_once(
     context_tokens: int,
