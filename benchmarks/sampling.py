@@ -177,6 +177,7 @@ def _all_rows(wanted_BN: Tensor) -> Wanted | None:
     return Wanted(slot_S, None, None)
 
 
+LAST_LAYER = "the last layer at read slots alone"
 SWITCHES: dict[str, Callable[[], list[Any]]] = {
     "packing": lambda: [patch.object(Backbone, "packs", lambda self, device: False)],
     "prompts computed once": lambda: [
@@ -185,6 +186,7 @@ SWITCHES: dict[str, Callable[[], list[Any]]] = {
     "logits of read slots alone": lambda: [
         patch.dict(samplers.READS, dict.fromkeys(samplers.READS, _every_slot))
     ],
+    LAST_LAYER: list,
     "a vocabulary in parts": lambda: [
         patch.object(slot_network.ContextNetwork, "likeliest", SlotNetwork.likeliest)
     ],
@@ -212,6 +214,7 @@ def measure(
     """Texts, and sentences a second of the fastest of so many runs."""
     network, on_gpu = model.backbone.network, model.device.type == "cuda"
     network.set_attn_implementation(NAME if way.ours else "sdpa")
+    model.backbone.cuts_last_layer = way.off != LAST_LAYER
     seconds, processor, texts = [], [], []
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()

@@ -65,6 +65,7 @@ class Way:
     packed: bool = True
     masked_only: bool = True
     documents: bool = True
+    last_layer: bool = True
     fused: bool = True
     compiled: bool = False
     by_length: bool = False
@@ -161,6 +162,7 @@ def measure(
     network = network_of(shape, device)
     backbone = Backbone(network)
     backbone.attention, backbone.end_token_id = attention, END
+    backbone.cuts_last_layer &= way.last_layer
     if not (way.ours and way.documents):
         network.set_attn_implementation("sdpa")
         backbone.say = lambda _: None
@@ -273,6 +275,7 @@ def main() -> int:
         replace(ours, name="ours, without the fused AdamW", fused=False),
         replace(ours, name="ours, without documents' attention", documents=False),
         replace(ours, name="ours, without packing", packed=False),
+        replace(ours, name="ours, without the last layer at masked tokens alone", last_layer=False),
         replace(ours, name="ours, without masked logits alone", masked_only=False),
     ]
     tokens = float(rows.lengths.sum()) / options.steps

@@ -63,7 +63,8 @@ class Backbone(nn.Module):
         """Where the backbone says, once, why they do."""
         self._said: set[str] = set()
         install(network)
-        self._reads = cut_last_layer(network)
+        self.cuts_last_layer = cut_last_layer(network)
+        """Whether ``read`` spares the last layer what is not read: its parts are known."""
 
     @property
     def max_length(self) -> int:
@@ -123,7 +124,7 @@ class Backbone(nn.Module):
         Behind the last layer's attention no others are computed, where its parts are known.
         """
         pattern = attention or self.attention
-        if self._reads and not self._shifts(pattern):
+        if self.cuts_last_layer and not self._shifts(pattern):
             return self._network(tokens_BL, valid_BL, pattern, response_BL, packing, place_M)
         hidden_BLH = self.hidden(
             tokens_BL, valid_BL, attention=attention, response_BL=response_BL, packing=packing
@@ -285,9 +286,9 @@ class Backbone(nn.Module):
         valid_1T = torch.ones_like(tokens_T, dtype=torch.bool)[None]
         hidden = self._run(
             tokens_T[None], valid_1T, None, index_T[None], "bidirectional", documents=documents,
-            read_M=place_M if self._reads else None,
+            read_M=place_M if self.cuts_last_layer else None,
         )  # fmt: skip
-        return hidden[0] if self._reads else hidden[0].index_select(0, place_M)
+        return hidden[0] if self.cuts_last_layer else hidden[0].index_select(0, place_M)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""
