@@ -17,6 +17,8 @@ _PRE_NORM = {
     "eurobert": ("input_layernorm", "self_attn", "post_attention_layernorm"),
 }
 """What the first norm, attention and the second norm of a layer are called."""
+CUT_TYPES = (*_POST_NORM, *_PRE_NORM)
+"""Hugging Face model types whose last layer can be cut."""
 
 
 def cut_last_layer(network: PreTrainedModel) -> bool:
@@ -36,7 +38,7 @@ def cut_last_layer(network: PreTrainedModel) -> bool:
         layer = body.layers[-1]
         # Bound as its own method is, so that a copy of the layer has one of its own.
         layer.forward = MethodType(partial(_pre_norm, names=_PRE_NORM[kind]), layer)
-    return kind in _POST_NORM or kind in _PRE_NORM
+    return kind in CUT_TYPES
 
 
 def _read_attended(

@@ -54,6 +54,17 @@ FAMILIES: dict[str, LayerTensors] = {
 """Hugging Face model type -> what a layer saves."""
 
 
+BEHIND_ATTENTION: dict[str, LayerTensors] = {
+    **dict.fromkeys(
+        ("bert", "roberta", "xlm-roberta", "camembert"), LayerTensors(1, 1, 0, 1, 2, 1)
+    ),
+    "modernbert": LayerTensors(1, 1, 0, 0, 4, 1),
+    "eurobert": LayerTensors(0, 1, 0, 1, 4, 0, norm_float=1),
+}
+"""The feed-forward part of these, which the last layer computes for masked tokens alone
+(dlm/models/last_layer.py)."""
+
+
 @dataclass(frozen=True)
 class SavedActivations:
     """Bytes that are held when the loss is known."""
@@ -86,19 +97,26 @@ def layer_bytes(
         dropout_bytes: bytes of a random mask's element: 1 on a GPU; a CPU keeps floats of the
             precision of computation.
     """
-    family = FAMILIES[network.model_type]
-    hidden = batch.positions * network.hidden
-    total = hidden * (
-        family.norm_inputs * size.stream + family.hidden * size.compute + family.norm_float * 4
-    )
-    total += int(hidden * network.key_value_share * family.key_values * size.compute)
-    total += batch.positions * network.intermediate * family.intermediate * size.compute
-    if size.autocast:
-        total += hidden * family.casts * size.compute
-    if network.dropout:
-        total += hidden * family.dropouts * dropout_bytes
+    tensors = FAMILIES[network.model_type]
+    total = _tensor_bytes(tensors, network, batch.positions, size, dropout_bytes)
     total += 16 * batch.positions  # mean and 1/deviation of two norms
     return total + _attention_bytes(network, batch, size, attention, dropout_bytes)
+
+
+def _tensor_bytes(
+    tensors: LayerTensors, network: NetworkShape, positions: int, size: Bytes, dropout_bytes: int
+) -> int:
+    hidden = positions * network.hidden
+    total = hidden * (
+        tensors.norm_inputs * size.stream + tensors.hidden * size.compute + tensors.norm_float * 4
+    )
+    total += int(hidden * network.key_value_share * tensors.key_values * size.compute)
+    total += positions * network.intermediate * tensors.intermediate * size.compute
+    if size.autocast:
+        total += hidden * tensors.casts * size.compute
+    if network.dropout:
+        total += hidden * tensors.dropouts * dropout_bytes
+    return total
 
 
 def _attention_bytes(
@@ -125,12 +143,16 @@ def saved_activations(
     others = hidden * size.stream + 32 * batch.positions
     if network.dropout:
         others += hidden * dropout_bytes
-    others += batch.scattered * 16
+    spared, behind = 0, BEHIND_ATTENTION.get(network.model_type)
+    if behind is None:
+        others += batch.scattered * 16
+    else:
+        spared = _tensor_bytes(behind, network, batch.positions - batch.masked, size, dropout_bytes)
     # Inputs of the output layer: a dense layer, GELU and a norm come first in masked models.
     inputs = 1 if network.model_type in CAUSAL_TYPES else 4
     others += inputs * batch.masked * network.hidden * size.compute
     if not checkpointing:
-        return SavedActivations(network.layers * one, 0, others)
+        return SavedActivations(network.layers * one - spared, 0, others)
     return SavedActivations(network.layers * hidden * size.stream, one, others)
 
 

@@ -79,8 +79,10 @@ def measured_and_planned(
 
     def forward() -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            hidden = backbone.hidden(tokens, valid, packing=packing, attention="bidirectional")
-            logits = backbone.logits(hidden.flatten(0, 1).index_select(0, masked_M))
+            hidden = backbone.read(
+                masked_M, tokens, valid, packing=packing, attention="bidirectional"
+            )
+            logits = backbone.logits(hidden)
             losses, _ = token_losses(logits, tokens.flatten()[masked_M])
         return losses.sum()
 
