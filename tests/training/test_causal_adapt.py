@@ -105,8 +105,12 @@ def test_prefix_lm_is_kept_with_the_export_and_generation_hides_the_response_too
     assert opened.backbone.attention == "prefix_lm"
     settings = GenerationSettings(num_iterations=1, length_beam=1)
     with_kept_prompts = generate(opened, PROMPTS[:1], settings)
-    # Where prompts are not kept, a mask says who sees whom; the answer is the same.
+    # Where prompts are not kept, they are documents of their own, and where rows are padded, a
+    # mask says who sees whom; the answer is the same.
     monkeypatch.setattr(Backbone, "caches_prompts", lambda self, device: False)
+    with_documents = generate(opened, PROMPTS[:1], settings)
+    assert with_documents.answers[0].text == with_kept_prompts.answers[0].text
+    monkeypatch.setattr(Backbone, "packs", lambda self, device: False)
     seen = masks_given(opened.backbone)
     with_masks = generate(opened, PROMPTS[:1], settings)
     assert with_masks.answers[0].text == with_kept_prompts.answers[0].text
