@@ -30,6 +30,21 @@ def sizes_of_a_finished_model(
             yield Finding((key, "init_from"), reason, value)
 
 
+def fresh_head_findings(stage: StageConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
+    """An output layer that is begun anew: of a checkpoint, which ``model.pretrained`` names."""
+    if not stage.model.fresh_head:
+        return
+    if stage.init_from is None and stage.model.pretrained is None:
+        reason = "ignored setting: all of a model from scratch is fresh; remove it"
+        yield Finding(("model.fresh_head", "model.pretrained"), reason, True)
+    elif stage.init_from is not None and holds(own, "model.fresh_head"):
+        reason = (
+            "ignored setting: it belongs to model.pretrained; name the checkpoint there in place "
+            "of init_from, or remove it"
+        )
+        yield Finding(("model.fresh_head", "init_from"), reason, True)
+
+
 def vocabulary_findings(stage: StageConfig) -> Iterator[Finding]:
     """A vocabulary that is cut: of what, and by what."""
     vocabulary, default = stage.model.vocabulary, VocabularyConfig()

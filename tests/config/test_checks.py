@@ -41,6 +41,11 @@ EVALUATION = "stages.scores.evaluation"
             "stages.adapt={model: {vocabulary: {keep: used}}, lora: {rank: 2, keep_adapter: true}}",
             "adapt.lora.keep_adapter = True: with model.vocabulary.keep=used the adapter would",
         ),
+        ("stages.pretrain.model={fresh_head: true}", "all of a model from scratch is fresh"),
+        (
+            "stages.adapt.model={fresh_head: true}",
+            "adapt.model.fresh_head = True: ignored setting: it belongs to model.pretrained",
+        ),
         ("stages.length.model={vocabulary: {keep: used}}", "stages.length.model: ignored setting"),
         ("stages.scores.init_from=adapt", "scores.init_from = 'adapt': ignored setting"),
         ("stages.adapt.tokenizer=vocabulary", "adapt.tokenizer = 'vocabulary': ignored setting"),
