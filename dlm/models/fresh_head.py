@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from dlm.errors import UserError
 from dlm.models.lm_head import CAUSAL_TYPES
@@ -28,13 +29,19 @@ class FreshHead:
 
 @contextmanager
 def seeded(fresh: FreshHead | None) -> Iterator[None]:
-    """Draw what transformers draws inside by the seed; draws outside do not notice."""
+    """Draw what transformers draws inside by the seed; draws outside do not notice. Its report of
+    what is missing is left out: :func:`check_missing` says that."""
     if fresh is None:
         yield
         return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(fresh.seed)
-        yield
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(fresh.seed)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def check_missing(

@@ -63,7 +63,7 @@ def test_input_and_output_share_their_matrix_and_what_is_saved_reads_back(
     output = backbone.network.get_output_embeddings()
     assert output.weight is backbone.network.get_input_embeddings().weight
     with torch.no_grad():
-        output.bias.normal_()
+        output.bias.normal_()  # one bias too, wherever a family keeps it
     backbone.save(tmp_path / "whole")
     rows = padded(random_rows([9, 6]))
     backbone.eval()
