@@ -200,7 +200,7 @@ def stage_findings(
     if reads(stage.kind, "model"):
         yield from _model(stage)
         yield from sizes_of_a_finished_model(stage, recipe, own)
-        yield from fresh_head_findings(stage, own)
+        yield from fresh_head_findings(stage, recipe, own)
         yield from vocabulary_findings(stage)
     if reads(stage.kind, "objective"):
         yield from noise_levels(stage, own)
