@@ -30,6 +30,31 @@ def sizes_of_a_finished_model(
             yield Finding((key, "init_from"), reason, value)
 
 
+def fresh_head_findings(
+    stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """An output layer that is begun anew: of a checkpoint, which ``model.pretrained`` names."""
+    key = "model.fresh_head"
+    if not stage.model.fresh_head:
+        return
+    if stage.init_from is not None:
+        if holds(own, key) and not recipe.model.fresh_head:
+            reason = (
+                "ignored setting: it belongs to model.pretrained; name the checkpoint there in "
+                "place of init_from, or remove it"
+            )
+            yield Finding((key, "init_from"), reason, True)
+    elif stage.model.pretrained is None:
+        reason = "ignored setting: all of a model from scratch is fresh; remove it"
+        yield Finding((key, "model.pretrained"), reason, True)
+    elif stage.lora.rank and not stage.lora.train_also:
+        reason = (
+            "lora would freeze the random output layer: train every weight in a stage before this "
+            "one, or name the layer in lora.train_also (cls in BERT, lm_head in RoBERTa)"
+        )
+        yield Finding((key, "lora.rank"), reason, True)
+
+
 def vocabulary_findings(stage: StageConfig) -> Iterator[Finding]:
     """A vocabulary that is cut: of what, and by what."""
     vocabulary, default = stage.model.vocabulary, VocabularyConfig()

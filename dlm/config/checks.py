@@ -9,6 +9,7 @@ from typing import Any
 
 from dlm.config.canvas_checks import canvas_findings, systems_without_canvas
 from dlm.config.chain_checks import (
+    fresh_head_findings,
     length_heads,
     noise_levels,
     sizes_of_a_finished_model,
@@ -199,6 +200,7 @@ def stage_findings(
     if reads(stage.kind, "model"):
         yield from _model(stage)
         yield from sizes_of_a_finished_model(stage, recipe, own)
+        yield from fresh_head_findings(stage, recipe, own)
         yield from vocabulary_findings(stage)
     if reads(stage.kind, "objective"):
         yield from noise_levels(stage, own)

@@ -26,8 +26,8 @@ def _where(default: Any) -> Any:
 
 
 _WHEN_SET = {"when_set": True}
-"""Marks a section that came later: left as it is, it is not in the fingerprint, so that stages
-which were finished before it existed stay done."""
+"""Marks a section or setting that came later: left as it is, it is not in the fingerprint, so that
+stages which were finished before it existed stay done."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +250,12 @@ class ModelConfig:
     token from the state before it, and is given mask and padding tokens."""
     revision: str | None = None
     """Revision of the hub model."""
+    fresh_head: bool = field(default=False, metadata=_WHEN_SET)
+    """``pretrained`` was saved without a language model's output layer (a plain encoder, as
+    BertModel): begin with a random one, drawn by the stage's seed and the model's own
+    initializer_range, over the tied embedding. Only what of the output layer is missing is random,
+    and a line says what; a checkpoint that lacks nothing is refused. Such a layer knows no words
+    until it has been trained: let a pretrain stage come first. Not read with ``init_from``."""
     trust_remote_code: bool = False
     """Run code that comes with the hub model. Off unless you asked for it."""
     architecture: Literal[

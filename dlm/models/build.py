@@ -1,6 +1,5 @@
 """Backbones from scratch, from a Hugging Face directory or from the hub."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from transformers import (
 
 from dlm.errors import UserError
 from dlm.models.backbone import Backbone
+from dlm.models.fresh_head import FreshHead, check_missing, seeded
 from dlm.models.lm_head import CAUSAL_TYPES, check_supported
 from dlm.models.special_tokens import SpecialTokens
 
@@ -127,12 +127,22 @@ def load_backbone(
     revision: str | None = None,
     dropout: float | None = None,
     trust_remote_code: bool = False,
+    fresh_head: FreshHead | None = None,
 ) -> Backbone:
     """A masked or causal language model from a Hugging Face directory or the hub, with float32
     weights, in train mode.
 
+    Args:
+        name: the directory or hub name.
+        revision: of the hub model.
+        dropout: in place of the checkpoint's own.
+        trust_remote_code: run code that comes with the hub model.
+        fresh_head: how the output layer is begun that the checkpoint was saved without; None
+            refuses such a checkpoint.
+
     Raises:
-        UserError: It cannot be loaded, or lacks weights; the message says from where and why.
+        UserError: It cannot be loaded, lacks weights, or has an output layer that is to be fresh;
+            the message says from where and why.
     """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
@@ -141,14 +151,15 @@ def load_backbone(
         for field in DROPOUTS:
             if dropout is not None and hasattr(config, field):
                 setattr(config, field, dropout)
-        network, loading = _auto_model(config).from_pretrained(
-            name, config=config, dtype=torch.float32, attn_implementation="sdpa",
-            use_safetensors=True, output_loading_info=True, **options,
-        )  # fmt: skip
+        with seeded(fresh_head):
+            network, loading = _auto_model(config).from_pretrained(
+                name, config=config, dtype=torch.float32, attn_implementation="sdpa",
+                use_safetensors=True, output_loading_info=True, **options,
+            )  # fmt: skip
     except (OSError, ValueError) as error:
         reason = _pickles_alone(Path(name)) or _first_line(error)
         raise UserError(f"the model '{name}' cannot be loaded: {reason}") from error
-    _refuse_random_weights(name, config, loading["missing_keys"])
+    check_missing(name, network, loading["missing_keys"], fresh_head)
     return Backbone(network.train())
 
 
@@ -161,23 +172,6 @@ def _pickles_alone(directory: Path) -> str | None:
         f"its weights are pickles ({pickles[0]}), which can carry code, and only safetensors files "
         "are read. If you trust where it comes from, load it with transformers and write it with "
         "save_pretrained, which makes model.safetensors"
-    )
-
-
-def _refuse_random_weights(
-    name: str | Path, config: PretrainedConfig, missing_keys: Iterable[str]
-) -> None:
-    """Weights that the file lacks are drawn at random by transformers, which says so in a warning
-    at most. (It leaves out of ``missing_keys`` what is tied to weights that are there.)"""
-    missing = sorted(missing_keys)
-    if not missing:
-        return
-    shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-    saved_as = ", ".join(config.architectures or ()) or "unknown"
-    wanted = "causal" if config.model_type in CAUSAL_TYPES else "masked"
-    raise UserError(
-        f"the model '{name}' (saved as {saved_as}) has no weights for {shown}, which would be "
-        f"random: give a checkpoint that was saved with its {wanted} language model's output layer"
     )
 
 

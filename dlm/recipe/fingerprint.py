@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
 from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
@@ -161,8 +161,8 @@ def plain(value: Any, *, semantic_only: bool = True) -> Any:
 
 def _is_semantic(item: Field[Any], value: Any) -> bool:
     if item.metadata.get("when_set"):
-        assert callable(item.default_factory), "such a field is a section"
-        return bool(value != item.default_factory())
+        factory = item.default_factory
+        return bool(value != (item.default if factory is MISSING else factory()))
     return bool(item.metadata.get("semantic", True))
 
 

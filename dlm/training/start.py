@@ -13,6 +13,7 @@ from dlm.models.added_tokens import add_missing_tokens, name_missing_tokens
 from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone, position_offset, positions
 from dlm.models.build import build_from_scratch, load_backbone, load_config, load_tokenizer
+from dlm.models.fresh_head import FreshHead
 from dlm.models.lm_head import CAUSAL_TYPES
 from dlm.models.lora import LoraSettings, add_adapters, embedding_is_trained
 from dlm.models.special_tokens import SpecialTokens
@@ -57,9 +58,11 @@ def starting_point(job: StageJob) -> StartingPoint:
         _set_adapters(job, backbone, added=False)
         return StartingPoint(backbone, tokenizer, special, None)
     place = _place(job, source)
+    fresh = model.fresh_head and job.config.init_from is None
     backbone = load_backbone(
         place, revision=model.revision, dropout=model.dropout,
         trust_remote_code=model.trust_remote_code,
+        fresh_head=FreshHead(job.seed, lambda note: _say(f"{job.name}: {note}")) if fresh else None,
     )  # fmt: skip
     tokenizer = load_tokenizer(place, revision=model.revision)
     added = _given_tokens(job, backbone, tokenizer)

@@ -41,6 +41,16 @@ EVALUATION = "stages.scores.evaluation"
             "stages.adapt={model: {vocabulary: {keep: used}}, lora: {rank: 2, keep_adapter: true}}",
             "adapt.lora.keep_adapter = True: with model.vocabulary.keep=used the adapter would",
         ),
+        ("stages.pretrain.model={fresh_head: true}", "all of a model from scratch is fresh"),
+        (
+            "stages.adapt.model={fresh_head: true}",
+            "adapt.model.fresh_head = True: ignored setting: it belongs to model.pretrained",
+        ),
+        (
+            "stages.adapt={init_from: null, lora: {rank: 2}, "
+            "model: {pretrained: a/b, fresh_head: true}}",
+            "adapt.model.fresh_head = True: lora would freeze the random output layer",
+        ),
         ("stages.length.model={vocabulary: {keep: used}}", "stages.length.model: ignored setting"),
         ("stages.scores.init_from=adapt", "scores.init_from = 'adapt': ignored setting"),
         ("stages.adapt.tokenizer=vocabulary", "adapt.tokenizer = 'vocabulary': ignored setting"),
@@ -216,6 +226,12 @@ def test_every_precision_is_read_but_16_mixed_needs_a_gpu(chain: Path, precision
             load_recipe(chain, on_cpu)
     else:
         load_recipe(chain, on_cpu)
+
+
+def test_a_fresh_head_may_stand_above_the_stages_that_go_on_with_it(write: Write) -> None:
+    recipe = load_recipe("instruct/heldout-sentiment-minilm")
+    assert recipe.stages["tune"].model.fresh_head and recipe.stages["tune"].init_from == "pretrain"
+    assert load_recipe(write(resolved_yaml(recipe), "resolved.yaml")) == recipe
 
 
 def test_settings_of_adapters_may_stand_above_a_stage_that_uses_them(chain: Path) -> None:

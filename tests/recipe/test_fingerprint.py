@@ -54,6 +54,7 @@ def test_where_a_stage_runs_does_not_change_its_key(elsewhere: dict[str, Any]) -
         {"train": TrainConfig(ema_decay=0.99)},
         {"lora": LoraConfig(rank=8)},
         {"model": ModelConfig(vocabulary=VocabularyConfig(keep="used"))},
+        {"model": ModelConfig(fresh_head=True)},
         {"seed": 1},
         {"init_from": "org/model"},
         {"kind": "instruct"},
@@ -104,8 +105,10 @@ def test_the_difference_names_each_key_with_old_and_new_value() -> None:
     ]
 
 
-def test_a_section_that_came_later_is_in_the_key_only_where_it_is_set() -> None:
-    assert "vocabulary" not in semantic_config(STAGE)["model"]
+def test_a_setting_that_came_later_is_in_the_key_only_where_it_is_set() -> None:
+    assert not {"vocabulary", "fresh_head"} & semantic_config(STAGE)["model"].keys()
+    fresh = replace(STAGE, model=ModelConfig(fresh_head=True))
+    assert semantic_config(fresh)["model"]["fresh_head"] is True
     used = replace(STAGE, model=ModelConfig(vocabulary=VocabularyConfig(keep="used")))
     changes = difference(identify(STAGE, NEEDS, "rows"), identify(used, NEEDS, "rows"))
     assert 'model.vocabulary.keep: (not set) -> "used"' in map(str, changes)
