@@ -35,7 +35,7 @@ def settings_page() -> str:
         "Everything a recipe may say. A section stands at the top of a recipe, as the default of "
         "every stage, or inside a stage, whose own value wins; on the command line `optim.lr=1e-5` "
         "sets both, `stages.adapt.optim.lr=1e-5` one stage. Made from the docstrings in "
-        "`dlm/config/schema.py`.\n",
+        "`dlm/config/schema/`.\n",
         "**Not part of the fingerprint** marks settings that say where or how often, never what: "
         "a finished stage stays finished when they change.\n",
         "## At the top of a recipe {#recipe}\n",

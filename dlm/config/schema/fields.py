@@ -1,0 +1,14 @@
+"""What a field of the recipe may say of itself."""
+
+from dataclasses import field
+from typing import Any
+
+
+def where(default: Any) -> Any:
+    """A field that says where or how often, not what: it never changes the numbers."""
+    return field(default=default, metadata={"semantic": False})
+
+
+WHEN_SET = {"when_set": True}
+"""Marks a section or setting that came later: left as it is, it is not in the fingerprint, so that
+stages which were finished before it existed stay done."""
