@@ -106,7 +106,7 @@ class Backbone(nn.Module):
                 states are the same.
         """
         pattern = attention or self.attention
-        hidden_BLH = self._network(tokens_BL, valid_BL, pattern, response_BL, packing, None)
+        hidden_BLH = self.run_network(tokens_BL, valid_BL, pattern, response_BL, packing, None)
         return shift_right(hidden_BLH, valid_BL) if self._shifts(pattern) else hidden_BLH
 
     def read(
@@ -125,14 +125,14 @@ class Backbone(nn.Module):
         """
         pattern = attention or self.attention
         if self.cuts_last_layer and not self._shifts(pattern):
-            return self._network(tokens_BL, valid_BL, pattern, response_BL, packing, place_M)
+            return self.run_network(tokens_BL, valid_BL, pattern, response_BL, packing, place_M)
         hidden_BLH = self.hidden(
             tokens_BL, valid_BL, attention=attention, response_BL=response_BL, packing=packing
         )
         # index_select rather than a boolean mask: its backward is deterministic on CPU.
         return hidden_BLH.flatten(0, 1).index_select(0, place_M)
 
-    def _network(
+    def run_network(
         self, tokens_BL: Tensor, valid_BL: Tensor, pattern: AttentionPattern,
         response_BL: Tensor | None, packing: Packing | None, place_M: Tensor | None,
     ) -> Tensor:  # fmt: skip

@@ -113,13 +113,13 @@ def bench_stage(job: StageJob, *, steps: int, warmup: int) -> StepCosts | None:
 
 def time_network(backbone: Backbone, watch: Stopwatch) -> None:
     """Time the network's part of the training step by itself."""
-    hidden = backbone.hidden
+    run_network = backbone.run_network
 
     def timed(*args: Any, **kwargs: Any) -> Tensor:
         with watch.profile(_NETWORK):
-            return hidden(*args, **kwargs)
+            return run_network(*args, **kwargs)
 
-    setattr(backbone, "hidden", timed)  # noqa: B010 - a method, in place of which mypy takes none
+    setattr(backbone, "run_network", timed)  # noqa: B010 - a method, for which mypy takes none
 
 
 def _parts(figures: Figures) -> dict[str, float]:

@@ -42,6 +42,9 @@ class SmallNetwork(nn.Module):
         share = valid_BL / valid_BL.sum(dim=1, keepdim=True)
         return state + (state * share[..., None]).sum(dim=1, keepdim=True)
 
+    def read(self, place_M: Tensor, tokens_BL: Tensor, valid_BL: Tensor, **_: Any) -> Tensor:
+        return self.hidden(tokens_BL, valid_BL).flatten(0, 1)[place_M]
+
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden @ self.out
 
