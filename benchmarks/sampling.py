@@ -177,7 +177,6 @@ def _all_rows(wanted_BN: Tensor) -> Wanted | None:
     return Wanted(slot_S, None, None)
 
 
-LAST_LAYER = "the last layer at read slots alone"
 SWITCHES: dict[str, Callable[[], list[Any]]] = {
     "packing": lambda: [patch.object(Backbone, "packs", lambda self, device: False)],
     "prompts computed once": lambda: [
@@ -186,7 +185,9 @@ SWITCHES: dict[str, Callable[[], list[Any]]] = {
     "logits of read slots alone": lambda: [
         patch.dict(samplers.READS, dict.fromkeys(samplers.READS, _every_slot))
     ],
-    LAST_LAYER: list,
+    "the last layer at read slots alone": lambda: [
+        patch.object(Backbone, "cuts_last_layer", False)
+    ],
     "a vocabulary in parts": lambda: [
         patch.object(slot_network.ContextNetwork, "likeliest", SlotNetwork.likeliest)
     ],
@@ -214,7 +215,6 @@ def measure(
     """Texts, and sentences a second of the fastest of so many runs."""
     network, on_gpu = model.backbone.network, model.device.type == "cuda"
     network.set_attn_implementation(NAME if way.ours else "sdpa")
-    model.backbone.cuts_last_layer = way.off != LAST_LAYER
     seconds, processor, texts = [], [], []
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()

@@ -194,9 +194,9 @@ def _cross_entropy_sums(
         response_BL = valid_BL & (column_L >= prompt_B[:, None])
         place_M = scored_BL.flatten().nonzero().squeeze(1)
         packs = model.backbone.packs(valid_BL.device)
-        hidden_MH = model.backbone.read(
-            place_M, clean_BL.masked_fill(noise_BL, model.special.mask), valid_BL,
-            response_BL=response_BL,
+        hidden_MH = model.backbone.hidden(
+            clean_BL.masked_fill(noise_BL, model.special.mask), valid_BL,
+            response_BL=response_BL, place_M=place_M,
             packing=one_row([lengths[i] for i in batch], valid_BL) if packs else None,
         )  # fmt: skip
         sum_B = _scored_sums(model, hidden_MH, place_M, clean_BL, forbidden_ids)

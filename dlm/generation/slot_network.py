@@ -38,8 +38,8 @@ class ContextNetwork(SlotNetwork):
         tokens_RL, valid_RL, response_RL = parts
         packing = one_row(lengths, valid_RL) if self.backbone.packs(valid_RL.device) else None
         place_S = self._places(wanted, tokens_RL.shape[1])
-        return self.backbone.read(
-            place_S, tokens_RL, valid_RL, response_BL=response_RL, packing=packing
+        return self.backbone.hidden(
+            tokens_RL, valid_RL, response_BL=response_RL, packing=packing, place_M=place_S
         )
 
     def written(self, tokens_BN: Tensor) -> Tensor:

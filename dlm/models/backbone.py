@@ -20,7 +20,7 @@ from dlm.errors import UserError
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
 from dlm.models.documents import Documents, LayerKeys, documents_of
-from dlm.models.last_layer import cut_last_layer
+from dlm.models.last_layer import CUT_TYPES, cut_last_layer
 from dlm.models.lm_head import CAUSAL_TYPES, head_transform
 from dlm.models.packed import Packing, one_row
 from dlm.models.packed_attention import install, obstacle
@@ -63,8 +63,7 @@ class Backbone(nn.Module):
         """Where the backbone says, once, why they do."""
         self._said: set[str] = set()
         install(network)
-        self.cuts_last_layer = cut_last_layer(network)
-        """Whether ``read`` spares the last layer what is not read: its parts are known."""
+        cut_last_layer(network)
 
     @property
     def max_length(self) -> int:
@@ -89,8 +88,9 @@ class Backbone(nn.Module):
         attention: AttentionPattern | None = None,
         response_BL: Tensor | None = None,
         packing: Packing | None = None,
+        place_M: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states of the last layer [B, L, H].
+        """Hidden states of the last layer [B, L, H], or [M, H] of those that are read.
 
         Under ``bidirectional`` and ``prefix_lm`` the logits of position i are those of token i: of
         a causal network it gets the state of the token before (a row's first token its own).
@@ -104,75 +104,55 @@ class Backbone(nn.Module):
                 follows the prompt's end token.
             packing: run the network on rows of several documents each, laid out like this; the
                 states are the same.
+            place_M: the places that are read, numbered through the rows; None: all. Behind the last
+                layer's attention no others are computed, where its parts are known.
         """
         pattern = attention or self.attention
-        hidden_BLH = self.run_network(tokens_BL, valid_BL, pattern, response_BL, packing, None)
-        return shift_right(hidden_BLH, valid_BL) if self._shifts(pattern) else hidden_BLH
-
-    def read(
-        self,
-        place_M: Tensor,
-        tokens_BL: Tensor,
-        valid_BL: Tensor,
-        *,
-        attention: AttentionPattern | None = None,
-        response_BL: Tensor | None = None,
-        packing: Packing | None = None,
-    ) -> Tensor:
-        """The states [M, H] that :meth:`hidden` gives at these places, numbered through the rows.
-
-        Behind the last layer's attention no others are computed, where its parts are known.
-        """
-        pattern = attention or self.attention
-        if self.cuts_last_layer and not self._shifts(pattern):
-            return self.run_network(tokens_BL, valid_BL, pattern, response_BL, packing, place_M)
-        hidden_BLH = self.hidden(
-            tokens_BL, valid_BL, attention=attention, response_BL=response_BL, packing=packing
-        )
-        # index_select rather than a boolean mask: its backward is deterministic on CPU.
-        return hidden_BLH.flatten(0, 1).index_select(0, place_M)
-
-    def run_network(
-        self, tokens_BL: Tensor, valid_BL: Tensor, pattern: AttentionPattern,
-        response_BL: Tensor | None, packing: Packing | None, place_M: Tensor | None,
-    ) -> Tensor:  # fmt: skip
-        """States as the network gives them, [B, L, H] or [M, H]."""
         if pattern == "prefix_lm" and response_BL is None:
             assert self.end_token_id is not None, "set where the tokenizer is known"
             response_BL = response_of(tokens_BL, valid_BL, self.end_token_id)
-        if self._shifts(pattern) and pattern == "prefix_lm" and response_BL is not None:
+        shifts = self._shifts(pattern)
+        if shifts and pattern == "prefix_lm" and response_BL is not None:
             # Otherwise the response's first token would be predicted without seeing the others.
             response_BL = predicts(response_BL, valid_BL)
         token_index_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0)
+        # Shifted, they are the states of other places.
+        read_M = None if shifts else place_M
         if packing is None:
             hidden = self._run(
-                tokens_BL, valid_BL, response_BL, token_index_BL, pattern, read_M=place_M
+                tokens_BL, valid_BL, response_BL, token_index_BL, pattern, read_M=read_M
             )
-            return hidden if place_M is None else hidden[0]
-        places = packing.places(valid_BL)
-        read_M = None if place_M is None else places.place_BL.flatten().index_select(0, place_M)
-        hidden = self._run(
-            places.gather(tokens_BL), places.valid_RW,
-            None if response_BL is None else places.gather(response_BL),
-            places.gather(token_index_BL), pattern, document_BL=places.document_RW,
-            documents=self._documents(packing, valid_BL, pattern, response_BL), read_M=read_M,
-        )  # fmt: skip
-        return places.scatter(hidden) if place_M is None else hidden[0]
+        else:
+            places = packing.places(valid_BL)
+            if read_M is not None:
+                read_M = places.place_BL.flatten().index_select(0, read_M)
+            hidden = self._run(
+                places.gather(tokens_BL), places.valid_RW,
+                None if response_BL is None else places.gather(response_BL),
+                places.gather(token_index_BL), pattern, document_BL=places.document_RW,
+                documents=self._documents(packing, valid_BL, pattern, response_BL), read_M=read_M,
+            )  # fmt: skip
+            if read_M is None:
+                hidden = places.scatter(hidden)
+        if not shifts:
+            return hidden
+        shifted_BLH = shift_right(hidden, valid_BL)
+        return shifted_BLH if place_M is None else _rows(shifted_BLH, place_M)
 
     def _run(
         self, tokens_BL: Tensor, valid_BL: Tensor, response_BL: Tensor | None,
         token_index_BL: Tensor, pattern: AttentionPattern, document_BL: Tensor | None = None,
         documents: Documents | None = None, read_M: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """States of the network as they are, of rows of one document or several."""
-        options = {} if read_M is None else {"read_M": read_M}
+        """States of the network as they are, of rows of one document or several; [M, H] of the
+        places that are read, if not all are."""
         if documents is not None:
             # Square, so that transformers takes it as it is; empty, so that nobody can read it.
             nothing = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=tokens_BL.device)
             kinds = ("full_attention", "sliding_attention")
             return self._states(
                 tokens_BL, dict.fromkeys(kinds, nothing) if self._window else nothing,
-                token_index_BL, documents=documents, **options,
+                token_index_BL, read_M, documents=documents,
             )  # fmt: skip
         if self.causal or document_BL is not None:
             mask = square_mask(pattern, valid_BL, response_BL, document_BL)
@@ -185,7 +165,7 @@ class Backbone(nn.Module):
             # One square mask alone would be taken as it is in the layers of narrow sight too.
             narrow = within_window(mask, self._window)
             masks = {"full_attention": mask, "sliding_attention": narrow}
-        return self._states(tokens_BL, masks, token_index_BL, **options)
+        return self._states(tokens_BL, masks, token_index_BL, read_M)
 
     def _annealed(self, pattern: AttentionPattern) -> bool:
         trains = self.causal and self.network.training and pattern in _FILLS_IN
@@ -229,16 +209,25 @@ class Backbone(nn.Module):
 
     def _states(
         self, tokens_BL: Tensor, masks: Tensor | dict[str, Tensor], token_index_BL: Tensor,
-        **options: Any,
+        read_M: Tensor | None, **options: Any,
     ) -> Tensor:  # fmt: skip
         if self.causal:
             options["use_cache"] = False
+        if read_M is not None and self.cuts_last_layer:
+            options["read_M"] = read_M
         output = self.network.base_model(
             input_ids=tokens_BL, attention_mask=masks,
             position_ids=token_index_BL + self.position_offset, **options,
         )  # fmt: skip
-        hidden_BLH: Tensor = output.last_hidden_state
-        return hidden_BLH
+        hidden: Tensor = output.last_hidden_state
+        if read_M is None:
+            return hidden
+        return hidden[0] if self.cuts_last_layer else _rows(hidden, read_M)
+
+    @property
+    def cuts_last_layer(self) -> bool:
+        """Whether the last layer is spared what is not read: its parts are known."""
+        return self.network.config.model_type in CUT_TYPES
 
     @property
     def shifts(self) -> bool:
@@ -284,11 +273,10 @@ class Backbone(nn.Module):
         of them are read."""
         documents = continued_documents(cache, prompts, lengths, self._window)
         valid_1T = torch.ones_like(tokens_T, dtype=torch.bool)[None]
-        hidden = self._run(
+        return self._run(
             tokens_T[None], valid_1T, None, index_T[None], "bidirectional", documents=documents,
-            read_M=place_M if self.cuts_last_layer else None,
+            read_M=place_M,
         )  # fmt: skip
-        return hidden[0] if self.cuts_last_layer else hidden[0].index_select(0, place_M)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""
@@ -325,6 +313,11 @@ class Backbone(nn.Module):
         """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or
         ``AutoModelForCausalLM`` if the network is causal."""
         self.network.save_pretrained(directory)
+
+
+def _rows(hidden_BLH: Tensor, place_M: Tensor) -> Tensor:
+    # index_select rather than a boolean mask: its backward is deterministic on CPU.
+    return hidden_BLH.flatten(0, 1).index_select(0, place_M)
 
 
 def position_offset(config: PretrainedConfig) -> int:

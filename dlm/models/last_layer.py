@@ -21,13 +21,10 @@ CUT_TYPES = (*_POST_NORM, *_PRE_NORM)
 """Hugging Face model types whose last layer can be cut."""
 
 
-def cut_last_layer(network: PreTrainedModel) -> bool:
-    """Let the last layer of a network take ``read_M``, in place: numbers of places in the rows laid
-    end to end, whose states [1, M, H] it then gives in place of all [R, W, H].
-
-    Returns:
-        Whether the network is of a kind whose layers are known.
-    """
+def cut_last_layer(network: PreTrainedModel) -> None:
+    """Let the last layer of a network of ``CUT_TYPES`` take ``read_M``, in place: numbers of places
+    in the rows laid end to end, whose states [1, M, H] it then gives in place of all [R, W, H].
+    Others stay as they are."""
     body: Any = network.base_model
     kind = network.config.model_type
     if kind in _POST_NORM:
@@ -38,7 +35,6 @@ def cut_last_layer(network: PreTrainedModel) -> bool:
         layer = body.layers[-1]
         # Bound as its own method is, so that a copy of the layer has one of its own.
         layer.forward = MethodType(partial(_pre_norm, names=_PRE_NORM[kind]), layer)
-    return kind in CUT_TYPES
 
 
 def _read_attended(

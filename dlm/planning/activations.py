@@ -143,10 +143,11 @@ def saved_activations(
     others = hidden * size.stream + 32 * batch.positions
     if network.dropout:
         others += hidden * dropout_bytes
-    spared, behind = 0, BEHIND_ATTENTION.get(network.model_type)
-    if behind is None:
+    if network.model_type in CAUSAL_TYPES:
+        # Their states are shifted where the rows are padded again.
         others += batch.scattered * 16
-    else:
+    spared, behind = 0, BEHIND_ATTENTION.get(network.model_type)
+    if behind is not None:
         spared = _tensor_bytes(behind, network, batch.positions - batch.masked, size, dropout_bytes)
     # Inputs of the output layer: a dense layer, GELU and a norm come first in masked models.
     inputs = 1 if network.model_type in CAUSAL_TYPES else 4

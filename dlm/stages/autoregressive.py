@@ -53,9 +53,9 @@ class AutoregressiveTwin(TrainingStage):
         predicted = batch.predicted or self.predicted(batch, self.seed)
         place_M = predicted.place_M
         # The state before a token predicts it; a response never starts a row.
-        previous_MH = self.backbone.read(
-            place_M - 1, batch.tokens_BL, batch.valid_BL, attention="prefix_causal",
-            response_BL=batch.response_BL, packing=batch.packing,
+        previous_MH = self.backbone.hidden(
+            batch.tokens_BL, batch.valid_BL, attention="prefix_causal",
+            response_BL=batch.response_BL, packing=batch.packing, place_M=place_M - 1,
         )  # fmt: skip
         target_M: Tensor = batch.tokens_BL.flatten().index_select(0, place_M)
         return self.backbone.token_losses(previous_MH, target_M)

@@ -127,9 +127,9 @@ class DenoisingStage(TrainingStage):
             mask_token_id=self.mask_token_id, key=NoiseKey(seed, batch.sample_B.repeat(copies)),
             replaceable_ids_V=self.replaceable_ids_V,
         )  # fmt: skip
-        hidden_MH = self.backbone.read(
-            place_M, noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1),
-            packing=batch.packing and batch.packing.repeat(copies),
+        hidden_MH = self.backbone.hidden(
+            noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1),
+            packing=batch.packing and batch.packing.repeat(copies), place_M=place_M,
         )  # fmt: skip
         target_M = tokens_BL.flatten().index_select(0, place_M)
         losses = self.backbone.token_losses(hidden_MH, target_M)

@@ -113,13 +113,13 @@ def bench_stage(job: StageJob, *, steps: int, warmup: int) -> StepCosts | None:
 
 def time_network(backbone: Backbone, watch: Stopwatch) -> None:
     """Time the network's part of the training step by itself."""
-    run_network = backbone.run_network
+    hidden = backbone.hidden
 
     def timed(*args: Any, **kwargs: Any) -> Tensor:
         with watch.profile(_NETWORK):
-            return run_network(*args, **kwargs)
+            return hidden(*args, **kwargs)
 
-    setattr(backbone, "run_network", timed)  # noqa: B010 - a method, for which mypy takes none
+    setattr(backbone, "hidden", timed)  # noqa: B010 - a method, in place of which mypy takes none
 
 
 def _parts(figures: Figures) -> dict[str, float]:

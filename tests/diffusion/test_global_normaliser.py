@@ -37,13 +37,13 @@ class SmallNetwork(nn.Module):
         self.table = nn.Parameter(torch.randn(VOCAB, 8, generator=generator).double())
         self.out = nn.Parameter(torch.randn(8, VOCAB, generator=generator).double())
 
-    def hidden(self, tokens_BL: Tensor, valid_BL: Tensor, **_: Any) -> Tensor:
+    def hidden(
+        self, tokens_BL: Tensor, valid_BL: Tensor, place_M: Tensor | None = None, **_: Any
+    ) -> Tensor:
         state = self.table[tokens_BL]
         share = valid_BL / valid_BL.sum(dim=1, keepdim=True)
-        return state + (state * share[..., None]).sum(dim=1, keepdim=True)
-
-    def read(self, place_M: Tensor, tokens_BL: Tensor, valid_BL: Tensor, **_: Any) -> Tensor:
-        return self.hidden(tokens_BL, valid_BL).flatten(0, 1)[place_M]
+        hidden_BLH = state + (state * share[..., None]).sum(dim=1, keepdim=True)
+        return hidden_BLH if place_M is None else hidden_BLH.flatten(0, 1)[place_M]
 
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden @ self.out

@@ -32,9 +32,8 @@ def batch(packed: bool) -> tuple[Tensor, Tensor, dict[str, Any]]:
 
 def read(backbone: Backbone, packed: bool, pattern: Any, places: list[int] = PLACES) -> Tensor:
     tokens, valid, options = batch(packed)
-    return backbone.read(
-        torch.tensor(places, dtype=torch.int64), tokens, valid, attention=pattern, **options
-    )
+    place = torch.tensor(places, dtype=torch.int64)
+    return backbone.hidden(tokens, valid, attention=pattern, place_M=place, **options)
 
 
 def whole(backbone: Backbone, packed: bool, pattern: Any) -> Tensor:

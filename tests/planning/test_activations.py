@@ -79,8 +79,8 @@ def measured_and_planned(
 
     def forward() -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            hidden = backbone.read(
-                masked_M, tokens, valid, packing=packing, attention="bidirectional"
+            hidden = backbone.hidden(
+                tokens, valid, packing=packing, attention="bidirectional", place_M=masked_M
             )
             logits = backbone.logits(hidden)
             losses, _ = token_losses(logits, tokens.flatten()[masked_M])
