@@ -26,7 +26,7 @@ from dlm.data.rows.in_memory import rows_in_memory
 from dlm.data.rows.protocol import TokenRows
 from dlm.data.rows.shards.prepare import token_shards
 from dlm.data.rows.shards.reading import TokenShards
-from dlm.data.rows.wanted import RowsWanted, TooLong
+from dlm.data.rows.wanted import RowSides, RowsWanted, TooLong
 from dlm.data.sources import BadRows
 from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError
@@ -80,6 +80,7 @@ class RowsDataModule(LightningDataModule):
         too_long: TooLong,
         batches: BatchSettings,
         canvas: CanvasSettings | None = None,
+        sides: RowSides | None = None,
         text_blocks: int | None = None,
         cache: Path | None = None,
         bad_rows: BadRows | None = None,
@@ -100,6 +101,7 @@ class RowsDataModule(LightningDataModule):
             too_long: What becomes of longer rows.
             batches: How rows become batches.
             canvas: Responses are padded to a fixed length.
+            sides: Most tokens of prompt and response each; None: only their sum counts.
             text_blocks: Texts are joined and cut into blocks of so many tokens.
             cache: Where prepared rows are kept; None: the user's cache.
             bad_rows: What becomes of rows that cannot be used; None refuses them.
@@ -128,7 +130,8 @@ class RowsDataModule(LightningDataModule):
         def wanted(examples: ExampleRecipe) -> RowsWanted:
             return RowsWanted(
                 examples, self.conditional, max_length, too_long, text_blocks,
-                canvas.length if canvas else None, self.bad_rows.policy,
+                canvas.length if canvas else None, sides if self.conditional else None,
+                self.bad_rows.policy,
             )  # fmt: skip
 
         if overlap is not None:
@@ -167,6 +170,15 @@ class RowsDataModule(LightningDataModule):
     def packed_width(self) -> int | None:
         """Width of the rows that samples share; None: each has its own."""
         return self._max_length if self.batches.packed else None
+
+    def longest_parts(self) -> RowSides | None:
+        """Tokens of the longest prompt and of the longest response; None: rows have no prompt."""
+        if not self.conditional:
+            return None
+        sides = [_longest_parts(self.train_rows)]
+        if self.validation_rows is not None:
+            sides.append(_longest_parts(self.validation_rows))
+        return RowSides(max(s.prompt for s in sides), max(s.response for s in sides))
 
     def _count(self, shards: TokenShards) -> None:
         reached = shards.index.reached
@@ -282,6 +294,16 @@ def leave_stopping_to_the_trainer(worker: int) -> None:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _longest_parts(rows: TokenRows) -> RowSides:
+    prompt = response = 0
+    for start in range(0, len(rows), _COUNTED):
+        part = np.arange(start, min(start + _COUNTED, len(rows)))
+        prompts = rows.prompt_lengths[part]
+        prompt = max(prompt, int(prompts.max()))
+        response = max(response, int((rows.lengths[part] - prompts).max()))
+    return RowSides(prompt, response)
 
 
 def _spread(rows: EncodedRows, keep: int | None) -> EncodedRows:

@@ -38,8 +38,8 @@ def check_generation(model: GenerativeModel, rows: TaskRows, settings: Generatio
     lower = ", or lower generation.canvas_length" if canvas else ""
     index, tokens = next(iter(too_long.items()))
     raise UserError(
-        f"row {index + 1}: a prompt of {tokens} tokens{canvas} leaves no room for an answer in the "
-        f"model's {model.backbone.max_length} positions, and so do {len(too_long) - 1} others of "
+        f"row {index + 1}: a prompt of {tokens} tokens{canvas} leaves no room for an answer in "
+        f"{model.backbone.room_text}, and so do {len(too_long) - 1} others of "
         f"{len(rows.prompts)}: shorten or remove such rows, or leave them out "
         f"(evaluation.too_long=skip; --skip-too-long){lower}"
     )

@@ -36,7 +36,7 @@ def _too_long(model: GenerativeModel, rows: TaskRows) -> set[int]:
     return {
         index
         for index, (prompt, lengths) in enumerate(zip(prompts, choices, strict=True))
-        if prompt + max(lengths) + 1 > model.backbone.max_length
+        if max(lengths) + 1 > model.backbone.room_behind(prompt)
     }
 
 

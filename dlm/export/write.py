@@ -15,7 +15,7 @@ from dlm.errors import StageFailed
 from dlm.export.card import SCRIPT, Exported, model_card
 from dlm.export.history import History, read_history
 from dlm.generation.model import DESCRIPTION_FILE, read_description
-from dlm.models.backbone import positions
+from dlm.models.positions import positions
 from dlm.recipe.fingerprint import plain
 from dlm.recipe.manifest import EXPORT, read_manifest, verify_exports, write_json
 

@@ -33,8 +33,8 @@ def generate_on_canvas(
     if longest > longest_prompt(model, settings):
         raise UserError(
             f"a prompt of {longest} tokens leaves no room for an answer: a canvas of "
-            f"{settings.canvas_length} tokens does not fit behind it in the model's "
-            f"{model.backbone.max_length} positions; shorten the prompt, or lower "
+            f"{settings.canvas_length} tokens does not fit behind it in "
+            f"{model.backbone.room_text}; shorten the prompt, or lower "
             "generation.canvas_length"
         )
     rows = [[*ids, *[model.special.mask] * settings.canvas_length] for ids in prompt_ids]

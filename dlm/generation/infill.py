@@ -92,7 +92,9 @@ def infill(
     """Complete every template by the reverse process on its masks.
 
     The sequence is  begin text end  as in pretraining, or  begin prompt end text end  with
-    ``prompts``, one for each template. Lengths are given, so ``settings`` decide the sampler alone.
+    ``prompts``, one for each template. The text behind a prompt has the positions of a response,
+    from its first token on, wherever its masks are; without a prompt it has those of plain text.
+    Lengths are given, so ``settings`` decide the sampler alone.
     ``record`` keeps what every canvas went through; the ranks of ``share`` complete whole batches.
 
     Raises:
@@ -109,7 +111,14 @@ def infill(
     begin = [[model.special.begin]] * len(templates)
     heads = begin if prompts is None else encode_prompts(model.tokenizer, prompts)
     rows = [
-        _row(model, pieces, head, template, f"infill text {number} of {len(templates)}")
+        _row(
+            model,
+            pieces,
+            head,
+            template,
+            f"infill text {number} of {len(templates)}",
+            prompted=prompts is not None,
+        )
         for number, (head, template) in enumerate(zip(heads, templates, strict=True), start=1)
     ]
     answers: dict[int, Infilled] = {}
@@ -142,21 +151,23 @@ def infill(
 
 
 def _row(
-    model: GenerativeModel, pieces: Pieces, head: list[int], template: InfillTemplate, place: str
-) -> list[int]:
+    model: GenerativeModel, pieces: Pieces, head: list[int], template: InfillTemplate, place: str,
+    *, prompted: bool = False,
+) -> list[int]:  # fmt: skip
     """Token ids of a template behind its head, with the end token.
 
     A blank before a mask is left to the mask: tokens carry the blank before their word.
     """
-    most, masks = model.backbone.max_length, sum(template.spans)
+    masks = sum(template.spans)
     first, *others = (text.removesuffix(" ") for text in template.texts[:-1])
     others.append(template.texts[-1])
     fixed = [*encode_responses(model.tokenizer, [first]), *map(pieces.encode_after, others)]
-    length = len(head) + sum(map(len, fixed)) + masks + 1
-    if length > most:
+    behind = sum(map(len, fixed)) + masks + 1
+    room = model.backbone.room_behind(len(head)) if prompted else model.backbone.max_length - 1
+    if behind > room:
         raise UserError(
-            f"{place} has {length} tokens, {masks} of them masks, where the model has {most} "
-            "positions: use fewer masks or a shorter text"
+            f"{place} has {len(head) + behind} tokens, {masks} of them masks, which do not fit "
+            f"{model.backbone.room_text}: use fewer masks or a shorter text"
         )
     row = [*head, *fixed[0]]
     for count, text in zip(template.spans, fixed[1:], strict=True):

@@ -62,7 +62,7 @@ def longest_prompt(model: GenerativeModel, settings: GenerationSettings) -> int:
     """Tokens of the longest prompt that leaves room for an answer in the model's positions: for one
     token and its end, or for a whole canvas. The settings are ``settled``."""
     on_canvas = model.kind == "diffusion" and settings.length == "canvas"
-    return model.backbone.max_length - ((settings.canvas_length or 2) if on_canvas else 2)
+    return model.backbone.longest_prompt((settings.canvas_length or 2) if on_canvas else 2)
 
 
 def candidate_lengths(
@@ -138,12 +138,12 @@ def room_for_answers(model: GenerativeModel, prompt_ids: list[list[int]]) -> lis
         UserError: A prompt leaves no room for an answer.
     """
     longest = max(map(len, prompt_ids))
-    if longest + 2 > model.backbone.max_length:
+    if model.backbone.room_behind(longest) < 2:
         raise UserError(
-            f"a prompt of {longest} tokens leaves no room for an answer in the model's "
-            f"{model.backbone.max_length} positions: shorten the prompt"
+            f"a prompt of {longest} tokens leaves no room for an answer in "
+            f"{model.backbone.room_text}: shorten the prompt"
         )
-    return [model.backbone.max_length - len(ids) - 1 for ids in prompt_ids]
+    return [model.backbone.room_behind(len(ids)) - 1 for ids in prompt_ids]
 
 
 def _fit(lengths: list[list[LengthChoice]], room: list[int]) -> list[list[LengthChoice]]:

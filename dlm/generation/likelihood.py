@@ -232,11 +232,11 @@ def pair_rows(
             raise UserError(
                 f"{name}: the response is empty, there is nothing to score: leave it out"
             )
-        if (length := len(head) + len(tail) + 1) > model.backbone.max_length:
+        if len(tail) + 1 > model.backbone.room_behind(len(head)):
             raise UserError(
-                f"{name}: prompt and response take {length} tokens, special tokens included, where "
-                f"{model.backbone.max_length} fit the model ({len(tail)} are the response's): "
-                "shorten one of them"
+                f"{name}: prompt and response take {len(head) + len(tail) + 1} tokens, special "
+                f"tokens included ({len(tail)} are the response's), which do not fit "
+                f"{model.backbone.room_text}: shorten one of them"
             )
         rows.append(scored_row(model, head, tail, with_end=with_end))
     return rows

@@ -19,9 +19,12 @@ from dlm.models.length_predictor import (
     has_length_predictor,
     load_length_predictor,
 )
+from dlm.models.positions import CONTINUED, ResponsePositions
 from dlm.models.special_tokens import SpecialTokens
 
 DESCRIPTION_FILE = "dlm.json"
+DESCRIPTION_FORMAT = 2
+"""2 says where responses stand; in 1 they follow their prompts."""
 ModelKind = Literal["diffusion", "autoregressive"]
 
 
@@ -71,6 +74,7 @@ def open_model(
     said = read_description(directory)
     backbone.attention, backbone.end_token_id = said.attention, special.end
     backbone.shifted = backbone.causal if said.shifted is None else said.shifted
+    backbone.response_positions = said.response_positions
     predictor = None
     if has_length_predictor(directory):
         predictor = load_length_predictor(directory, backbone_fingerprint(directory)).to(device)
@@ -97,6 +101,8 @@ class Description:
     """Whether the state of the token before fills in a token; None: as the network is made."""
     canvas_length: int | None = None
     """Tokens of the canvas that it was trained with, if it was."""
+    response_positions: ResponsePositions | None = None
+    """Where responses stand; None: the network has seen none."""
     generation: dict[str, Any] | None = None
     """The settings that its stage generated with, where ``dlm export`` wrote them."""
     ours: bool = False
@@ -111,11 +117,13 @@ def write_kind(
     attention: AttentionPattern = "bidirectional",
     shifted: bool | None = None,
     canvas_length: int | None = None,
+    response_positions: ResponsePositions | None = None,
 ) -> None:
     """Say beside the weights how the network generates and what it was trained with."""
     description: dict[str, Any] = {
-        "format": 1, "kind": kind, "objective": objective, "attention": attention,
+        "format": DESCRIPTION_FORMAT, "kind": kind, "objective": objective, "attention": attention,
         "shifted": shifted, "canvas_length": canvas_length,
+        "response_positions": response_positions and response_positions.as_json(),
     }  # fmt: skip
     (directory / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
 
@@ -124,19 +132,28 @@ def read_description(directory: Path) -> Description:
     """What is said beside the weights; a plain Hugging Face directory is read as diffusion.
 
     Raises:
-        UserError: It was written by another version of dlm.
+        UserError: It was written by a newer version of dlm.
     """
     path = directory / DESCRIPTION_FILE
     if not path.exists():
         return Description()
     values = json.loads(path.read_text())
+    if (found := values.get("format", 1)) > DESCRIPTION_FORMAT:
+        raise UserError(
+            f"{path} has format {found}, and this version of dlm reads formats up to "
+            f"{DESCRIPTION_FORMAT}: use the version of dlm that wrote it, or a newer one"
+        )
     if values.get("attention", "bidirectional") not in get_args(AttentionPattern):
         raise UserError(
             f"{path} says attention={values['attention']}, which is not known here: use the "
             "version of dlm that wrote it"
         )
     names = ("kind", "attention", "shifted", "canvas_length", "generation")
-    return Description(**{name: values[name] for name in names if name in values}, ours=True)
+    where = values.get("response_positions", CONTINUED.as_json())
+    return Description(
+        **{name: values[name] for name in names if name in values}, ours=True,
+        response_positions=where and ResponsePositions.from_json(where),
+    )  # fmt: skip
 
 
 def read_kind(directory: Path) -> ModelKind:

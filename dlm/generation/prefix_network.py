@@ -30,6 +30,10 @@ class _BehindPrompts(ContextNetwork):
         super().__init__(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN)
         # How far before a slot the state lies that fills it in.
         self.shift = int(self.backbone.shifts)
+        column_BL = torch.arange(tokens_BL.shape[1], device=tokens_BL.device).expand_as(tokens_BL)
+        self.stands_BL = self.backbone.places_responses.places(
+            column_BL, valid_BL, self.response_BL
+        )
 
     def behind(self, cache: PromptCache, tokens_BN: Tensor, wanted: Wanted) -> Tensor:
         """Hidden states [S, H]."""
@@ -48,6 +52,7 @@ class _BehindPrompts(ContextNetwork):
         column_T = torch.arange(len(row_T), device=row_T.device) - first_B[row_T]
         return self.backbone.behind_prompts(
             cache, prompts, rest, tokens_BL[row_T, column_T], column_T,
+            self.stands_BL.map(lambda of_BL: of_BL[row_T, column_T]),
             self.places(first_B, len(row_T), wanted),
         )  # fmt: skip
 
@@ -120,7 +125,7 @@ class ApproximateNetwork(_BehindPrompts):
         if self.last is not None and self.last[0] == period:
             return self.behind(self.last[1], tokens_BN, wanted)
         hidden_TH, layers = self.backbone.read_rows(
-            self.written(tokens_BN), self.valid_BL, self.lengths
+            self.written(tokens_BN), self.valid_BL, self.lengths, self.response_BL
         )
         device = tokens_BN.device
         self.last = period, beginnings(layers, self.lengths, self.prompt_lengths, device)

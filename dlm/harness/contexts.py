@@ -38,7 +38,7 @@ def fitting(
     fitted, cut = [], 0
     encoded = encode_prompts(model.tokenizer, prompts) if prompts else []
     for prompt, ids, tokens, place in zip(prompts, encoded, behind, places, strict=True):
-        most = model.backbone.max_length - tokens
+        most = model.backbone.longest_prompt(tokens)
         if len(ids) <= most:
             fitted.append(prompt)
             continue
@@ -48,8 +48,8 @@ def fitting(
                 else "--model_args too_long=truncate leaves out the beginning of such contexts"
             )  # fmt: skip
             raise UserError(
-                f"{place}: a context of {len(ids)} tokens and {tokens} behind it do not fit the "
-                f"model's {model.backbone.max_length} positions: {remedy}"
+                f"{place}: a context of {len(ids)} tokens and {tokens} behind it do not fit "
+                f"{model.backbone.room_text}: {remedy}"
             )
         fitted.append(_end_of(model.tokenizer, prompt, most - 2))
         cut += 1

@@ -202,12 +202,15 @@ class HarnessModel(LM):  # type: ignore[misc]
     def _room(self, wanted: Wanted) -> int:
         """Tokens behind a prompt: all that a fixed length or a canvas takes; of a length that is
         predicted at least one, and half of the positions where prompts may be cut for it."""
-        most = self.model.backbone.max_length
         if self.settings.length == "canvas" and not self.fixed_length:
             return self.settings.canvas_length or 1
         if self.fixed_length:
             return wanted.max_tokens + 1
-        return min(wanted.max_tokens + 1, most // 2) if self.too_long == "truncate" else 2
+        if self.too_long != "truncate":
+            return 2
+        backbone = self.model.backbone
+        most: int = min(backbone.max_length // 2, backbone.room_behind(1))
+        return min(wanted.max_tokens + 1, most)
 
     def _chunks(self, requests: list[Instance], name: str) -> Iterator[list[Instance]]:
         if name != "generate_until" and requests:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from dlm.diffusion.chunked_loss import (
     TokenLosses,
@@ -24,12 +24,17 @@ from dlm.models.last_layer import CUT_TYPES, cut_last_layer
 from dlm.models.lm_head import CAUSAL_TYPES, head_transform
 from dlm.models.packed import Packing, one_row
 from dlm.models.packed_attention import install, obstacle
+from dlm.models.positions import (
+    CONTINUED,
+    ResponsePositions,
+    TokenPlaces,
+    position_offset,
+    positions,
+)
 from dlm.models.prompt_cache import PromptCache, continued_documents
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
 
-# Model types whose position ids start behind the padding index.
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
 _FILLS_IN = ("bidirectional", "prefix_lm")
 
 
@@ -53,6 +58,9 @@ class Backbone(nn.Module):
         """Who sees whom where a call does not say."""
         self.end_token_id: int | None = None
         """Ends the prompt: where the response begins, if a call does not say."""
+        self.response_positions: ResponsePositions | None = None
+        """Where responses stand, seen from their prompts; None: the network has seen none, and
+        they follow their prompts."""
         self.annealing: Annealing | None = None
         """How a causal network becomes bidirectional; read in train mode alone."""
         self.step = 0
@@ -69,6 +77,26 @@ class Backbone(nn.Module):
     def max_length(self) -> int:
         """Longest sequence in tokens that the network can read."""
         return positions(self.network.config)
+
+    @property
+    def places_responses(self) -> ResponsePositions:
+        """``response_positions``, which are those of CONTINUED where nothing is said."""
+        return self.response_positions or CONTINUED
+
+    def room_behind(self, prompt: int) -> int:
+        """Most tokens of a response, its end included, behind a prompt of so many tokens."""
+        return self.places_responses.room(self.max_length, prompt)
+
+    def longest_prompt(self, response: int) -> int:
+        """Most tokens of a prompt before a response of so many tokens, its end included."""
+        return self.places_responses.longest_prompt(self.max_length, response)
+
+    @property
+    def room_text(self) -> str:
+        """The room for prompt and response, as messages name it."""
+        start = self.places_responses.start
+        first = "" if start is None else f", the first {start} of which are the prompt's"
+        return f"the model's {self.max_length} positions{first}"
 
     @property
     def hidden_size(self) -> int:
@@ -108,19 +136,21 @@ class Backbone(nn.Module):
                 layer's attention no others are computed, where its parts are known.
         """
         pattern = attention or self.attention
-        if pattern == "prefix_lm" and response_BL is None:
+        if response_BL is None and (pattern == "prefix_lm" or self.places_responses != CONTINUED):
             assert self.end_token_id is not None, "set where the tokenizer is known"
             response_BL = response_of(tokens_BL, valid_BL, self.end_token_id)
+        token_index_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0)
+        # Before the shift: it moves what is seen, not where tokens stand.
+        place = self.places_responses.places(token_index_BL, valid_BL, response_BL)
         shifts = self._shifts(pattern)
         if shifts and pattern == "prefix_lm" and response_BL is not None:
             # Otherwise the response's first token would be predicted without seeing the others.
             response_BL = predicts(response_BL, valid_BL)
-        token_index_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0)
         # Shifted, they are the states of other places.
         read_M = None if shifts else place_M
         if packing is None:
             hidden = self._run(
-                tokens_BL, valid_BL, response_BL, token_index_BL, pattern, read_M=read_M
+                tokens_BL, valid_BL, response_BL, place, token_index_BL, pattern, read_M=read_M
             )
         else:
             places = packing.places(valid_BL)
@@ -129,7 +159,8 @@ class Backbone(nn.Module):
             hidden = self._run(
                 places.gather(tokens_BL), places.valid_RW,
                 None if response_BL is None else places.gather(response_BL),
-                places.gather(token_index_BL), pattern, document_BL=places.document_RW,
+                place.map(places.gather), places.gather(token_index_BL), pattern,
+                document_BL=places.document_RW,
                 documents=self._documents(packing, valid_BL, pattern, response_BL), read_M=read_M,
             )  # fmt: skip
             if read_M is None:
@@ -140,7 +171,7 @@ class Backbone(nn.Module):
         return shifted_BLH if place_M is None else _rows(shifted_BLH, place_M)
 
     def _run(
-        self, tokens_BL: Tensor, valid_BL: Tensor, response_BL: Tensor | None,
+        self, tokens_BL: Tensor, valid_BL: Tensor, response_BL: Tensor | None, place: TokenPlaces,
         token_index_BL: Tensor, pattern: AttentionPattern, document_BL: Tensor | None = None,
         documents: Documents | None = None, read_M: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
@@ -151,8 +182,8 @@ class Backbone(nn.Module):
             nothing = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=tokens_BL.device)
             kinds = ("full_attention", "sliding_attention")
             return self._states(
-                tokens_BL, dict.fromkeys(kinds, nothing) if self._window else nothing,
-                token_index_BL, read_M, documents=documents,
+                tokens_BL, dict.fromkeys(kinds, nothing) if self._window else nothing, place,
+                read_M, documents=documents,
             )  # fmt: skip
         if self.causal or document_BL is not None:
             mask = square_mask(pattern, valid_BL, response_BL, document_BL)
@@ -165,7 +196,7 @@ class Backbone(nn.Module):
             # One square mask alone would be taken as it is in the layers of narrow sight too.
             narrow = within_window(mask, self._window)
             masks = {"full_attention": mask, "sliding_attention": narrow}
-        return self._states(tokens_BL, masks, token_index_BL, read_M)
+        return self._states(tokens_BL, masks, place, read_M)
 
     def _annealed(self, pattern: AttentionPattern) -> bool:
         trains = self.causal and self.network.training and pattern in _FILLS_IN
@@ -208,16 +239,18 @@ class Backbone(nn.Module):
         return reason is None
 
     def _states(
-        self, tokens_BL: Tensor, masks: Tensor | dict[str, Tensor], token_index_BL: Tensor,
+        self, tokens_BL: Tensor, masks: Tensor | dict[str, Tensor], place: TokenPlaces,
         read_M: Tensor | None, **options: Any,
     ) -> Tensor:  # fmt: skip
+        if place.type_BL is not None:
+            options["token_type_ids"] = place.type_BL
         if self.causal:
             options["use_cache"] = False
         if read_M is not None and self.cuts_last_layer:
             options["read_M"] = read_M
         output = self.network.base_model(
             input_ids=tokens_BL, attention_mask=masks,
-            position_ids=token_index_BL + self.position_offset, **options,
+            position_ids=place.position_BL + self.position_offset, **options,
         )  # fmt: skip
         hidden: Tensor = output.last_hidden_state
         if read_M is None:
@@ -249,33 +282,45 @@ class Backbone(nn.Module):
         return reason is None
 
     def read_rows(
-        self, tokens_UL: Tensor, valid_UL: Tensor, lengths: list[int]
-    ) -> tuple[Tensor, LayerKeys]:
+        self, tokens_UL: Tensor, valid_UL: Tensor, lengths: list[int],
+        response_UL: Tensor | None = None,
+    ) -> tuple[Tensor, LayerKeys]:  # fmt: skip
         """Rows that see nothing but all of themselves, padded on the right: laid end to end, their
-        states [T, H] as they are, and keys and values of every layer."""
+        states [T, H] as they are, and keys and values of every layer. ``response_UL``: the
+        response, if they have one."""
         packing = one_row(lengths, valid_UL)
         documents = documents_of(packing, valid_UL, "bidirectional", window=self._window)
         layers: LayerKeys = {}
         places = packing.places(valid_UL)
         index_UL = torch.arange(tokens_UL.shape[1], device=tokens_UL.device).expand_as(tokens_UL)
+        place = self.places_responses.places(index_UL, valid_UL, response_UL)
         hidden_1TH = self._run(
-            places.gather(tokens_UL), places.valid_RW, None, places.gather(index_UL),
-            "bidirectional", documents=replace(documents, kept=layers),
+            places.gather(tokens_UL), places.valid_RW, None, place.map(places.gather),
+            places.gather(index_UL), "bidirectional", documents=replace(documents, kept=layers),
         )  # fmt: skip
         return hidden_1TH[0], layers
 
     def behind_prompts(
         self, cache: PromptCache, prompts: list[int], lengths: list[int], tokens_T: Tensor,
-        index_T: Tensor, place_M: Tensor,
+        index_T: Tensor, place_T: TokenPlaces, place_M: Tensor,
     ) -> Tensor:  # fmt: skip
         """States [M, H], as they are, of what stands behind prompts of these numbers, so many
-        tokens each, laid end to end; ``index_T``: their places in their rows; ``place_M``: which
-        of them are read."""
+        tokens each, laid end to end.
+
+        Args:
+            cache: keys and values of the prompts.
+            prompts: the number of each row's prompt.
+            lengths: tokens of each row behind its prompt.
+            tokens_T: these tokens.
+            index_T: their places in their rows.
+            place_T: where they stand, as ``places_responses`` says, without a row dimension.
+            place_M: which of them are read.
+        """
         documents = continued_documents(cache, prompts, lengths, self._window)
         valid_1T = torch.ones_like(tokens_T, dtype=torch.bool)[None]
         return self._run(
-            tokens_T[None], valid_1T, None, index_T[None], "bidirectional", documents=documents,
-            read_M=place_M,
+            tokens_T[None], valid_1T, None, place_T.map(lambda of_T: of_T[None]), index_T[None],
+            "bidirectional", documents=documents, read_M=place_M,
         )  # fmt: skip
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -318,13 +363,3 @@ class Backbone(nn.Module):
 def _rows(hidden_BLH: Tensor, place_M: Tensor) -> Tensor:
     # index_select rather than a boolean mask: its backward is deterministic on CPU.
     return hidden_BLH.flatten(0, 1).index_select(0, place_M)
-
-
-def position_offset(config: PretrainedConfig) -> int:
-    """The position id of a row's first token."""
-    return (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
-
-
-def positions(config: PretrainedConfig) -> int:
-    """Longest sequence in tokens that a network can read."""
-    return int(config.max_position_embeddings) - position_offset(config)

@@ -20,6 +20,7 @@ from dlm.training.data import build_data
 from dlm.training.device import computes_on_cpu
 from dlm.training.layout import choose_layout
 from dlm.training.peak import peak_notes, peak_tflops
+from dlm.training.response_positions import settle_positions
 from dlm.training.start import starting_point
 from dlm.training.train import (
     prepare_process,
@@ -77,6 +78,7 @@ def bench_stage(job: StageJob, *, steps: int, warmup: int) -> StepCosts | None:
     start = starting_point(job)
     packed, layout_notes = choose_layout(job, start)
     data = build_data(job, start, packed=packed, lists=False)
+    settle_positions(job, start.backbone, data)
     stage = build_stage(job, start, data)
     notes = [*layout_notes, *set_up_network(job, start), *peak_notes(config)]
 

@@ -10,10 +10,13 @@ from dlm.config.schema import StageConfig
 from dlm.data.batches.token_budget import longest_row, smallest_budget
 from dlm.data.modules import BatchSettings, CanvasSettings, RowsDataModule
 from dlm.data.overlap import OverlapIndex
+from dlm.data.rows.wanted import RowSides
 from dlm.data.task_modules import DATA_MODULES
 from dlm.errors import UserError
 from dlm.evaluation.task_rows import read_task
 from dlm.evaluation.tasks import load_task
+from dlm.models.positions import ResponsePositions
+from dlm.training.response_positions import known_positions
 from dlm.training.sources import build_bad_rows, build_examples, build_mixture, task_of
 from dlm.training.start import StartingPoint
 
@@ -114,7 +117,7 @@ def build_rows(
             global_batch_tokens=config.train.global_batch_tokens,
             packed=packed,
         ),
-        canvas=build_canvas(config),
+        canvas=build_canvas(config), sides=row_sides(known_positions(job), max_positions),
         bad_rows=build_bad_rows(job, lists=lists and getattr(rank_zero_only, "rank", 0) == 0),
     )  # fmt: skip
     if config.train.global_batch_tokens is not None:
@@ -146,6 +149,13 @@ def _check_token_budget(config: StageConfig, longest: int, devices: int, accumul
         f"micro-batches, where rows have up to {longest} tokens and each micro-batch needs one: "
         f"{fits}, or leave long rows out (data.max_length, data.too_long=drop)"
     )
+
+
+def row_sides(where: ResponsePositions | None, max_positions: int) -> RowSides | None:
+    """The room of prompts and responses where those start at one position that is known."""
+    if where is None or where.start is None:
+        return None
+    return RowSides(where.start, max_positions - where.start)
 
 
 def build_canvas(config: StageConfig) -> CanvasSettings | None:

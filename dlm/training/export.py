@@ -40,7 +40,9 @@ def export_stage(
     if trainer.is_global_zero:
         if isinstance(trainer.strategy, ZeroStrategy):
             # What trained has its weights cut over the ranks, or in bf16.
+            where = start.backbone.response_positions
             start = starting_point(job)
+            start.backbone.response_positions = where
             stage = build_stage(job, start, data)
         load_step(stage, job.directory / "checkpoints", step)
         target = job.directory / "export"
@@ -95,6 +97,7 @@ def write_model_export(
         directory, kind, objective,  # type: ignore[arg-type]
         attention="prefix_causal" if kind == "autoregressive" else start.backbone.attention,
         shifted=start.backbone.shifted,
+        response_positions=start.backbone.response_positions,
         canvas_length=canvas.length if (canvas := build_canvas(job.config)) else None,
     )  # fmt: skip
     if start.cut is not None:
@@ -120,6 +123,7 @@ def write_length_export(
         write_kind(
             directory, read_kind(directory), "unknown", attention=start.backbone.attention,
             shifted=start.backbone.shifted,
+            response_positions=start.backbone.response_positions,
         )  # fmt: skip
     fingerprint = backbone_fingerprint(directory)
     stage.predictor.save(directory, fingerprint)

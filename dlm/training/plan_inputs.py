@@ -14,9 +14,9 @@ from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.data.tokenizer import SPECIAL_TOKENS
 from dlm.diffusion.noise import mask_rate
 from dlm.errors import UserError
-from dlm.models.backbone import positions
 from dlm.models.build import load_tokenizer, scratch_config
 from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.positions import positions
 from dlm.models.special_tokens import SpecialTokens
 from dlm.planning.batches import GlobalBatch, Rows
 from dlm.planning.known_models import known_configurations, offline_config

@@ -11,11 +11,12 @@ from dlm.errors import UserError
 from dlm.generation.model import Description, read_description
 from dlm.models.added_tokens import add_missing_tokens, name_missing_tokens
 from dlm.models.annealing import Annealing
-from dlm.models.backbone import Backbone, position_offset, positions
+from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch, load_backbone, load_config, load_tokenizer
 from dlm.models.fresh_head import FreshHead
 from dlm.models.lm_head import CAUSAL_TYPES
 from dlm.models.lora import LoraSettings, add_adapters, embedding_is_trained
+from dlm.models.positions import position_offset, positions
 from dlm.models.special_tokens import SpecialTokens
 from dlm.models.vocabulary import CutVocabulary, cut_network, tokens_sha256
 from dlm.training.vocabulary import cut_to_rows
@@ -163,6 +164,7 @@ def _set_attention(
     backbone.end_token_id = special.end
     if said.shifted is not None:
         backbone.shifted = said.shifted
+    backbone.response_positions = said.response_positions
     diffusion = said.ours and said.kind == "diffusion"
     if kind == "length":
         backbone.attention = said.attention

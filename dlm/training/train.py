@@ -43,6 +43,7 @@ from dlm.training.export import export_stage
 from dlm.training.layout import choose_layout
 from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
+from dlm.training.response_positions import settle_positions
 from dlm.training.rows_report import data_notes, rows_read
 from dlm.training.selection import monitored
 from dlm.training.start import StartingPoint, starting_point
@@ -63,6 +64,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     start = starting_point(job)
     packed, layout_notes = choose_layout(job, start)
     data = build_data(job, start, packed=packed)
+    placed = settle_positions(job, start.backbone, data)
     stage = build_stage(job, start, data)
     network_notes = set_up_network(job, start)
 
@@ -70,6 +72,8 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     if resume is not None:
         notes.append(f"resuming from step {resume.step}")
     notes += [*layout_notes, *network_notes, *peak_notes(job.config), *data_notes(data)]
+    if placed is not None:
+        notes.append(placed)
     if isinstance(stage, DenoisingStage):
         notes.append(stage.description)
     for note in notes:
@@ -292,9 +296,9 @@ def room_for_canvas(start: StartingPoint, settings: GenerationSettings, longest:
         UserError: They have more tokens than the model has positions.
     """
     assert settings.canvas_length is not None
-    if longest + settings.canvas_length > start.backbone.max_length:
+    if settings.canvas_length > start.backbone.room_behind(longest):
         raise UserError(
             f"generation.canvas_length={settings.canvas_length} does not fit behind a validation "
-            f"prompt of {longest} tokens in the model's {start.backbone.max_length} positions: "
-            "lower it, or leave it out to take data.canvas_length"
+            f"prompt of {longest} tokens in {start.backbone.room_text}: lower it, or leave it "
+            "out to take data.canvas_length"
         )

@@ -308,7 +308,7 @@ def _check_answerable(
     for ids, place in zip(encode_prompts(model.tokenizer, prompts), places, strict=True):
         if len(ids) > longest:
             raise UserError(
-                f"{place} has {len(ids)} tokens,{canvas} which leaves no room for an answer in the "
-                f"model's {model.backbone.max_length} positions: shorten it"
+                f"{place} has {len(ids)} tokens,{canvas} which leaves no room for an answer in "
+                f"{model.backbone.room_text}: shorten it"
                 + (", or lower --canvas-length" if on_canvas else "")
             )

@@ -247,7 +247,7 @@ def test_more_than_the_models_positions_is_refused_before_any_work(text: str) ->
     with pytest.raises(UserError) as refused:
         infill(model, list(map(parse_infill, ["[MASK]", text])), SETTINGS)
     assert "infill text 2 of 2 has " in str(refused.value)
-    assert "where the model has 40 positions: use fewer masks or a shorter text" in str(
+    assert "do not fit the model's 40 positions: use fewer masks or a shorter text" in str(
         refused.value
     )
     assert shapes == []

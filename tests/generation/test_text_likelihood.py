@@ -304,7 +304,7 @@ def test_questions_without_choices_or_with_an_empty_one_are_refused() -> None:
 def test_a_pair_longer_than_the_model_is_refused_with_both_numbers() -> None:
     model = tiny_model()
     with pytest.raises(
-        UserError, match=r"pair 1 of 1: .* take \d+ tokens.* where 40 fit the model"
+        UserError, match=r"pair 1 of 1: .* take \d+ tokens.* do not fit the model's 40 positions"
     ):
         conditional_bounds(model, ["a dog"], [TEXT], SETTINGS)
 

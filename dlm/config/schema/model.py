@@ -64,6 +64,23 @@ class ModelConfig:
     """adapt and instruct only, read with ``init_from`` too: every token sees every other one, or
     the prompt does not see the response. Kept with the export, for the stages and the generation
     that use it."""
+    response_positions: Literal["continued", "fixed"] | None = field(
+        default=None, metadata=WHEN_SET
+    )
+    """Where responses stand, seen from their prompts; read with ``init_from`` too. continued: right
+    behind the prompt, whose length differs from row to row. fixed: from ``response_start`` on, so
+    that token i of every response has the same position. It belongs to the model and is kept with
+    its export. None: as in the model that the stage starts from; continued where it has seen no
+    responses."""
+    response_start: int | None = field(default=None, metadata=WHEN_SET)
+    """response_positions fixed: the position of a response's first token. No prompt may be longer
+    (begin and end tokens included), and responses have the positions behind it. None: as in the
+    model that the stage starts from; where it has seen no responses, the smallest multiple of 16
+    that no prompt of the stage's rows exceeds, or less where the longest response needs the
+    room."""
+    response_token_type: bool | None = field(default=None, metadata=WHEN_SET)
+    """Whether response tokens have the network's second token type (BERT's segment B); only for
+    networks that have two. None: as in the model that the stage starts from, else no."""
     attention_annealing_steps: int = 0
     """pretrain, adapt and instruct from a causal language model only: over so many first steps the
     share of later tokens that are seen grows from 0 to 1 (DiffuLLaMA). 0: all from the start."""

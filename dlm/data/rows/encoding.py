@@ -12,6 +12,7 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.protocol import Tokens
+from dlm.data.rows.wanted import RowSides
 from dlm.data.shuffle import Positions
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
@@ -149,9 +150,11 @@ def limit_length(
     place: str,
     where: Callable[[int], str] | None = None,
     canvas_length: int | None = None,
+    sides: RowSides | None = None,
 ) -> tuple[EncodedRows, int]:
     """Rows of at most ``max_length`` tokens, and how many were dropped; with ``canvas_length`` also
-    without the rows whose response and end token are longer than the canvas.
+    without the rows whose response and end token are longer than the canvas, with ``sides`` without
+    those of whose two sides one is longer.
 
     ``where`` says in which file and line the row of an index is; for messages.
 
@@ -160,6 +163,9 @@ def limit_length(
     """
     over_canvas = rows.maskable_lengths > (canvas_length or max_length)
     misfits = over_canvas | (rows.lengths > max_length)
+    if sides is not None:
+        misfits |= rows.prompt_lengths > sides.prompt
+        misfits |= rows.lengths - rows.prompt_lengths > sides.response
     too_long = np.flatnonzero(misfits)
     if not len(too_long):
         return rows, 0
@@ -170,7 +176,7 @@ def limit_length(
             f"{row}: "
             + misfit_text(
                 int(rows.lengths[first]), int(rows.maskable_lengths[first]), max_length,
-                canvas_length, rows.responses[first],
+                canvas_length, rows.responses[first], sides=sides,
                 more=f"{len(too_long)} of {len(rows)} rows are too long. Shorten or remove them",
             )
         )  # fmt: skip
@@ -181,16 +187,27 @@ def limit_length(
 
 
 def misfit_text(
-    length: int, response: int, max_length: int, canvas_length: int | None, text: str, *, more: str
-) -> str:
+    length: int, response: int, max_length: int, canvas_length: int | None, text: str, *, more: str,
+    sides: RowSides | None = None,
+) -> str:  # fmt: skip
     """What of a row is too long, how long it is, and what can be done; ``response`` counts its end
     token, ``more`` is said between them."""
+    prompt = length - max(response, canvas_length or 0)
     if canvas_length and response > canvas_length:
         problem = (
             f"a response of {response} tokens, its end token included, where the canvas has "
             f"{canvas_length}"
         )
         remedy = "data.canvas_length"
+    elif sides is not None and prompt > sides.prompt:
+        problem = f"a prompt of {prompt} tokens, where responses start at position {sides.prompt}"
+        remedy = "model.response_start, if the model it starts from was not trained with this one"
+    elif sides is not None and length - prompt > sides.response:
+        problem = (
+            f"a response of {length - prompt} tokens, where the model has {sides.response} "
+            "positions behind model.response_start"
+        )
+        remedy = "model.max_positions (or lower model.response_start)"
     else:
         canvas = f" and a canvas of {canvas_length}" if canvas_length else ""
         problem = (

@@ -46,6 +46,7 @@ def rows_in_memory(
     rows, dropped = limit_length(
         rows, wanted.max_length, drop=wanted.too_long != "error", place=wanted.examples.place,
         where=lambda index: str(examples[index].place), canvas_length=wanted.canvas_length,
+        sides=wanted.sides,
     )  # fmt: skip
     counts["dropped_rows"] += dropped
     return rows

@@ -1,11 +1,19 @@
 """What decides the rows of a data set, apart from the tokenizer."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dlm.data.examples import ExampleRecipe
 
 TooLong = Literal["error", "drop", "truncate_prompt"]
+
+
+class RowSides(NamedTuple):
+    """Tokens of the two sides of rows, special tokens included."""
+
+    prompt: int
+    response: int
+    """On a canvas with the padding."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +30,14 @@ class RowsWanted:
     canvas_length: int | None = None
     """Responses with their end token have at most so many tokens, and rows have room for so many
     behind the prompt. (The rows are kept without the padding.)"""
+    sides: "RowSides | None" = None
+    """Most tokens of prompt and response each, where responses start at one position; None: only
+    their sum counts."""
     on_bad_row: str = "error"
     """The policy for rows that cannot be used."""
 
     def prompt_room(self, response: int) -> int:
         """Tokens that a prompt may have before a response of so many tokens; begin and both ends
         are special tokens."""
-        return self.max_length - max(response + 1, self.canvas_length or 0) - 2
+        room = self.max_length - max(response + 1, self.canvas_length or 0)
+        return min(room, self.sides.prompt if self.sides else room) - 2

@@ -21,5 +21,7 @@ def shard_key(wanted: RowsWanted, encoder: RowEncoder) -> str:
         "canvas_length": wanted.canvas_length,
         "on_bad_row": wanted.on_bad_row,
     }
+    if wanted.sides is not None:
+        content["sides"] = list(wanted.sides)
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -203,15 +203,20 @@ def _short_enough(
             "them). Shorten or remove such rows"
         )
         text = misfit_text(
-            length, response, wanted.max_length, wanted.canvas_length, example.response, more=more
-        )
+            length, response, wanted.max_length, wanted.canvas_length, example.response, more=more,
+            sides=wanted.sides,
+        )  # fmt: skip
         raise UserError(f"{example.place}: {text}")
     return kept, len(rows) - len(kept)
 
 
 def _fits(row: list[Ids], wanted: RowsWanted) -> bool:
     response, length = _sizes(row, wanted)
-    return length <= wanted.max_length and response <= (wanted.canvas_length or response)
+    canvas, sides = wanted.canvas_length or 0, wanted.sides
+    if length > wanted.max_length or response > (canvas or response):
+        return False
+    behind = max(response, canvas)
+    return sides is None or (length - behind <= sides.prompt and behind <= sides.response)
 
 
 def _sizes(row: list[Ids], wanted: RowsWanted) -> tuple[int, int]:

@@ -1,0 +1,75 @@
+"""Where the responses of a stage stand: as the model, the recipe or the rows say."""
+
+from pathlib import Path
+
+from dlm.config.job import StageJob
+from dlm.data.modules import RowsDataModule
+from dlm.errors import UserError
+from dlm.generation.model import read_description
+from dlm.models.backbone import Backbone
+from dlm.models.positions import ResponsePositions, fixed_start, has_token_types
+
+DEFAULT_LAYOUT = "continued"
+"""Of a model that has seen no responses, where a recipe does not say."""
+
+
+def known_positions(job: StageJob) -> ResponsePositions | None:
+    """What is known before the rows are read: of the model that the stage starts from, or of the
+    recipe. None: the rows decide where responses start, or there are none.
+
+    Raises:
+        UserError: The recipe says otherwise than the model.
+    """
+    model, source = job.config.model, job.config.init_from or job.config.model.pretrained
+    place = None if source is None else Path(job.exports.get(source, source))
+    given = None if place is None else read_description(place).response_positions
+    if job.config.kind == "length":
+        return given
+    if given is not None:
+        asked = {
+            "response_positions": (model.response_positions, given.layout),
+            "response_start": (model.response_start, given.start),
+            "response_token_type": (model.response_token_type, given.token_type),
+        }
+        for name, (value, has) in asked.items():
+            if value not in (None, has):
+                raise UserError(
+                    f"{job.name}: model.{name}={value}, but {source} was trained with {has} "
+                    f"(responses {given}): remove the setting, or train {source} with it"
+                )
+        return given
+    layout = model.response_positions or DEFAULT_LAYOUT
+    if layout == "fixed" and model.response_start is None:
+        return None
+    return ResponsePositions(model.response_start, bool(model.response_token_type))
+
+
+def settle_positions(job: StageJob, backbone: Backbone, data: RowsDataModule) -> str | None:
+    """Let a network place responses as the stage has them, and say how.
+
+    Raises:
+        UserError: The rows do not fit, or the network has no token type for responses.
+    """
+    longest = data.longest_parts()
+    if longest is None:  # no row has a prompt: whatever comes next decides
+        return None
+    where = known_positions(job)
+    if where is None:
+        start = fixed_start(longest.prompt, longest.response, backbone.max_length)
+        where = ResponsePositions(start, bool(job.config.model.response_token_type))
+    if where.token_type and not has_token_types(backbone.network.config):
+        raise UserError(
+            f"{job.name}: model.response_token_type=true: a model of type "
+            f"'{backbone.network.config.model_type}' has no second token type; remove it"
+        )
+    if where.start is not None and (
+        longest.prompt > where.start or longest.response > backbone.max_length - where.start
+    ):
+        raise UserError(
+            f"{job.name}: model.response_start={where.start}: prompts have up to {longest.prompt} "
+            f"tokens and responses up to {longest.response}, where the model has "
+            f"{backbone.max_length} positions: choose a start from {longest.prompt} to "
+            f"{backbone.max_length - longest.response}, or set data.too_long=drop"
+        )
+    backbone.response_positions = where
+    return f"responses stand {where}" if where.start is not None or where.token_type else None
