@@ -75,6 +75,38 @@ def vocabulary_findings(stage: StageConfig) -> Iterator[Finding]:
         yield Finding(("lora.keep_adapter", "model.vocabulary.keep"), reason, True)
 
 
+def response_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
+    """Where responses stand: a start that means something, and what an earlier stage has."""
+    model = stage.model
+    start, key = model.response_start, "model.response_start"
+    if start is not None and model.response_positions != "fixed":
+        reason = "ignored setting: it needs model.response_positions=fixed; set that, or remove it"
+        yield Finding((key, "model.response_positions"), reason, start)
+    elif start is not None and start >= model.max_positions and _from_scratch(stage):
+        reason = f"beyond model.max_positions = {model.max_positions}; lower it or raise that"
+        yield Finding((key, "model.max_positions"), reason, start)
+    source = recipe.stages.get(stage.init_from or "")
+    if source is None or (source.kind == "pretrain" and _reads_texts_alone(source)):
+        return
+    for name in ("response_positions", "response_start", "response_token_type"):
+        value, has = getattr(model, name), getattr(source.model, name)
+        if value is not None and has is not None and value != has:
+            reason = (
+                f"{stage.init_from} (init_from) is trained with {has}, and a model keeps it; "
+                f"remove it, or set it for {stage.init_from}"
+            )
+            yield Finding((f"model.{name}", "init_from"), reason, value)
+
+
+def _from_scratch(stage: StageConfig) -> bool:
+    return stage.init_from is None and stage.model.pretrained is None
+
+
+def _reads_texts_alone(stage: StageConfig) -> bool:
+    tasks = {source.task or stage.data.task or "text" for source in stage.data.train}
+    return tasks <= {"text"}
+
+
 def noise_levels(stage: StageConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
     """How noise levels are drawn, where there are any to draw."""
     objective = stage.objective

@@ -12,6 +12,7 @@ from dlm.config.chain_checks import (
     fresh_head_findings,
     length_heads,
     noise_levels,
+    response_findings,
     sizes_of_a_finished_model,
     vocabulary_findings,
 )
@@ -102,7 +103,8 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda x: x >= 1,
         "data.max_length data.canvas_length generation.canvas_length "
         "tokenizer_training.vocab_size model.hidden_size model.num_layers "
-        "model.num_heads model.intermediate_size model.max_positions objective.num_timesteps "
+        "model.num_heads model.intermediate_size model.max_positions "
+        "model.response_start objective.num_timesteps "
         "train.steps train.global_batch_size train.micro_batch_size train.global_batch_tokens "
         "train.micro_batch_tokens validation.every_n_steps "
         "validation.batch_size validation.max_rows generation.num_iterations "
@@ -202,6 +204,7 @@ def stage_findings(
         yield from sizes_of_a_finished_model(stage, recipe, own)
         yield from fresh_head_findings(stage, recipe, own)
         yield from vocabulary_findings(stage)
+        yield from response_findings(stage, recipe)
     if reads(stage.kind, "objective"):
         yield from noise_levels(stage, own)
     if reads(stage.kind, "train"):

@@ -51,6 +51,8 @@ class DiffusionModel:
 
     def __init__(self, directory: Path, device: str = "cpu") -> None:
         said = json.loads((directory / "dlm.json").read_text(encoding="utf-8"))
+        if said["format"] > 2:
+            stop(f"dlm.json has format {said['format']}: use the script of that export")
         if said["kind"] != "diffusion" or said["shifted"]:
             stop("this model does not predict a mask at its own place: use `dlm generate`")
         network = AutoModelForMaskedLM.from_pretrained(directory, dtype=torch.float32)
@@ -67,8 +69,13 @@ class DiffusionModel:
         self.mask, self.pad, config = t.mask_token_id, t.pad_token_id, network.config
         # Neither special tokens nor rows of the output layer without a token are generated.
         self.forbidden = [*t.all_special_ids, *range(len(t), config.vocab_size)]
-        offset = (config.pad_token_id or 0) + 1 if config.model_type in OFFSET_POSITIONS else 0
-        self.max_length: int = config.max_position_embeddings - offset
+        self.offset = (config.pad_token_id or 0) + 1
+        self.offset *= config.model_type in OFFSET_POSITIONS
+        self.max_length: int = config.max_position_embeddings - self.offset
+        # Where answers stand: behind the prompt, or from one position on.
+        where: Any = said.get("response_positions") or {"start": None, "token_type": False}
+        self.start: int | None = where["start"]
+        self.token_type: bool = where["token_type"]
         self.lengths: Any = None
         if (beside := directory / "length_predictor.json").exists():
             sizes = json.loads(beside.read_text(encoding="utf-8"))
@@ -79,6 +86,10 @@ class DiffusionModel:
             self.lengths = length_predictor(**sizes).eval().to(device)
             self.lengths.load_state_dict(load_file(beside.with_suffix(".safetensors")))
 
+    def room(self, prompt: int) -> int:
+        """Tokens that fit behind a prompt of so many, the end token included."""
+        return self.max_length - (prompt if self.start is None else self.start)
+
     def candidate_lengths(self, prompt: list[int], beam: int) -> list[tuple[int, float]]:
         """The likeliest lengths that fit behind the prompt, with their log-probabilities."""
         if self.lengths is None:
@@ -87,7 +98,7 @@ class DiffusionModel:
         states = self.network.base_model(tokens_1L, attention_mask=torch.ones_like(tokens_1L))
         mean_1H = self.lengths["encoder"](states.last_hidden_state).mean(dim=1)
         logits_C = self.lengths["mlp"](mean_1H)[0].float()
-        room, log_p_C = self.max_length - len(prompt) - 1, logits_C.log_softmax(-1)
+        room, log_p_C = self.room(len(prompt)) - 1, logits_C.log_softmax(-1)
         found: dict[int, float] = {}
         for place in logits_C.topk(min(beam, len(logits_C))).indices.tolist():
             found.setdefault(min(place + 1, room), float(log_p_C[place]))
@@ -95,13 +106,18 @@ class DiffusionModel:
 
     def logits(self, tokens_BL: Tensor, valid_BL: Tensor, prompt_length: int) -> Tensor:
         """Logits of every token [B, L, V]; under prefix_lm the prompt does not see the answer."""
-        mask = valid_BL.long()
+        mask, column_L = valid_BL.long(), torch.arange(tokens_BL.shape[1], device=self.device)
+        answer_L, more = column_L >= prompt_length, {}
+        if self.start is not None:
+            shift = self.offset + answer_L * (self.start - prompt_length)
+            more["position_ids"] = (column_L + shift).expand_as(tokens_BL)
+        if self.token_type:
+            more["token_type_ids"] = answer_L.long().expand_as(tokens_BL)
         if self.prefix_lm:
-            answer_L = torch.arange(tokens_BL.shape[1], device=self.device) >= prompt_length
             answer_BL = valid_BL & answer_L
             within_BLL = answer_BL[:, None, :] & answer_BL[:, :, None]
             mask = ((valid_BL & ~answer_L)[:, None, :] | within_BLL)[:, None]
-        logits: Tensor = self.network(input_ids=tokens_BL, attention_mask=mask).logits
+        logits: Tensor = self.network(input_ids=tokens_BL, attention_mask=mask, **more).logits
         return logits
 
 
@@ -163,7 +179,8 @@ def generate(model: DiffusionModel, prompt: str, length: int | None = None, **gi
     # Text is text: a "<mask>" in it is no mask.
     text = model.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
     ids = [model.begin, *text["input_ids"], model.end]
-    if len(ids) + (canvas if on_canvas else (length or 1) + 1) > model.max_length:
+    too_long = len(ids) > (model.start or len(ids))
+    if too_long or (canvas if on_canvas else (length or 1) + 1) > model.room(len(ids)):
         stop(f"prompt and answer do not fit the model's {model.max_length} positions")
     if on_canvas:  # one row, which ends itself
         canvas_1N = denoise(model, ids, [canvas], ends_itself=True, **how)[0]

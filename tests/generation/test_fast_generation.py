@@ -26,13 +26,17 @@ from dlm.generation.settings import Generation, GenerationSettings
 from dlm.generation.slot_network import ContextNetwork
 from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch
+from dlm.models.positions import ResponsePositions
 
 SETTINGS = GenerationSettings(num_iterations=5, length_beam=3)
-SHAPES = ["bert", "xlm-roberta", "modernbert", "llama"]
+SHAPES = ["bert", "xlm-roberta", "modernbert", "llama", "bert fixed", "xlm-roberta fixed",
+          "modernbert fixed", "llama fixed"]  # fmt: skip
 
 
 def model_of(shape: str, attention: Any = "bidirectional") -> GenerativeModel:
-    """Random weights so large that every token changes every logit."""
+    """Random weights so large that every token changes every logit; "fixed" after the shape: its
+    responses start at one position, and have a token type in BERT."""
+    shape, _, fixed = shape.partition(" ")
     model = tiny_model(predictor=FixedLengths(6, 3, 11))
     if shape == "llama":
         config = AutoConfig.for_model(
@@ -52,6 +56,8 @@ def model_of(shape: str, attention: Any = "bidirectional") -> GenerativeModel:
             if parameter.dim() >= 2:
                 parameter.normal_(0, 0.3, generator=generator)
     backbone.attention, backbone.end_token_id = attention, model.special.end
+    if fixed:
+        backbone.response_positions = ResponsePositions(20, shape == "bert")
     if backbone._window is not None:
         backbone._window = 4
     return replace(model, backbone=backbone)
@@ -140,9 +146,12 @@ def test_every_architecture_writes_what_the_plain_way_writes(shape: str, attenti
 
 
 @pytest.mark.parametrize("attention", ["bidirectional", "prefix_lm"])
+@pytest.mark.parametrize("shape", ["modernbert", "modernbert fixed"])
 @pytest.mark.parametrize("prompts", [None, ["a dog", "x"]])
-def test_infilling_is_that_of_the_plain_way(attention: str, prompts: list[str] | None) -> None:
-    model = model_of("modernbert", attention)
+def test_infilling_is_that_of_the_plain_way(
+    shape: str, attention: str, prompts: list[str] | None
+) -> None:
+    model = model_of(shape, attention)
     texts = ["the [MASK:4] sat on [MASK:2]", "[MASK:3] mat"]
     templates = [parse_infill(text) for text in texts]
     with the_plain_way():

@@ -20,6 +20,7 @@ from dlm.generation.model import (
     write_kind,
 )
 from dlm.generation.settings import GenerationSettings
+from dlm.models.positions import ResponsePositions
 
 PROMPTS = ALL_PROMPTS[:4]
 SAMPLERS = ["reparam-uncond-deterministic-linear", "rdm", "reparam-cond-deterministic-linear",
@@ -69,8 +70,16 @@ def test_it_answers_as_dlm_does_with_every_sampler_it_knows(sampler: str, plain:
     assert len(set(alone)) == len(PROMPTS)
 
 
-@pytest.mark.parametrize("said", [{"attention": "prefix_lm"}, {"canvas_length": 8}], ids=str)
-def test_it_knows_a_prompt_that_does_not_see_the_answer_and_a_canvas(
+FIXED = {"response_positions": ResponsePositions(18)}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"attention": "prefix_lm"}, {"canvas_length": 8}, FIXED, FIXED | {"attention": "prefix_lm"},
+     FIXED | {"canvas_length": 8}],
+    ids=str,
+)  # fmt: skip
+def test_it_knows_who_sees_whom_a_canvas_and_where_answers_stand(
     said: dict[str, Any], tmp_path: Path, plain: Path
 ) -> None:
     directory = exported(tmp_path / "model", lengths="canvas_length" not in said, **said)
@@ -140,3 +149,13 @@ def test_what_does_not_fit_and_what_is_empty_is_refused(plain: Path) -> None:
         generate_alone(model, "fox", length=40)
     with pytest.raises(SystemExit, match="a prompt is empty"):
         generate_alone(model, "  ")
+
+
+def test_a_prompt_longer_than_the_start_and_a_newer_format_are_refused(tmp_path: Path) -> None:
+    directory = exported(tmp_path / "model", response_positions=ResponsePositions(4))
+    with pytest.raises(SystemExit, match="do not fit the model's 40 positions"):
+        generate_alone(DiffusionModel(directory), PROMPTS[2])
+    values = json.loads((directory / "dlm.json").read_text())
+    (directory / "dlm.json").write_text(json.dumps(values | {"format": 3}))
+    with pytest.raises(SystemExit, match=r"dlm.json has format 3"):
+        DiffusionModel(directory)
