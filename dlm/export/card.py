@@ -99,6 +99,7 @@ def _what(exported: Exported) -> str:
         f"{what}. {exported.architecture}, {exported.parameters:,} parameters, "
         f"{exported.positions} positions, attention {said.attention}"
         + (f", trained with: {exported.objective}." if exported.objective else ".")
+        + (f" Responses stand {where}." if (where := said.response_positions) else "")
         + lengths
     )
 
