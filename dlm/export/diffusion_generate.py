@@ -34,8 +34,11 @@ def stop(reason: str) -> NoReturn:
     raise SystemExit(f"error: {reason}")
 
 
-def length_predictor(hidden_size: int, max_length: int, num_heads: int, dropout: float) -> Any:
-    """encoder: features of the prompt [1, L, H]; mlp: their mean -> logits of lengths [1, C]."""
+def length_predictor(
+    hidden_size: int, max_length: int, num_heads: int, dropout: float, relative: bool = False
+) -> Any:
+    """encoder: features of the prompt [1, L, H]; mlp: their mean -> logits of lengths [1, C];
+    differences: their mean -> logits of lengths less the prompt's, -C..C."""
     encoder = nn.TransformerEncoderLayer(
         hidden_size, num_heads, 4 * hidden_size, dropout, "gelu", batch_first=True, norm_first=True
     )
@@ -43,7 +46,10 @@ def length_predictor(hidden_size: int, max_length: int, num_heads: int, dropout:
         nn.LayerNorm(hidden_size), nn.Linear(hidden_size, hidden_size), nn.GELU(),
         nn.Dropout(dropout), nn.Linear(hidden_size, max_length),
     )  # fmt: skip
-    return nn.ModuleDict({"encoder": encoder, "mlp": mlp})
+    parts = {"encoder": encoder, "mlp": mlp}
+    if relative:
+        parts["differences"] = nn.Linear(hidden_size, 2 * max_length + 1)
+    return nn.ModuleDict(parts)
 
 
 class DiffusionModel:
@@ -98,6 +104,11 @@ class DiffusionModel:
         states = self.network.base_model(tokens_1L, attention_mask=torch.ones_like(tokens_1L))
         mean_1H = self.lengths["encoder"](states.last_hidden_state).mean(dim=1)
         logits_C = self.lengths["mlp"](mean_1H)[0].float()
+        if "differences" in self.lengths:
+            most = len(logits_C)
+            place_C = torch.arange(1, most + 1, device=self.device) - len(prompt)
+            place_C = place_C.clamp(-most, most) + most
+            logits_C = logits_C + self.lengths["differences"](mean_1H)[0][place_C]
         room, log_p_C = self.room(len(prompt)) - 1, logits_C.log_softmax(-1)
         found: dict[int, float] = {}
         for place in logits_C.topk(min(beam, len(logits_C))).indices.tolist():

@@ -18,17 +18,24 @@ _WEIGHTS, _SETTINGS = "length_predictor.safetensors", "length_predictor.json"
 
 
 class LengthPredictor(nn.Module):
-    """One transformer encoder layer, mean pool over the prompt, MLP; classes are lengths 1..max."""
+    """One transformer encoder layer, mean pool over the prompt, MLP; classes are lengths 1..max.
+
+    A mean over the prompt does not count its tokens. With ``relative`` each class has a second
+    logit, which belongs to the difference of the two lengths: a translation has about as many
+    tokens as its source, whatever their number.
+    """
 
     def __init__(
-        self, hidden_size: int, *, max_length: int, num_heads: int = 4, dropout: float = 0.1
-    ) -> None:
+        self, hidden_size: int, *, max_length: int, num_heads: int = 4, dropout: float = 0.1,
+        relative: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.settings = {
             "hidden_size": hidden_size,
             "max_length": max_length,
             "num_heads": num_heads,
             "dropout": dropout,
+            "relative": relative,
         }
         self.max_length = max_length
         self.encoder = nn.TransformerEncoderLayer(
@@ -42,13 +49,21 @@ class LengthPredictor(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden_size, max_length),
         )
+        self.differences = nn.Linear(hidden_size, 2 * max_length + 1) if relative else None
 
     def forward(self, feature_BLH: Tensor, valid_BL: Tensor) -> Tensor:
         """Logits of the lengths 1..max_length, [B, max_length]."""
         encoded_BLH = self.encoder(feature_BLH, src_key_padding_mask=~valid_BL)
         share_BL = valid_BL / valid_BL.sum(dim=1, keepdim=True)
-        logits: Tensor = self.mlp((encoded_BLH * share_BL[..., None]).sum(dim=1))
-        return logits
+        mean_BH = (encoded_BLH * share_BL[..., None]).sum(dim=1)
+        logits_BC: Tensor = self.mlp(mean_BH)
+        if self.differences is None:
+            return logits_BC
+        length_C = torch.arange(1, self.max_length + 1, device=valid_BL.device)
+        difference_BC = length_C - valid_BL.sum(dim=1, keepdim=True)
+        # Differences beyond the longest response share a logit.
+        place_BC = difference_BC.clamp(-self.max_length, self.max_length) + self.max_length
+        return logits_BC + self.differences(mean_BH).gather(1, place_BC)
 
     def save(self, directory: Path, backbone_fingerprint: str) -> None:
         """Write the predictor beside its backbone."""

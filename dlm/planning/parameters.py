@@ -66,10 +66,14 @@ def count_parameters(network: nn.Module, predictor: LengthPredictor | None = Non
     )
 
 
-def meta_predictor(hidden_size: int, *, max_length: int, num_heads: int) -> LengthPredictor:
+def meta_predictor(
+    hidden_size: int, *, max_length: int, num_heads: int, relative: bool = False
+) -> LengthPredictor:
     """A length predictor whose tensors have no storage."""
     with torch.device("meta"):
-        return LengthPredictor(hidden_size, max_length=max_length, num_heads=num_heads)
+        return LengthPredictor(
+            hidden_size, max_length=max_length, num_heads=num_heads, relative=relative
+        )
 
 
 def _numel(module: nn.Module) -> int:

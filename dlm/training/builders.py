@@ -75,7 +75,7 @@ def build_stage(job: StageJob, start: StartingPoint, data: RowsDataModule) -> Tr
         length = config.length
         predictor = LengthPredictor(
             start.backbone.hidden_size, max_length=length.max_response_length,
-            num_heads=length.num_heads, dropout=length.dropout,
+            num_heads=length.num_heads, dropout=length.dropout, relative=length.relative,
         )  # fmt: skip
         return LengthPrediction(
             start.backbone, predictor, label_smoothing=config.train.label_smoothing, **common

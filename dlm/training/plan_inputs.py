@@ -59,7 +59,7 @@ def stage_inputs(recipe: RecipeConfig, name: str, known: KnownRows) -> StageInpu
     predictor = (
         meta_predictor(
             shape.hidden, max_length=stage.length.max_response_length,
-            num_heads=stage.length.num_heads,
+            num_heads=stage.length.num_heads, relative=stage.length.relative,
         )
         if stage.kind == "length"
         else None

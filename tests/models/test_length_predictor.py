@@ -26,9 +26,9 @@ OTHER = ["x", "mat red", "ein rot"]
 LONG = ["the red fox ran on a mat", "ein roter fuchs lief schnell", "the dog sat on the mat a red"]
 
 
-def predictor(max_length: int = 12) -> LengthPredictor:
+def predictor(max_length: int = 12, relative: bool = False) -> LengthPredictor:
     torch.manual_seed(0)
-    made = LengthPredictor(16, max_length=max_length, num_heads=2)
+    made = LengthPredictor(16, max_length=max_length, num_heads=2, relative=relative)
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() >= 2:
@@ -153,3 +153,44 @@ def test_top_lengths_are_the_most_likely_best_first_and_never_more_than_there_ar
     assert top_lengths(logits, 1).tolist() == [[2], [1]]
     assert top_lengths(logits, 3).tolist() == [[2, 4, 3], [1, 4, 3]]
     assert top_lengths(logits, 10).tolist() == [[2, 4, 3, 1], [1, 4, 3, 2]]
+
+
+@torch.no_grad()
+def test_relative_logits_are_those_of_the_difference_in_tokens() -> None:
+    made, plain = predictor(5, relative=True), predictor(5)
+    plain.load_state_dict({k: v for k, v in made.state_dict().items() if "differences" not in k})
+    feature, valid = torch.randn(2, 9, 16), torch.arange(9) < torch.tensor([[3], [9]])
+    found, absolute = made(feature, valid), plain(feature, valid)
+    made.mlp = torch.nn.Identity()  # gives the mean itself, which the differences read
+    for row, tokens in enumerate([3, 9]):
+        encoded = made.encoder(feature[row, None, :tokens]).mean(dim=1)
+        difference = made.differences(encoded)[0]
+        for length in range(1, 6):
+            place = max(-5, min(5, length - tokens)) + 5
+            expected = absolute[row, length - 1] + difference[place]
+            torch.testing.assert_close(found[row, length - 1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_relative_logits_learn_a_length_that_a_mean_cannot_count(tmp_path: Path) -> None:
+    """Equal tokens have equal features, however many they are."""
+
+    def accuracy(relative: bool) -> float:
+        made = predictor(20, relative).train()
+        optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
+        generator = torch.Generator().manual_seed(0)
+        token = torch.randn(1, 1, 16, generator=generator)
+        for _ in range(60):
+            length = torch.randint(2, 18, (32,), generator=generator)
+            valid = torch.arange(18) < length[:, None]
+            logits = made(token.expand(32, 18, 16), valid)
+            loss = torch.nn.functional.cross_entropy(logits, length)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        made.save(tmp_path, "x")
+        again = load_length_predictor(tmp_path, "x")
+        valid = torch.arange(18) < torch.arange(2, 18)[:, None]
+        guess = again(token.expand(16, 18, 16), valid).argmax(1)
+        return float((guess == torch.arange(2, 18)).float().mean())
+
+    assert accuracy(relative=True) > 0.9 > 0.3 > accuracy(relative=False)

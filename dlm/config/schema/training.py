@@ -1,9 +1,9 @@
 """How a stage trains: noise and loss, optimizer, steps and batches, scores on the way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from dlm.config.schema.fields import where
+from dlm.config.schema.fields import WHEN_SET, where
 
 MetricName = Literal["exact_match", "bleu", "chrf", "bleu_lowercase", "chrf_lowercase"]
 
@@ -153,3 +153,6 @@ class LengthConfig:
     """Attention heads of its encoder layer."""
     dropout: float = 0.1
     """Its dropout."""
+    relative: bool = field(default=False, metadata=WHEN_SET)
+    """Give each class a second logit, that of the difference between response and prompt in tokens:
+    for tasks whose responses are about as long as their prompts, such as translation."""
