@@ -63,7 +63,8 @@ class LengthPredictor(nn.Module):
         difference_BC = length_C - valid_BL.sum(dim=1, keepdim=True)
         # Differences beyond the longest response share a logit.
         place_BC = difference_BC.clamp(-self.max_length, self.max_length) + self.max_length
-        return logits_BC + self.differences(mean_BH).gather(1, place_BC)
+        of_difference_BC: Tensor = self.differences(mean_BH).gather(1, place_BC)
+        return logits_BC + of_difference_BC
 
     def save(self, directory: Path, backbone_fingerprint: str) -> None:
         """Write the predictor beside its backbone."""

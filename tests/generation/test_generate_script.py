@@ -100,6 +100,14 @@ def test_settings_of_dlm_json_are_read_and_options_win(tmp_path: Path) -> None:
     assert alone == answers(directory, **longer) != answers(directory, **said)
 
 
+def test_it_reads_a_predictor_of_differences(tmp_path: Path) -> None:
+    directory = exported(tmp_path / "model", lengths=False)
+    random_predictor(relative=True).save(directory, backbone_fingerprint(directory))
+    model = DiffusionModel(directory)
+    alone = [generate_alone(model, prompt, length_beam=2) for prompt in PROMPTS]
+    assert alone == answers(directory, length_beam=2)
+
+
 def test_a_given_length_needs_no_predictor(tmp_path: Path) -> None:
     directory = exported(tmp_path / "model", lengths=False)
     model = DiffusionModel(directory)

@@ -59,9 +59,9 @@ class FixedLengths(nn.Module):
         return self.logits.expand(len(feature_BLH), -1)
 
 
-def random_predictor(max_length: int = 9) -> LengthPredictor:
+def random_predictor(max_length: int = 9, relative: bool = False) -> LengthPredictor:
     torch.manual_seed(0)
-    made = LengthPredictor(16, max_length=max_length, num_heads=2)
+    made = LengthPredictor(16, max_length=max_length, num_heads=2, relative=relative)
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() >= 2:
