@@ -20,7 +20,7 @@ from dlm.diffusion.objective import Normaliser, Objective
 from dlm.stages.adapt import DiffusiveAdaptation
 from dlm.stages.optimizer import OptimizerSettings
 
-PROMPTS = [2, 5, 3, 1, 4, 2, 6, 1]
+PROMPTS = [2, 5, 3, 2, 4, 2, 6, 2]
 RESPONSES = [3, 9, 2, 14, 5, 1, 7, 11]
 VOCAB, MASK, END = 20, 4, 2
 CANVAS, SMOOTHING = 16, 0.1
@@ -61,7 +61,7 @@ def encoded_rows(canvas: Canvas = None) -> EncodedRows:
         if canvas:
             tokens[start + prompt + response - 1 : start + prompt + CANVAS] = END
     return EncodedRows(
-        tokens, offsets, np.array(PROMPTS, dtype=np.int32), True,
+        tokens, offsets, np.array(PROMPTS, dtype=np.int32),
         [""] * len(PROMPTS), [""] * len(PROMPTS),
         np.array(RESPONSES, dtype=np.int32) if canvas == "first_end_only" else None,
     )  # fmt: skip

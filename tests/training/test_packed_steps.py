@@ -21,7 +21,7 @@ from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings
 
-PROMPTS, RESPONSES = [2, 5, 3, 1, 4, 2, 6, 1], [3, 9, 2, 14, 5, 2, 7, 11]
+PROMPTS, RESPONSES = [2, 5, 3, 2, 4, 2, 6, 2], [3, 9, 2, 14, 5, 2, 7, 11]
 OPTIMIZER = OptimizerSettings(lr=1e-3, steps=1)
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 times = pytest.mark.parametrize("times", ["coupled", "independent", "low_discrepancy"])
@@ -33,7 +33,7 @@ def batch(conditional: bool, packed: bool) -> TokenBatch:
     tokens = np.random.default_rng(0).integers(5, 40, sum(lengths)).astype(np.int32)
     prompts = PROMPTS if conditional else [1] * len(PROMPTS)
     rows = EncodedRows(
-        tokens, np.cumsum([0, *lengths]), np.array(prompts, dtype=np.int32), conditional,
+        tokens, np.cumsum([0, *lengths]), np.array(prompts, dtype=np.int32),
         [""] * len(PROMPTS), [""] * len(PROMPTS),
     )  # fmt: skip
     request = BatchRequest(np.arange(8), np.arange(8)[::-1].copy(), 8, 60)
@@ -119,7 +119,7 @@ def test_the_twin() -> None:
 def test_the_share_of_padding_is_that_of_what_the_network_is_given() -> None:
     padded, packed = batch(True, False), batch(True, True)
     tokens = sum(PROMPTS) + sum(RESPONSES)
-    assert float(padded.padding_share) == pytest.approx(1 - tokens / (8 * 15))
+    assert float(padded.padding_share) == pytest.approx(1 - tokens / (8 * 16))
     assert packed.packing is not None
     area = packed.packing.rows * packed.packing.width
     assert float(packed.padding_share) == pytest.approx(1 - tokens / area)
