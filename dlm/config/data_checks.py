@@ -61,7 +61,6 @@ def _text(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
         reason = "ignored setting: only rows of the task text read it (others: prompt, response)"
         yield Finding(("data.text", "data.task"), f"{reason}; remove it", data.text)
 
-
     if task_of(stage) != "text":
         return
     for name in ("prompt", "response", "templates"):

@@ -28,13 +28,15 @@ times = pytest.mark.parametrize("times", ["coupled", "independent", "low_discrep
 normalisers = pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
 
 
-def batch(conditional: bool, packed: bool) -> TokenBatch:
+def batch(conditional: bool, packed: bool, both_sides: bool = False) -> TokenBatch:
     lengths = [p + r for p, r in zip(PROMPTS, RESPONSES, strict=True)]
     tokens = np.random.default_rng(0).integers(5, 40, sum(lengths)).astype(np.int32)
     prompts = PROMPTS if conditional else [1] * len(PROMPTS)
+    if both_sides:  # and texts beside pairs
+        prompts = [*PROMPTS[:5], 1, 1, 1]
     rows = EncodedRows(
         tokens, np.cumsum([0, *lengths]), np.array(prompts, dtype=np.int32),
-        [""] * len(PROMPTS), [""] * len(PROMPTS),
+        [""] * len(PROMPTS), [""] * len(PROMPTS), prompts_maskable=both_sides,
     )  # fmt: skip
     request = BatchRequest(np.arange(8), np.arange(8)[::-1].copy(), 8, 60)
     made = TokenDataset(rows, 1, 24 if packed else None).__getitems__(request)
@@ -74,9 +76,11 @@ def step(stage: TrainingStage, made: TokenBatch) -> tuple[Tensor, list[Tensor]]:
     return loss.detach(), [p.grad.clone() for p in stage.parameters() if p.grad is not None]
 
 
-def assert_the_same_packed(stage: TrainingStage, conditional: bool) -> None:
-    loss, gradients = step(stage, batch(conditional, packed=False))
-    packed_loss, packed_gradients = step(stage, batch(conditional, packed=True))
+def assert_the_same_packed(
+    stage: TrainingStage, conditional: bool, both_sides: bool = False
+) -> None:
+    loss, gradients = step(stage, batch(conditional, False, both_sides))
+    packed_loss, packed_gradients = step(stage, batch(conditional, True, both_sides))
     assert loss > 0 and len(gradients) > 10
     torch.testing.assert_close(packed_loss, loss, **CLOSE)
     for found, expected in zip(packed_gradients, gradients, strict=True):
@@ -104,6 +108,12 @@ def test_pretraining_with_berts_rule() -> None:
     process = ForwardProcess(fixed_rate=0.4)
     stage = denoising(bert(), forward_process=process, replaceable_ids=(7, 8, 9))
     assert_the_same_packed(stage, conditional=False)
+
+
+@normalisers
+def test_pretraining_on_both_sides_of_pairs_beside_texts(normaliser: Normaliser) -> None:
+    stage = denoising(bert(), objective=Objective("constant", normaliser))
+    assert_the_same_packed(stage, conditional=True, both_sides=True)
 
 
 @pytest.mark.parametrize("pattern", ["bidirectional", "prefix_lm"])
