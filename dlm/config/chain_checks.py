@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from dlm.config.data_checks import tasks_of
 from dlm.config.references import Finding, holds
 from dlm.config.schema import (
     ModelConfig,
@@ -86,7 +87,7 @@ def response_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Find
         reason = f"beyond model.max_positions = {model.max_positions}; lower it or raise that"
         yield Finding((key, "model.max_positions"), reason, start)
     source = recipe.stages.get(stage.init_from or "")
-    if source is None or (source.kind == "pretrain" and _reads_texts_alone(source)):
+    if source is None or (source.kind == "pretrain" and tasks_of(source) == {"text"}):
         return
     for name in ("response_positions", "response_start", "response_token_type"):
         value, has = getattr(model, name), getattr(source.model, name)
@@ -100,11 +101,6 @@ def response_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Find
 
 def _from_scratch(stage: StageConfig) -> bool:
     return stage.init_from is None and stage.model.pretrained is None
-
-
-def _reads_texts_alone(stage: StageConfig) -> bool:
-    tasks = {source.task or stage.data.task or "text" for source in stage.data.train}
-    return tasks <= {"text"}
 
 
 def noise_levels(stage: StageConfig, own: Mapping[str, Any]) -> Iterator[Finding]:

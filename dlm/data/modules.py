@@ -23,12 +23,12 @@ from dlm.data.overlap import OverlapIndex
 from dlm.data.rows.canvas import CanvasRows
 from dlm.data.rows.encoding import EncodedRows
 from dlm.data.rows.in_memory import rows_in_memory
+from dlm.data.rows.masking import has_prompt
 from dlm.data.rows.protocol import TokenRows
 from dlm.data.rows.shards.prepare import token_shards
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.wanted import RowSides, RowsWanted, TooLong
 from dlm.data.sources import BadRows
-from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
 from dlm.stop_signals import STOP_SIGNALS
@@ -82,6 +82,7 @@ class RowsDataModule(LightningDataModule):
         canvas: CanvasSettings | None = None,
         sides: RowSides | None = None,
         text_blocks: int | None = None,
+        prompts_maskable: bool = False,
         cache: Path | None = None,
         bad_rows: BadRows | None = None,
         mixture: MixtureSettings | None = None,
@@ -103,6 +104,7 @@ class RowsDataModule(LightningDataModule):
             canvas: Responses are padded to a fixed length.
             sides: Most tokens of prompt and response each; None: only their sum counts.
             text_blocks: Texts are joined and cut into blocks of so many tokens.
+            prompts_maskable: Noise may hit both sides of a pair.
             cache: Where prepared rows are kept; None: the user's cache.
             bad_rows: What becomes of rows that cannot be used; None refuses them.
             mixture: Shares of the training sources; None: every row once an epoch.
@@ -129,9 +131,8 @@ class RowsDataModule(LightningDataModule):
 
         def wanted(examples: ExampleRecipe) -> RowsWanted:
             return RowsWanted(
-                examples, self.conditional, max_length, too_long, text_blocks,
-                canvas.length if canvas else None, sides if self.conditional else None,
-                self.bad_rows.policy,
+                examples, max_length, too_long, text_blocks, canvas.length if canvas else None,
+                sides, self.bad_rows.policy, prompts_maskable,
             )  # fmt: skip
 
         if overlap is not None:
@@ -162,23 +163,21 @@ class RowsDataModule(LightningDataModule):
         self.counts["skipped_rows"] = self.bad_rows.count
 
     @property
-    def conditional(self) -> bool:
-        """Whether rows have a prompt; texts have none."""
-        return TASKS[self.task].conditional
-
-    @property
     def packed_width(self) -> int | None:
         """Width of the rows that samples share; None: each has its own."""
         return self._max_length if self.batches.packed else None
 
     def longest_parts(self) -> RowSides | None:
-        """Tokens of the longest prompt and of the longest response; None: rows have no prompt."""
-        if not self.conditional:
-            return None
-        sides = [_longest_parts(self.train_rows)]
-        if self.validation_rows is not None:
-            sides.append(_longest_parts(self.validation_rows))
-        return RowSides(max(s.prompt for s in sides), max(s.response for s in sides))
+        """Tokens of the longest prompt and of the longest response; None: no row has a prompt."""
+        prompt = response = 0
+        for rows in filter(None, (self.train_rows, self.validation_rows)):
+            for start in range(0, len(rows), _COUNTED):
+                part = np.arange(start, min(start + _COUNTED, len(rows)))
+                prompts = rows.prompt_lengths[part]
+                responses = (rows.lengths[part] - prompts)[has_prompt(prompts)]
+                prompt = max(prompt, int(prompts.max()))
+                response = max(response, int(responses.max(initial=0)))
+        return RowSides(prompt, response) if response else None
 
     def _count(self, shards: TokenShards) -> None:
         reached = shards.index.reached
@@ -294,16 +293,6 @@ def leave_stopping_to_the_trainer(worker: int) -> None:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _longest_parts(rows: TokenRows) -> RowSides:
-    prompt = response = 0
-    for start in range(0, len(rows), _COUNTED):
-        part = np.arange(start, min(start + _COUNTED, len(rows)))
-        prompts = rows.prompt_lengths[part]
-        prompt = max(prompt, int(prompts.max()))
-        response = max(response, int((rows.lengths[part] - prompts).max()))
-    return RowSides(prompt, response)
 
 
 def _spread(rows: EncodedRows, keep: int | None) -> EncodedRows:
