@@ -85,7 +85,7 @@ def _portions(job: StageJob, tokenizer: PreTrainedTokenizerBase) -> Iterator[_Po
     """All rows, whatever their length: what of them is cut or left out later is not known yet."""
     config = job.config
     conditional = TASKS[task_of(config)].conditional
-    train, validation = build_examples(config)
+    train, validation = build_examples(config, job.exports)
     bad_rows = build_bad_rows(job, lists=False)
     cache = None if config.data.cache is None else Path(config.data.cache).expanduser()
 
