@@ -57,7 +57,7 @@ def generate_stage(job: StageJob) -> dict[str, Any]:
     gpus = hardware.accelerator != "cpu" and torch.cuda.is_available()
     with joined(devices, hardware.num_nodes, slurm_environment(), gpus=gpus) as share:
         prepare_torch(hardware.num_threads)
-        return _Writing(job, share).carry_out()
+        return Writing(job, share).carry_out()
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _Survey:
     """Tokens of prompts that the model does not know."""
 
 
-class _Writing:
+class Writing:
     """One attempt at one stage."""
 
     def __init__(self, job: StageJob, share: Share) -> None:

@@ -62,10 +62,12 @@ class RowsOnDisk:
         place = self.finished if whole else self._growing
         if written.prompts and place.is_file() and place.stat().st_size >= written.bytes:
             os.truncate(place, written.bytes)
-            return written
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._growing.write_bytes(b"")
-        return Written()
+        else:
+            written = Written()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._growing.write_bytes(b"")
+        self.note(written, written.prompts)
+        return written
 
     def add(self, written: Written, lines: Sequence[str], after: Written) -> Written:
         """Append a chunk; ``after`` is what is written then, but for its bytes and counts."""
