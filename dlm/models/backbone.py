@@ -24,7 +24,7 @@ from dlm.models.last_layer import CUT_TYPES, cut_last_layer
 from dlm.models.lm_head import CAUSAL_TYPES, head_transform
 from dlm.models.packed import Packing, one_row
 from dlm.models.packed_attention import install, obstacle
-from dlm.models.prompt_cache import PromptCache, continued_documents
+from dlm.models.prompt_cache import PromptCache, continued_documents, grown
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
 
@@ -277,6 +277,20 @@ class Backbone(nn.Module):
             tokens_T[None], valid_1T, None, index_T[None], "bidirectional", documents=documents,
             read_M=place_M,
         )  # fmt: skip
+
+    def next_states(
+        self, cache: PromptCache, rows: list[int], tokens_B: Tensor
+    ) -> tuple[Tensor, PromptCache]:
+        """States [B, H], as they are, of one token more behind rows of these numbers, a number as
+        often as it is wanted, which sees its row and itself; and the rows with it."""
+        layers: LayerKeys = {}
+        index_B = torch.tensor([cache.lengths[row] for row in rows], device=tokens_B.device)
+        documents = continued_documents(cache, rows, [1] * len(rows), self._window)
+        hidden_1BH = self._run(
+            tokens_B[None], torch.ones_like(tokens_B, dtype=torch.bool)[None], None, index_B[None],
+            "bidirectional", documents=replace(documents, kept=layers),
+        )  # fmt: skip
+        return hidden_1BH[0], grown(cache, rows, layers)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""
