@@ -18,6 +18,7 @@ from dlm.config.chain_checks import (
 )
 from dlm.config.data_checks import data_findings, tasks_of
 from dlm.config.durations import seconds_of
+from dlm.config.generate_checks import generate_findings
 from dlm.config.hardware_checks import strategy_findings
 from dlm.config.references import (
     Finding,
@@ -40,23 +41,29 @@ from dlm.config.shipped import RawRecipe
 SECTIONS = tuple(section.name for section in fields(Sections))
 READ_BY_EVERY_KIND = ("checkpoint", "hardware", "logging")
 
-_DIFFUSION = ("adapt", "instruct", "evaluate")
-_AUTOREGRESSIVE = ("autoregressive", "evaluate")
+_TRAINED = ("pretrain", "adapt", "length", "instruct", "autoregressive")
+_DIFFUSION = ("adapt", "instruct", "generate", "evaluate")
+_AUTOREGRESSIVE = ("autoregressive", "generate", "evaluate")
 _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
     **{
-        f"data.{name}": ("pretrain", "adapt", "length", "instruct", "autoregressive")
+        f"data.{name}": _TRAINED
+        for name in (
+            "validation",
+            "mixture",
+            "deduplicate",
+            "overlap",
+            "max_length",
+        )
+    },
+    **{
+        f"data.{name}": (*_TRAINED, "generate")
         for name in (
             "task",
-            "validation",
             "prompt",
             "response",
             "templates",
             "vary_prompts",
             "few_shot",
-            "mixture",
-            "deduplicate",
-            "overlap",
-            "max_length",
             "too_long",
         )
     },
@@ -221,6 +228,8 @@ def stage_findings(
         yield from length_heads(stage, recipe)
     if stage.kind == "evaluate":
         yield from systems_without_canvas(stage, recipe)
+    if stage.kind == "generate":
+        yield from generate_findings(stage, recipe, own)
 
 
 def _ignored(stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
@@ -241,6 +250,8 @@ def _ignored(stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]) -
 
 def _two_origins(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
     pretrained = stage.model.pretrained if reads(stage.kind, "model") else None
+    if stage.kind == "generate":
+        return
     if stage.tokenizer and (stage.init_from or pretrained or not reads(stage.kind, "model")):
         origin = "init_from" if stage.init_from else "model.pretrained" if pretrained else "kind"
         reason = f"ignored setting: with this {origin} no tokenizer is chosen; remove it"

@@ -23,7 +23,7 @@ def tasks_of(stage: StageConfig) -> set[str]:
 
 def source_name(source: SourceConfig) -> str:
     """The source's name, or what stands for it."""
-    return source.name or source.path or source.hub or source.generator or ""
+    return source.name or source.path or source.hub or source.generator or source.stage or ""
 
 
 def data_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
@@ -33,10 +33,11 @@ def data_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]
         return
     yield from _ranges(stage)
     yield from _text(stage, recipe)
-    yield from _overlap(stage, recipe)
     yield from _templates(stage)
-    yield from _mixture(stage)
     yield from _few_shot(stage)
+    if stage.kind != "generate":  # which reads neither
+        yield from _overlap(stage, recipe)
+        yield from _mixture(stage)
 
 
 def _ranges(stage: StageConfig) -> Iterator[Finding]:

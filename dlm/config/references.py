@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from dlm.config.schema import (
     SECTIONS_OF_KIND,
+    WITHOUT_MODEL,
     EvaluationConfig,
     RecipeConfig,
     SourceConfig,
@@ -73,12 +74,30 @@ def stage_references(stage: StageConfig) -> list[tuple[str, str]]:
     return [(key, value) for key, value in found if value]
 
 
+def sources_read(stage: StageConfig) -> dict[str, list[SourceConfig]]:
+    """Training and validation sources; a stage that writes rows does so from the former alone."""
+    if "data" not in SECTIONS_OF_KIND[stage.kind]:
+        return {"train": [], "validation": []}
+    validation = stage.data.validation if stage.kind != "generate" else []
+    return {"train": stage.data.train, "validation": validation}
+
+
+def source_stages(stage: StageConfig) -> list[tuple[str, str]]:
+    """(key within the stage, name) of every source that is what an earlier stage wrote."""
+    return [
+        (f"data.{place}[{index}].stage", source.stage)
+        for place, sources in sources_read(stage).items()
+        for index, source in enumerate(sources)
+        if source.stage is not None
+    ]
+
+
 def required_stages(name: str, stage: StageConfig, recipe: RecipeConfig) -> list[str]:
     """The other stages of the recipe that stage ``name`` reads, in the recipe's order.
 
     A value that is the name of a stage means that stage, even where a directory is called so too.
     """
-    values = {value for _, value in stage_references(stage)}
+    values = {value for _, value in (*stage_references(stage), *source_stages(stage))}
     return [other for other in recipe.stages if other in values and other != name]
 
 
@@ -94,16 +113,38 @@ def reference_findings(name: str, stage: StageConfig, recipe: RecipeConfig) -> I
     for key, value in stage_references(stage):
         if value in earlier:
             kind = recipe.stages[value].kind
-            if kind == "evaluate" or (kind == "tokenizer" and key != "tokenizer"):
+            if kind in WITHOUT_MODEL and (kind, key) != ("tokenizer", "tokenizer"):
                 yield Finding((key,), f"a stage of kind {kind} has nothing to give here", value)
         elif value in order:
-            reason = "a stage cannot need itself" if value == name else "this stage comes later"
-            yield Finding((key,), f"{reason}; name an earlier one", value)
+            yield Finding((key,), _not_before(value, name), value)
         elif looks_like_stage(value):
             reason = "no earlier stage, directory or hub name (owner/model) is called so"
             yield Finding((key,), reason + did_you_mean(value, earlier), value)
+    yield from _source_references(name, stage, recipe, earlier)
     if stage.kind == "evaluate":
         yield from _evaluation(stage.evaluation)
+
+
+def _source_references(
+    name: str, stage: StageConfig, recipe: RecipeConfig, earlier: Collection[str]
+) -> Iterator[Finding]:
+    """Sources that are no stage, one that comes later, or one that writes no rows."""
+    writing = [other for other in earlier if recipe.stages[other].kind == "generate"]
+    for key, value in source_stages(stage):
+        if value not in recipe.stages:
+            there = f" (there are {', '.join(writing)})" if writing else ", and there is none"
+            reason = f"no stage is called so; name an earlier one of kind generate{there}"
+            yield Finding((key,), reason + did_you_mean(value, writing), value)
+        elif value not in earlier:
+            yield Finding((key,), _not_before(value, name), value)
+        elif (kind := recipe.stages[value].kind) != "generate":
+            reason = f"a stage of kind {kind} writes no rows; name one of kind generate"
+            yield Finding((key,), reason, value)
+
+
+def _not_before(value: str, name: str) -> str:
+    reason = "a stage cannot need itself" if value == name else "this stage comes later"
+    return f"{reason}; name an earlier one"
 
 
 def _evaluation(evaluation: EvaluationConfig) -> Iterator[Finding]:
@@ -137,14 +178,14 @@ def serve_reason(recipe: RecipeConfig) -> str | None:
     if recipe.serve not in recipe.stages:
         return "no stage has this name" + did_you_mean(recipe.serve, recipe.stages)
     kind = recipe.stages[recipe.serve].kind
-    return f"kind {kind} has no model to serve" if kind in ("tokenizer", "evaluate") else None
+    return f"kind {kind} has no model to serve" if kind in WITHOUT_MODEL else None
 
 
 def source_findings(stage: StageConfig) -> Iterator[Finding]:
     """Whether the stage has rows to read, and each source one origin."""
     if not stage.data.train:
         yield Finding(("data.train",), f"missing: kind {stage.kind} needs at least one source")
-    for place, sources in (("train", stage.data.train), ("validation", stage.data.validation)):
+    for place, sources in sources_read(stage).items():
         for index, source in enumerate(sources):
             for reason in _source_reasons(source):
                 yield Finding((f"data.{place}[{index}]",), reason)
@@ -153,7 +194,7 @@ def source_findings(stage: StageConfig) -> Iterator[Finding]:
 
 def _holdout_leaks(stage: StageConfig) -> Iterator[Finding]:
     """Validation rows that are trained on: one set in both places, but not its two parts."""
-    for index, validation in enumerate(stage.data.validation):
+    for index, validation in enumerate(sources_read(stage)["validation"]):
         for other, train in enumerate(stage.data.train):
             split = (train.holdout, validation.holdout)
             same = _rows_of(train, "train") == _rows_of(validation, "validation")
@@ -174,15 +215,18 @@ def _rows_of(source: SourceConfig, place: str) -> tuple[Any, ...]:
     split = source.split or ("train" if source.holdout.share is not None else place)
     of_hub = (source.hub, source.hub_config, source.revision, split) if source.hub else ()
     generated = (source.generator, source.count, source.options, split) if source.generator else ()
-    return (source.path, of_hub, generated)
+    return (source.path, of_hub, generated, source.stage)
 
 
 def _source_reasons(source: SourceConfig) -> Iterator[str]:
     files = source.path is not None or source.hub is not None
-    if source.generator is None and not files:
-        yield "needs one of path, hub and generator"
-    if source.generator is not None and files:
-        yield "generator excludes path and hub; remove one of them"
+    made = [name for name in ("generator", "stage") if getattr(source, name) is not None]
+    if not made and not files:
+        yield "needs one of path, hub, generator and stage"
+    if made and files:
+        yield f"{made[0]} excludes path and hub; remove one of them"
+    if len(made) > 1:
+        yield "generator and stage exclude each other; remove one of them"
     if source.generator is not None and source.count is None:
         yield "generator needs count, the number of rows"
     for name in ("count", "limit"):
@@ -201,7 +245,7 @@ def _source_reasons(source: SourceConfig) -> Iterator[str]:
 
 
 def local_path(source: SourceConfig, root: str | None) -> Path | None:
-    """The local file that a source reads; None where it reads the hub or a generator.
+    """The local file that a source names; None where it reads the hub, a generator or a stage.
 
     ``path`` is used when ``root`` is set (relative to it) or when nothing else is given (relative
     to the current directory).
@@ -245,7 +289,7 @@ def _missing_sources(stage: StageConfig) -> Iterator[str]:
     if data.root is not None and not Path(data.root).expanduser().is_dir():
         yield f"data.root = {data.root!r}: no such directory"
         return
-    for place, sources in (("train", data.train), ("validation", data.validation)):
+    for place, sources in sources_read(stage).items():
         for source in sources:
             path = local_path(source, data.root)
             if path is not None and (reason := _absent(path, source, data.root)):

@@ -44,6 +44,8 @@ class TaskSource:
     """Rows that have one of these values in the field are held out."""
     keep_only: Values = field(default_factory=dict)
     """Rows that have none of these values in the field are left out."""
+    answered: bool = True
+    """Whether rows have a response. Off, a model is to write it: only the prompt must be there."""
 
     @property
     def conditional(self) -> bool:
@@ -86,7 +88,8 @@ class TaskSource:
     def _examples_of(self, row: Row, place: Place, seed: int) -> list[Example]:
         template = self.template(seed, place.number)
         adapted = TASKS[self.task].adapt(row, place)
-        return [_example(template, fields, place) for fields in adapted]
+        make = _example if self.answered else _open_example
+        return [make(template, fields, place) for fields in adapted]
 
     def template(self, seed: int, number: int) -> Template:
         """The template of a row."""
@@ -218,6 +221,11 @@ def _example(template: Template, fields: Row, place: Place) -> Example:
     filled = (template.fill({**fields, **other}, place)[1] for other in fields.get(OTHERS, ()))
     others = tuple(other for other in dict.fromkeys(filled) if other != response)
     return Example(place, prompt, response, others)
+
+
+def _open_example(template: Template, fields: Row, place: Place) -> Example:
+    prompt, response, asked = template.ask(fields, place)
+    return Example(place, prompt, response, open_fields=asked, answer_field=template.response_field)
 
 
 def _again(example: Example, seen: set[bytes]) -> bool:

@@ -33,8 +33,14 @@ class Template:
         """Names of the fields that are used."""
         return [name for parts in self._parts for _, name in parts if name is not None]
 
+    @property
+    def response_field(self) -> str | None:
+        """The field that the response consists of alone; None where it is more, or no field."""
+        parts = self._parts[1]
+        return parts[0][1] if len(parts) == 1 and not parts[0][0] else None
+
     @cached_property
-    def _parts(self) -> tuple[list[tuple[str, str | None]], list[tuple[str, str | None]]]:
+    def _parts(self) -> tuple["_Parts", "_Parts"]:
         return _parse(self.prompt), _parse(self.response)
 
     def fill(self, row: dict[str, Any], place: Place) -> tuple[str, str]:
@@ -44,24 +50,28 @@ class Template:
             BadRow: A field is missing or not a string, or the prompt or the response is empty.
             UserError: The template is none.
         """
-        for name in self.fields:
-            if not isinstance(row.get(name), str):
-                kind = f"is {json_kind(row[name])}, not text" if name in row else "is missing"
-                raise BadRow(
-                    place,
-                    f"field '{name}' {kind} (the row has {', '.join(map(str, row))}"
-                    f"{'' if name in row else did_you_mean(name, row)}): correct the row, or set "
-                    "`fields` of the source or the template",
-                )
-        prompt, response = (
-            "".join(text + ("" if name is None else row[name]) for text, name in parts).strip()
-            for parts in self._parts
-        )
+        prompt, response = (_filled(parts, row, place) for parts in self._parts)
         if self.prompt and not prompt:
-            raise BadRow(place, "the prompt is empty: give it some text, or remove the row")
+            raise BadRow(place, _EMPTY_PROMPT)
         if not response:
             raise BadRow(place, "the text to learn is empty: give it some text, or remove the row")
         return prompt, response
+
+    def ask(self, row: dict[str, Any], place: Place) -> tuple[str, str, dict[str, str]]:
+        """The prompt of a row whose response is to be written, its response where it has one (else
+        empty), and the fields of the prompt.
+
+        Raises:
+            BadRow: A field of the prompt is missing or not a string, or the prompt is empty.
+            UserError: The template is none.
+        """
+        asked, learnt = self._parts
+        prompt = _filled(asked, row, place)
+        if not prompt:
+            raise BadRow(place, _EMPTY_PROMPT)
+        known = all(isinstance(row.get(name), str) for _, name in learnt if name is not None)
+        response = _filled(learnt, row, place) if known else ""
+        return prompt, response, {name: row[name] for _, name in asked if name is not None}
 
 
 class Example(NamedTuple):
@@ -74,6 +84,10 @@ class Example(NamedTuple):
     """Other right responses of the row, for scores; nothing is trained on them."""
     asked: str = ""
     """The prompt without the demonstrations before it; empty where it has none."""
+    open_fields: dict[str, str] | None = None
+    """Of a row whose response a model is to write: the fields of its prompt."""
+    answer_field: str | None = None
+    """Of such a row: the field that the answer belongs into, if it is one."""
 
 
 def stream_examples(
@@ -101,7 +115,21 @@ def stream_examples(
         refuse_no_rows(source, bad_rows, before)
 
 
-def _parse(template: str) -> list[tuple[str, str | None]]:
+def _filled(parts: "_Parts", row: dict[str, Any], place: Place) -> str:
+    """The text of one side of a template."""
+    for _, name in parts:
+        if name is not None and not isinstance(row.get(name), str):
+            kind = f"is {json_kind(row[name])}, not text" if name in row else "is missing"
+            raise BadRow(
+                place,
+                f"field '{name}' {kind} (the row has {', '.join(map(str, row))}"
+                f"{'' if name in row else did_you_mean(name, row)}): correct the row, or set "
+                "`fields` of the source or the template",
+            )
+    return "".join(text + ("" if name is None else row[name]) for text, name in parts).strip()
+
+
+def _parse(template: str) -> "_Parts":
     """Literal text and the field after it, piece by piece."""
     try:
         pieces = list(string.Formatter().parse(template))
@@ -113,4 +141,6 @@ def _parse(template: str) -> list[tuple[str, str | None]]:
     return [(text, name) for text, name, _, _ in pieces]
 
 
+_Parts = list[tuple[str, str | None]]
+_EMPTY_PROMPT = "the prompt is empty: give it some text, or remove the row"
 _FORM = "Write fields as {name}, and braces that are meant as text as {{ and }}"

@@ -1,7 +1,7 @@
-"""An evaluation that goes on where it was killed: every batch's result is written when it is there.
+"""Generation that goes on where it was killed: every batch's result is written when it is there.
 
-The batches of a task are a function of its rows and settings, so the one that follows the last
-written one is computed as if nothing had happened, and every number is that of an undisturbed run.
+The batches are a function of rows and settings, so the one that follows the last written one is
+computed as if nothing had happened, and every number is that of an undisturbed run.
 """
 
 import hashlib
@@ -34,8 +34,14 @@ class Progress:
     file says about other items is not used.
     """
 
-    def __init__(self, share: Share, file: Path, key: str) -> None:
+    def __init__(
+        self, share: Share, file: Path, key: str, *,
+        done: Callable[[int, int, int], None] = lambda call, done, of: None, quiet: bool = False,
+    ) -> None:  # fmt: skip
+        """``done`` is told on rank 0 how many items of how many of the call so and so are there;
+        ``quiet`` leaves out what is said of what an earlier attempt left."""
         self._share, self._file, self._key = share, file, key
+        self._tell, self._quiet = done, quiet
         self._calls = 0
         self._since = time.perf_counter()
         told = share.of_first(self._read)
@@ -73,6 +79,7 @@ class Progress:
             done |= dict(zip(chosen, results, strict=True))
             if self.first:
                 self._write(call, chosen, [items[index] for index in chosen], results)
+                self._tell(call, len(done), len(items))
         return [done[index] for index in range(len(items))]
 
     def finish(self) -> None:
@@ -101,12 +108,9 @@ class Progress:
             for line in lines[1:]:
                 known[line["call"], line["index"]] = (line["item"], line["result"])
                 seconds += line["seconds"]
-            print(f"{self._file.parent}: {len(known)} batches are there from before", flush=True)
+            self._say(f"{len(known)} batches are there from before")
         elif lines:
-            print(
-                f"{self._file.parent}: begun before with other rows, settings or weights; it is "
-                "begun anew", flush=True,
-            )  # fmt: skip
+            self._say("begun before with other rows, settings or weights; it is begun anew")
         self._file.parent.mkdir(parents=True, exist_ok=True)
         # Written again, as a kill may have left half a line at its end.
         kept = [{"key": self._key}, *lines[1:]] if known else [{"key": self._key}]
@@ -116,6 +120,10 @@ class Progress:
         )
         partial.rename(self._file)
         return known, seconds
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            print(f"{self._file.parent}: {text}", flush=True)
 
 
 def progress_key(model: GenerativeModel, rows: TaskRows, settings: GenerationSettings) -> str:

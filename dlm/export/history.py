@@ -72,8 +72,14 @@ class History:
 
     @property
     def hub_models(self) -> list[str]:
-        """Hub models that the weights started from."""
-        return list(dict.fromkeys(s.hub_model for s in self.stages if s.hub_model))
+        """Hub models that the weights started from, not those that wrote rows for them."""
+        made = {stage.name: stage for stage in self.stages}
+        found: list[str] = []
+        stage = self.stages[-1] if self.stages else None
+        while stage is not None:
+            found += [stage.hub_model] if stage.hub_model else []
+            stage = made.get(stage.manifest.identity.config.get("init_from") or "")
+        return found
 
 
 def read_history(export: Path) -> History:
@@ -91,7 +97,10 @@ def read_history(export: Path) -> History:
     finished = _finished(run_dir)
     remarks: list[str] = []
     chain = _chain(manifest, finished, remarks)
-    stages = [PastStage(past, rows_of(past, recipe.stages.get(past.stage))) for past in chain]
+    manifests = {name: past for name, (_, past) in finished.items()}
+    stages = [
+        PastStage(past, rows_of(past, recipe.stages.get(past.stage), manifests)) for past in chain
+    ]
     return History(recipe, stages, _results(manifest, run_dir, finished, remarks), remarks)
 
 

@@ -29,25 +29,30 @@ class RowsOrigin:
     licence: str
 
 
-def rows_of(manifest: Manifest, configured: StageConfig | None) -> list[RowsOrigin]:
+def rows_of(
+    manifest: Manifest, configured: StageConfig | None, finished: Mapping[str, Manifest]
+) -> list[RowsOrigin]:
     """The training sources of a finished stage, as its manifest has them.
 
     ``configured``: the stage as the recipe says it today; of a source that is still the same its
-    name and licence are taken.
+    name and licence are taken. ``finished``: the stages of the run, of which some wrote rows.
     """
     data = manifest.identity.data
     identities = (data[ROWS] if isinstance(data, Mapping) else data)[0]
     sources = manifest.identity.config["data"]["train"]
     today = configured.data.train if configured else []
     counted = manifest.metrics.get("sources", {})
-    total = manifest.metrics.get("train_rows", manifest.metrics.get("texts"))
+    totals = (manifest.metrics.get(name) for name in ("train_rows", "texts", "prompts"))
+    total = next((number for number in totals if number is not None), None)
     found = []
     for number, (identity, source) in enumerate(zip(identities, sources, strict=True)):
         config = today[number] if number < len(today) and _is(today[number], source) else None
         name = source_name(config) if config else source.get("name") or ""
         rows = counted[name]["rows"] if name in counted else total if len(sources) == 1 else None
         hub = identity.get("hub")
-        found.append(RowsOrigin(_text(identity, name), hub, rows, _licence(config, source)))
+        writer = source.get("stage")
+        text = _written_by(writer, finished) if writer else _text(identity, name)
+        found.append(RowsOrigin(text, hub, rows, _licence(config, source)))
     return found
 
 
@@ -55,6 +60,15 @@ def _is(config: SourceConfig, source: Mapping[str, Any]) -> bool:
     """Whether the recipe's source is the one that was read, whatever its name and place."""
     return all(value == source.get(key, value) for key, value in plain(config).items()
                if key not in _RECIPES_OWN)  # fmt: skip
+
+
+def _written_by(stage: str, finished: Mapping[str, Manifest]) -> str:
+    """Rows of a model: of which stage, and which model that was."""
+    manifest = finished.get(stage)
+    model = manifest.metrics.get("model", {}) if manifest else {}
+    if "stage" in model:
+        return f"written by stage {stage} with the model of stage {model['stage']}"
+    return f"written by stage {stage} with the model {model.get('name', 'that it names')}"
 
 
 def _text(identity: Mapping[str, Any], name: str) -> str:
@@ -77,6 +91,8 @@ def _text(identity: Mapping[str, Any], name: str) -> str:
 def _licence(config: SourceConfig | None, source: Mapping[str, Any]) -> str:
     if config is not None and config.license:
         return config.license
+    if source.get("stage"):
+        return f"that of the rows and the model of stage {source['stage']}"
     if source.get("generator"):
         return "none needed: made by a program"
     listed = _listed_licences().get(source.get("hub") or "")

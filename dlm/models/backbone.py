@@ -31,7 +31,7 @@ from dlm.models.positions import (
     position_offset,
     positions,
 )
-from dlm.models.prompt_cache import PromptCache, continued_documents
+from dlm.models.prompt_cache import PromptCache, continued_documents, grown
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
 
@@ -322,6 +322,22 @@ class Backbone(nn.Module):
             tokens_T[None], valid_1T, None, place_T.map(lambda of_T: of_T[None]), index_T[None],
             "bidirectional", documents=documents, read_M=place_M,
         )  # fmt: skip
+
+    def next_states(
+        self, cache: PromptCache, rows: list[int], tokens_B: Tensor, place_B: TokenPlaces
+    ) -> tuple[Tensor, PromptCache]:
+        """States [B, H], as they are, of one token more behind rows of these numbers, a number as
+        often as it is wanted, which sees its row and itself; and the rows with it. ``place_B``:
+        where these tokens stand, without a row dimension."""
+        layers: LayerKeys = {}
+        index_B = torch.tensor([cache.lengths[row] for row in rows], device=tokens_B.device)
+        documents = continued_documents(cache, rows, [1] * len(rows), self._window)
+        hidden_1BH = self._run(
+            tokens_B[None], torch.ones_like(tokens_B, dtype=torch.bool)[None], None,
+            place_B.map(lambda of_B: of_B[None]), index_B[None], "bidirectional",
+            documents=replace(documents, kept=layers),
+        )  # fmt: skip
+        return hidden_1BH[0], grown(cache, rows, layers)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output layer over any hidden states: [..., H] to [..., V]."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
@@ -66,6 +67,18 @@ class ResponsePositions:
             prompt_B = (valid_BL & ~response_BL).sum(dim=1)
             position_BL = token_index_BL + response_BL * (self.start - prompt_B)[:, None]
         return TokenPlaces(position_BL, response_BL.long() if self.token_type else None)
+
+    def behind(self, prompt_B: Tensor, number_B: Tensor) -> "TokenPlaces":
+        """The same of one response token of each row.
+
+        Args:
+            prompt_B: tokens of the row's prompt, int64 [B].
+            number_B: the token's number in its response, from 0, int64 [B].
+        """
+        first_B = prompt_B if self.start is None else torch.full_like(prompt_B, self.start)
+        return TokenPlaces(
+            first_B + number_B, torch.ones_like(number_B) if self.token_type else None
+        )
 
     def room(self, positions: int, prompt: int) -> int:
         """Most tokens of a response, its end included, behind a prompt of so many tokens in a

@@ -35,6 +35,30 @@ def beginnings(
     return PromptCache(kept, of, device)
 
 
+def grown(cache: PromptCache, rows: list[int], added: LayerKeys) -> PromptCache:
+    """Rows of these numbers, a number as often as it is wanted, each with one token more, whose
+    keys and values are ``added``."""
+    length_U = torch.tensor(cache.lengths)
+    row_B = torch.tensor(rows)
+    before_B = length_U[row_B]
+    total_B = before_B + 1
+    first_B = (length_U.cumsum(0) - length_U)[row_B]
+    column_T = torch.arange(int(total_B.sum()))
+    column_T -= torch.repeat_interleave(total_B.cumsum(0) - total_B, total_B)
+    number_T = torch.repeat_interleave(torch.arange(len(rows)), total_B)
+    last_T = column_T == before_B[number_T]
+    place_T = torch.where(last_T, sum(cache.lengths) + number_T, first_B[number_T] + column_T)
+    place_T = sent(place_T, cache.device)
+    layers = {
+        layer: [
+            torch.cat(pair).index_select(0, place_T)
+            for pair in zip(both, added[layer], strict=True)
+        ]
+        for layer, both in cache.layers.items()
+    }
+    return PromptCache(layers, total_B.tolist(), cache.device)
+
+
 def continued_documents(
     cache: PromptCache, prompts: list[int], lengths: list[int], window: int | None
 ) -> Documents:

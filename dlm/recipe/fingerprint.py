@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
+from dlm.config.checks import reads
 from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
 
 FORMAT = 1
@@ -78,6 +79,8 @@ def semantic_config(stage: StageConfig) -> dict[str, Any]:
     data = config.get("data", {})
     # Where settings refer to sources by name, the names say which is which.
     by_name = bool(data and (data["mixture"]["weights"] or data["few_shot"]["source"]))
+    if stage.kind == "generate":
+        config["data"] = {key: data[key] for key in data if reads(stage.kind, f"data.{key}")}
     for place in ("train", "validation"):
         for source in config.get("data", {}).get(place, ()):
             del source["path"]
@@ -175,6 +178,16 @@ def _without_stage_names(config: Mapping[str, Any], needs: Mapping[str, str]) ->
     keyed = dict(config)
     for name in _REFERENCE_FIELDS:
         keyed[name] = content(keyed[name])
+    if "data" in keyed:
+        places = {
+            place: [
+                {**source, "stage": content(source["stage"])} if "stage" in source else source
+                for source in keyed["data"][place]
+            ]
+            for place in ("train", "validation")
+            if place in keyed["data"]
+        }
+        keyed["data"] = {**keyed["data"], **places}
     if "evaluation" in keyed:
         systems = keyed["evaluation"]["systems"]
         renamed = {key: {**row, "model": content(row["model"])} for key, row in systems.items()}

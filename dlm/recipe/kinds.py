@@ -46,6 +46,10 @@ def execute(job: StageJob) -> dict[str, Any]:
     """Carry out one stage and return the metrics of its manifest."""
     if job.config.kind == "tokenizer":
         return train_tokenizer_stage(job)
+    if job.config.kind == "generate":
+        from dlm.recipe.generate_stage import generate_stage
+
+        return generate_stage(job)
     if job.config.kind == "evaluate":
         from dlm.recipe.evaluate_stage import evaluate_stage
 
@@ -67,7 +71,7 @@ def train_tokenizer_stage(job: StageJob) -> dict[str, Any]:
 
     def texts() -> Iterator[str]:
         nonlocal count
-        for source in build_sources(job.config)[0]:
+        for source in build_sources(job.config, job.exports)[0]:
             for example in stream_examples(source, template, bad_rows=bad_rows):
                 count += 1
                 yield example.response

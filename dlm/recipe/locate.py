@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlm.config.loading import load_recipe
-from dlm.config.schema import RecipeConfig, StageConfig
+from dlm.config.schema import WITHOUT_MODEL, RecipeConfig, StageConfig
 from dlm.errors import UserError
 from dlm.recipe.manifest import EXPORT, read_manifest
 from dlm.recipe.plan import stage_directory
@@ -82,7 +82,7 @@ def _of_stage(directory: Path) -> LocatedModel:
             "`dlm run` it to the end"
         )
     kind = manifest.identity.kind if manifest else stage.kind if stage else None
-    if kind in ("tokenizer", "evaluate"):
+    if kind in WITHOUT_MODEL:
         raise UserError(
             f"{directory} is a stage of kind {kind}, which makes no model: name another"
         )

@@ -63,7 +63,8 @@ def unpinned(working: Sequence[StageConfig], stages: Collection[str]) -> str | N
 
 def _unpinned_models(stage: StageConfig, stages: Collection[str]) -> Iterator[str]:
     for key, value in outside_models(stage, stages):
-        pinned = key in ("init_from", "model.pretrained") and stage.model.revision is not None
+        named = key in ("init_from", "model.pretrained") and reads(stage.kind, "model")
+        pinned = named and stage.model.revision is not None
         if not Path(value).is_dir() and not pinned:
             yield value
 

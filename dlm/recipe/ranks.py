@@ -12,6 +12,8 @@ _INTERACTIVE = ("bash", "interactive")
 """Names of Slurm jobs in which Lightning starts the ranks itself."""
 LEADER_ALONE = ("tokenizer",)
 """Stage kinds that one process carries out: further ranks would write the same files."""
+OUTSIDE_TRAINING = ("generate", "evaluate")
+"""Stage kinds whose ranks only share work: where rank 0 is set to do it alone, the others wait."""
 
 
 def process_rank() -> int:
@@ -103,8 +105,8 @@ def check_ranks(stages: Iterable[tuple[str, str, HardwareConfig]]) -> None:
         return
     ranks: tuple[str, int] | None = None
     for name, (devices, nodes) in wanted.items():
-        if devices * nodes == 1 and kinds[name] == "evaluate":
-            continue  # rank 0 does it, and the others wait
+        if devices * nodes == 1 and kinds[name] in OUTSIDE_TRAINING:
+            continue
         if ranks is not None and devices * nodes != ranks[1]:
             raise UserError(
                 f"stage {name} is set to {devices * nodes} ranks (hardware.devices={devices}, "

@@ -85,7 +85,7 @@ def build_rows(
     """
     config = job.config
     data = config.data
-    train, validation = build_examples(config)
+    train, validation = build_examples(config, job.exports)
     if data.max_length > max_positions and config.init_from is None:
         raise UserError(
             f"data.max_length={data.max_length} is more than the model's "

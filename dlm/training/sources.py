@@ -1,11 +1,13 @@
 """A stage's sources and examples: the configuration's words turned into plain objects."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from dlm.config.data_checks import source_name, task_of
 from dlm.config.job import StageJob
-from dlm.config.references import local_path
+from dlm.config.references import local_path, sources_read
 from dlm.config.schema import DataConfig, SourceConfig, StageConfig
 from dlm.data.batches.shares import MixtureSettings
 from dlm.data.examples import ExampleRecipe, TaskSource
@@ -15,15 +17,26 @@ from dlm.data.sources import BadRows, Holdout, Source
 from dlm.data.tasks.registry import TASKS, shipped_templates
 from dlm.errors import UserError
 
+ROWS_FILE = "rows.jsonl"
+"""In the export of a stage that generates: what it wrote."""
+NOTHING_YET: Mapping[str, Path] = {}
+
 
 def build_source(
     config: SourceConfig,
     root: str | None,
     part: Literal["train", "validation"],
     normalise: Literal["none", "nfc"] = "none",
+    exports: Mapping[str, Path] = NOTHING_YET,
 ) -> Source:
-    """One source of a part; ``data.root`` chooses between its local files and its hub data set."""
+    """One source of a part; ``data.root`` chooses between its local files and its hub data set.
+
+    ``exports``: where earlier stages lie. Without them a source that is a stage has no file: what
+    is asked then is what decides its rows, which its fingerprint does.
+    """
     path = local_path(config, root)
+    if config.stage is not None and config.stage in exports:
+        path = exports[config.stage] / ROWS_FILE
     options = dict(config.options)
     holdout = None
     if config.holdout.share is not None:
@@ -38,6 +51,7 @@ def build_source(
         hub_files=config.hub_files,
         revision=config.revision,
         streaming=config.streaming,
+        stage=config.stage,
         generator=config.generator,
         # The rows have a seed of their own: another seed of the run draws other noise and order
         # over the same rows.
@@ -54,16 +68,17 @@ def build_source(
     )
 
 
-def build_sources(config: StageConfig) -> tuple[list[Source], list[Source]]:
-    """Training and validation sources of a stage."""
+def build_sources(
+    config: StageConfig, exports: Mapping[str, Path] = NOTHING_YET
+) -> tuple[list[Source], list[Source]]:
+    """Training and validation sources of a stage; ``exports`` as in :func:`build_source`."""
     data = config.data
-    return (
-        [build_source(source, data.root, "train", data.normalise) for source in data.train],
-        [
-            build_source(source, data.root, "validation", data.normalise)
-            for source in data.validation
-        ],
-    )
+
+    def built(part: Literal["train", "validation"]) -> list[Source]:
+        given = sources_read(config)[part]
+        return [build_source(source, data.root, part, data.normalise, exports) for source in given]
+
+    return built("train"), built("validation")
 
 
 def build_bad_rows(job: StageJob, *, lists: bool = True) -> BadRows:
@@ -77,8 +92,11 @@ def masks_prompts(config: StageConfig) -> bool:
     return config.kind == "pretrain"
 
 
-def build_examples(config: StageConfig) -> tuple[ExampleRecipe, ExampleRecipe | None]:
-    """How the training and validation examples of a stage are made.
+def build_examples(
+    config: StageConfig, exports: Mapping[str, Path] = NOTHING_YET
+) -> tuple[ExampleRecipe, ExampleRecipe | None]:
+    """How the training and validation examples of a stage are made; ``exports`` as in
+    :func:`build_source`. Those of a stage that generates need no response.
 
     Raises:
         UserError: Texts and rows with a prompt are given together where only responses are learnt.
@@ -89,7 +107,7 @@ def build_examples(config: StageConfig) -> tuple[ExampleRecipe, ExampleRecipe | 
     train, validation = (
         tuple(_task_source(*pair, data, task) for pair in zip(sources, configs, strict=True))
         for sources, configs in zip(
-            build_sources(config), (data.train, data.validation), strict=True
+            build_sources(config, exports), sources_read(config).values(), strict=True
         )
     )
     few_shot, shown = None, None
@@ -99,6 +117,8 @@ def build_examples(config: StageConfig) -> tuple[ExampleRecipe, ExampleRecipe | 
             data.few_shot.pool_rows,
         )  # fmt: skip
         shown = next(s for s in train if data.few_shot.source in (None, s.name))
+    if config.kind == "generate":
+        train = tuple(replace(source, answered=False) for source in train)
     recipes = [
         ExampleRecipe(sources, data.seed, few_shot, shown, data.deduplicate)
         for sources in (train, validation)

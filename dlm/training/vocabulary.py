@@ -83,7 +83,7 @@ def cut_to_rows(
 def _portions(job: StageJob, tokenizer: PreTrainedTokenizerBase) -> Iterator[_Portion]:
     """All rows, whatever their length: what of them is cut or left out later is not known yet."""
     config = job.config
-    train, validation = build_examples(config)
+    train, validation = build_examples(config, job.exports)
     bad_rows = build_bad_rows(job, lists=False)
     cache = None if config.data.cache is None else Path(config.data.cache).expanduser()
 

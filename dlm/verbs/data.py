@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlm.config.schema import RecipeConfig
+from dlm.config.schema import WITHOUT_MODEL, RecipeConfig
 from dlm.errors import UserError
 from dlm.verbs.run import checked_one
 
@@ -34,7 +34,7 @@ def data(options: argparse.Namespace) -> int:
     for job in training_jobs(recipe, planned, options.stage):
         unfinished = [planned[name] for name in job.exports if planned[name].state.name != "done"]
         if unfinished:
-            missing.append(make_first(options, job, unfinished[-1], run_dir, "its tokenizer"))
+            missing.append(make_first(options, job, unfinished[-1], run_dir))
         else:
             _show(options, job)
     if missing:
@@ -57,7 +57,7 @@ def training_jobs(
 
     names = list(planned) if stage is None else [stage_name(recipe, "--stage", stage)]
     kinds = {name: recipe.stages[name].kind for name in names}
-    jobs = [planned[name].job for name in names if kinds[name] not in ("tokenizer", "evaluate")]
+    jobs = [planned[name].job for name in names if kinds[name] not in WITHOUT_MODEL]
     if not jobs:
         named = f"stage {stage}" if stage else f"recipe {recipe.name}"
         raise UserError(f"{named} trains no model, so {lacking}")
@@ -65,10 +65,16 @@ def training_jobs(
 
 
 def make_first(
-    options: argparse.Namespace, job: "StageJob", needed: "PlannedStage", run_dir: Path, what: str
+    options: argparse.Namespace,
+    job: "StageJob",
+    needed: "PlannedStage",
+    run_dir: Path,
+    what: str = "its tokenizer",
 ) -> str:
-    """Which stage ``what`` comes from, and the command that makes it."""
+    """Which stage ``what`` (or rows) comes from, and the command that makes it."""
     from dlm.recipe.console import words_of
+
+    what = "a source" if needed.job.config.kind == "generate" else what
 
     words = ["dlm", "run", options.recipe, *options.overrides]
     command = [*words, "--run-dir", str(run_dir), "--to", needed.job.name]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from dlm.config.checks import reads
-from dlm.config.references import is_there
+from dlm.config.references import is_there, sources_read
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
 from dlm.errors import UserError
 
@@ -78,8 +78,8 @@ def _templates(stage: StageConfig) -> Iterator[str]:
             f"data.templates[{index}].{key}": getattr(template, key)
             for key in ("prompt", "response")
         }
-    for place in ("train", "validation"):
-        for index, source in enumerate(getattr(data, place)):
+    for place, sources in sources_read(stage).items():
+        for index, source in enumerate(sources):
             texts |= {
                 f"data.{place}[{index}].{key}": getattr(source, key)
                 for key in ("prompt", "response")

@@ -14,6 +14,7 @@ KINDS = {
     "length": "length predictor on the frozen backbone, from the prompt alone",
     "instruct": "diffusive adaptation on a mixture of instructions",
     "autoregressive": "the twin: the same network trained to predict the next token",
+    "generate": "rows that an earlier stage's model writes, for later stages to train on",
     "evaluate": "systems x tasks, with intervals and paired comparisons",
 }
 OBJECTIVES = {

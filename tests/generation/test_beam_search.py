@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 import torch
+from test_fast_generation import SHAPES, model_of
 from tiny_generation import PROMPTS, count_calls, letter_tokenizer, tiny_model
 
 from dlm.data.rows.encoding import encode_prompts
@@ -162,14 +163,16 @@ def test_network_calls_are_counted() -> None:
     shapes = count_calls(model)
     result = generate(model, PROMPTS, GenerationSettings(beam_size=3, max_new_tokens=6))
     assert result.network_calls == len(shapes) > 1
-    assert max(rows for rows, _ in shapes) <= 3 * len(PROMPTS)
+    prompts = encode_prompts(model.tokenizer, PROMPTS)
+    assert shapes[0] == (1, sum(map(len, prompts))), "every prompt is read once"
+    assert max(tokens for _, tokens in shapes[1:]) <= 3 * len(PROMPTS), "and every token behind it"
 
 
 def test_a_wide_beam_reads_no_answer_with_a_forbidden_token() -> None:
     model = tiny_model("autoregressive", tokenizer=letter_tokenizer())
     shapes = count_calls(model)
     generate(model, LETTER_PROMPTS, replace(WIDE, batch_tokens=100_000))
-    assert [rows // len(LETTER_PROMPTS) for rows, _ in shapes] == [1, 3, 9]
+    assert [tokens // len(LETTER_PROMPTS) for _, tokens in shapes[1:]] == [3, 9]
 
 
 def narrow_beam(
@@ -213,8 +216,29 @@ def test_a_narrow_beam_equals_a_loop_over_all_continuations(seed: int, size: int
     for prompt in LETTER_PROMPTS:
         shapes.clear()
         (answer,) = generate(model, [prompt], settings).answers
-        read = [rows for rows, _ in shapes]
+        read = [tokens for _, tokens in shapes[1:]]
         expected, expected_rows = narrow_beam(model, prompt, size, 6)
-        assert read == expected_rows
+        assert read == expected_rows[1:]
         assert (answer.text, answer.length) == (expected.text, expected.length)
         assert answer.score == pytest.approx(expected.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kept_rows_give_what_reading_them_again_does(shape: str, beam_size: int) -> None:
+    model = replace(model_of(shape), kind="autoregressive", length_predictor=None)
+    settings = GenerationSettings(beam_size=beam_size, max_new_tokens=9, batch_tokens=600)
+    shapes = count_calls(model)
+    kept = generate(model, PROMPTS, settings)
+    assert shapes[0][0] == 1
+    # Another name of the same attention, which cannot keep anything.
+    model.backbone.network.set_attn_implementation("sdpa")
+    model.backbone.say = lambda note: None
+    shapes.clear()
+    again = generate(model, PROMPTS, settings)
+    assert shapes[0][0] > 1
+    assert [(a.text, a.length) for a in kept.answers] == [(a.text, a.length) for a in again.answers]
+    assert len({round(a.score, 4) for a in kept.answers}) > 4, "prompts matter"
+    scores = [answer.score for answer in again.answers]
+    assert [answer.score for answer in kept.answers] == pytest.approx(scores, abs=1e-5)
+    assert kept.network_calls == again.network_calls

@@ -1,7 +1,11 @@
+import sys
 from pathlib import Path
 
 import pytest
 from small_platform import Workplace
+
+# Tiny models, and ranks as threads.
+sys.path += [str(Path(__file__).parents[1] / name) for name in ("generation", "distributed")]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from dlm.config.schema.evaluation import (
 from dlm.config.schema.model import LoraConfig, ModelConfig, VocabularyConfig
 from dlm.config.schema.recipe import (
     SECTIONS_OF_KIND,
+    WITHOUT_MODEL,
     RecipeConfig,
     Sections,
     StageConfig,
@@ -42,6 +43,7 @@ from dlm.config.schema.training import (
 __all__ = [
     "DEFAULT_BATCH_SIZE",
     "SECTIONS_OF_KIND",
+    "WITHOUT_MODEL",
     "CheckpointConfig",
     "DataConfig",
     "DataTask",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dlm.config.schema.fields import where
+from dlm.config.schema.fields import WHEN_SET, where
 
 DataTask = Literal[
     "text", "translation", "summarization", "headline", "paraphrase", "simplification",
@@ -29,10 +29,10 @@ class HoldoutConfig:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where rows come from: exactly one of ``path``, ``hub`` and ``generator`` is read."""
+    """Where rows come from: one of ``path``, ``hub``, ``generator`` and ``stage`` is read."""
 
     name: str | None = None
-    """Name of the source in logs and tables. Default: its path, hub name or generator."""
+    """Name of the source in logs and tables. Default: its path, hub name, generator or stage."""
     path: str | None = None
     """A file, a folder of files or a glob pattern (``**``: at any depth), relative to
     ``data.root``. Used when ``data.root`` is set or when nothing else is given. Files are text (a
@@ -58,6 +58,8 @@ class SourceConfig:
     """Options of the generator."""
     count: int | None = None
     """How many rows a generator makes."""
+    stage: str | None = field(default=None, metadata=WHEN_SET)
+    """An earlier stage of kind ``generate``: the rows that it wrote."""
     fields: dict[str, str] = field(default_factory=dict)
     """Renames: our field name -> the field name in the file, e.g. ``{src: de, tgt: en}``."""
     hub_fields: dict[str, str] = field(default_factory=dict)
@@ -138,8 +140,8 @@ class DataConfig:
     fingerprinted, the folder's name is not. Evaluation tasks read it too."""
     task: DataTask | None = None
     """Shape of the rows; ``dlm ls data`` lists the fields of each. Default: text for pretrain,
-    translation for adapt, instruction for instruct. A source may have its own. In pretrain both
-    sides of rows with a prompt are masked and learnt, elsewhere the response alone."""
+    instruction for instruct, else translation. A source may have its own. In pretrain both sides of
+    rows with a prompt are masked and learnt, elsewhere the response alone."""
     train: list[SourceConfig] = field(default_factory=list)
     """Training sources, one after the other unless ``mixture`` says more."""
     validation: list[SourceConfig] = field(default_factory=list)

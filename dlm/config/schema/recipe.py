@@ -17,8 +17,10 @@ from dlm.config.schema.training import (
 )
 
 StageKind = Literal[
-    "tokenizer", "pretrain", "adapt", "length", "instruct", "autoregressive", "evaluate"
+    "tokenizer", "pretrain", "adapt", "length", "instruct", "autoregressive", "generate", "evaluate"
 ]
+WITHOUT_MODEL = ("tokenizer", "generate", "evaluate")
+"""Kinds whose result is no model."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class StageConfig(Sections):
     """What the stage does. Required."""
     init_from: str | None = None
     """Weights (and tokenizer) to start from: an earlier stage, a Hugging Face directory or a hub
-    name. None: the ``model`` section."""
+    name. None: the ``model`` section. Of kind generate: the model that writes."""
     tokenizer: str | None = None
     """Tokenizer of a model from scratch: an earlier stage, a directory or a hub name."""
     seed: int | None = None
@@ -109,6 +111,7 @@ SECTIONS_OF_KIND: dict[str, tuple[str, ...]] = {
     ),
     "length": ("data", "length", "optim", "train", "validation"),
     "autoregressive": ("data", "model", "lora", "optim", "train", "validation", "generation"),
+    "generate": ("data", "generation"),
     "evaluate": ("evaluation", "generation"),
 }  # fmt: skip
 """The sections that decide a stage of each kind; any other section set on it is refused

@@ -13,7 +13,8 @@ from dlm.data.sources.source import Source
 def source_identity(source: Source) -> dict[str, Any]:
     """What decides the rows of a source, without reading more than its bytes.
 
-    Of files the contents in the order of their names: moving them changes nothing.
+    Of files the contents in the order of their names: moving them changes nothing. Of a stage that
+    has yet to write its rows nothing: the fingerprint of the stage that reads them has its.
 
     Raises:
         UserError: A local file is missing, or of no kind that is read.
@@ -38,6 +39,8 @@ def _origin(source: Source) -> dict[str, Any]:
             for file in source_files(source.path)
         ]
         return files[0] if len(files) == 1 else {"files": files}
+    if source.stage is not None:
+        return {"written by": "an earlier stage"}
     if source.hub is not None:
         hub = {"hub": source.hub, "config": source.hub_config, "revision": source.revision}
         chosen = {"files": source.hub_files} if source.hub_files is not None else {}

@@ -9,7 +9,7 @@ from dlm.data.sources.holdout import Holdout
 
 @dataclass(frozen=True)
 class Source:
-    """One place that rows come from; exactly one of ``path``, ``hub`` and ``generator``."""
+    """One place that rows come from; exactly one of ``path``, ``hub``, ``generator``, ``stage``."""
 
     split: str
     """Split of a hub data set or a generator."""
@@ -22,6 +22,8 @@ class Source:
     revision: str | None = None
     streaming: bool = False
     """Read the hub data set over the network as it is used, and keep no copy."""
+    stage: str | None = None
+    """A stage that writes rows; ``path`` is its file, None where the stage is not done yet."""
     generator: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     count: int = 0
@@ -45,6 +47,8 @@ class Source:
         """Where the rows come from, for messages."""
         if self.path is not None:
             return str(self.path)
+        if self.stage is not None:
+            return f"the rows of stage {self.stage}"
         if self.hub is not None:
             return f"hub data set {self.hub} ({self.split})"
         return f"generator {self.generator} ({self.split})"

@@ -73,6 +73,8 @@ def _usable(source: Source, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
 def _read(source: Source, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
     if source.path is not None:
         return local_rows(source.path, source, bad_rows)
+    if source.stage is not None:
+        raise UserError(f"{source.place} are not there yet: run that stage first")
     return hub_rows(source, bad_rows) if source.hub is not None else generated_rows(source)
 
 
