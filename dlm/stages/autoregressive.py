@@ -1,19 +1,23 @@
 """Stage kind ``autoregressive``: the twin, the same network trained to predict the next token."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from dlm.data.batches.batching import Predicted, TokenBatch
 from dlm.diffusion.chunked_loss import TokenLosses
 from dlm.models.backbone import Backbone
 from dlm.stages.base import TrainingStage
 from dlm.stages.optimizer import OptimizerSettings
+from dlm.stages.validation_means import ValidationSum
 
 
 class AutoregressiveTwin(TrainingStage):
     """Prompt positions see the prompt, response positions what came before; the loss is the
     next-token cross-entropy over the response and its end token (method: objectives)."""
+
+    validation_names: ClassVar[tuple[str, ...]] = ("loss", "token_accuracy")
 
     def __init__(
         self,
@@ -25,7 +29,6 @@ class AutoregressiveTwin(TrainingStage):
     ) -> None:
         super().__init__(backbone, optimizer=optimizer, seed=seed)
         self.label_smoothing = label_smoothing
-        self.validation_accuracy = MeanMetric()
 
     def predicted(self, batch: TokenBatch, seed: int) -> Predicted:
         place_M = batch.response_BL.flatten().nonzero().squeeze(1)
@@ -42,11 +45,13 @@ class AutoregressiveTwin(TrainingStage):
         self.log_training(loss, padding_share=batch.padding_share)
         return loss
 
-    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+    def validation_sums(self, batch: TokenBatch) -> dict[str, ValidationSum]:
         losses = self.predict(batch)
-        self.log_validation_loss(losses.cross_entropy_M.sum(), len(losses.right_M))
-        self.validation_accuracy.update(losses.right_M.mean(), weight=len(losses.right_M))
-        self.log("validation/token_accuracy", self.validation_accuracy)
+        count = len(losses.right_M)
+        return {
+            "loss": ValidationSum(losses.cross_entropy_M.double().sum(), count, count),
+            "token_accuracy": ValidationSum(losses.right_M.sum(), count, count),
+        }
 
     def predict(self, batch: TokenBatch) -> TokenLosses:
         """The losses of the tokens of every response."""
