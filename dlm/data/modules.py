@@ -3,7 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -81,6 +81,7 @@ class RowsDataModule(LightningDataModule):
         batches: BatchSettings,
         canvas: CanvasSettings | None = None,
         text_blocks: int | None = None,
+        predicts_ends: bool = False,
         cache: Path | None = None,
         bad_rows: BadRows | None = None,
         mixture: MixtureSettings | None = None,
@@ -101,6 +102,8 @@ class RowsDataModule(LightningDataModule):
             batches: How rows become batches.
             canvas: Responses are padded to a fixed length.
             text_blocks: Texts are joined and cut into blocks of so many tokens.
+            predicts_ends: The end token of a text is predicted too, as that of a response always
+                is; that of a block is not, for it is only where the texts were cut.
             cache: Where prepared rows are kept; None: the user's cache.
             bad_rows: What becomes of rows that cannot be used; None refuses them.
             mixture: Shares of the training sources; None: every row once an epoch.
@@ -138,6 +141,9 @@ class RowsDataModule(LightningDataModule):
             wanted(train), tokenizer, cache=cache, say=say, bad_rows=self.bad_rows
         )
         self._count(self.shards)
+        ends = predicts_ends and text_blocks is None
+        if ends:
+            self.shards = self.shards.with_maskable_ends()
         self.train_rows: TokenRows = self.shards
         if canvas is not None:
             self.train_rows = CanvasRows(
@@ -155,6 +161,8 @@ class RowsDataModule(LightningDataModule):
             if tokenizer.unk_token_id is not None:
                 unknown = int((rows.tokens == tokenizer.unk_token_id).sum())
                 self.validation_counts["unknown_tokens"] = unknown
+            if ends:
+                rows = replace(rows, end_maskable=True)
             self.validation_rows = _spread(rows, batches.validation_rows)
         self.counts["skipped_rows"] = self.bad_rows.count
 

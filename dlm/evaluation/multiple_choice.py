@@ -62,4 +62,4 @@ def score_multiple_choice(model: GenerativeModel, rows: TaskRows, share: Share =
     figures = {"chance": round(100 * chance, 2), **unknown_figures(model, texts)}
     if rows.skip_too_long:
         figures["skipped_rows"] = len(skipped)
-    return Scored(samples, shown_likelihood(rows.task), figures=figures)
+    return Scored(samples, shown_likelihood(model, rows.task), figures=figures)

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from dlm.evaluation.likelihood_settings import NEXT_TOKEN
 from dlm.evaluation.metrics import Sample
 from dlm.evaluation.results import Result
 
@@ -34,6 +35,8 @@ def _generation(generation: dict[str, Any]) -> str:
 
 def _likelihood(metrics: dict[str, Any]) -> str:
     likelihood = metrics["likelihood"]
+    if likelihood["estimator"] == NEXT_TOKEN:
+        return "next token, exact"
     text = f"{likelihood['estimator']} bound"
     if "samples" in likelihood:
         text += f", {likelihood['samples']} samples, seed {likelihood['seed']}"

@@ -45,5 +45,7 @@ class ByNoiseLevel(Metric):
             if count:
                 upper = f"{(number + 1) / NUM_BUCKETS:.1f}"
                 figures[f"loss_{upper}"] = rounded(float(self.loss[number]) / count, DIGITS)
-                figures[f"masked_accuracy_{upper}"] = rounded(float(self.right[number]) / count, DIGITS)
+                figures[f"masked_accuracy_{upper}"] = rounded(
+                    float(self.right[number]) / count, DIGITS
+                )
         return figures

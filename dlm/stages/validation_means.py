@@ -52,6 +52,4 @@ class ValidationMeans(Metric):
         for: a sum of no terms is no loss of 0."""
         columns = zip(self.names, self.total.tolist(), self.weight.tolist(), self.tokens.tolist(),
                       strict=True)  # fmt: skip
-        return {
-            name: rounded(total / weight) for name, total, weight, tokens in columns if tokens
-        }
+        return {name: rounded(total / weight) for name, total, weight, tokens in columns if tokens}

@@ -99,6 +99,7 @@ def build_rows(
     module = DATA_MODULES[task_of(config)](
         train=train, validation=validation, tokenizer=tokenizer, max_length=max_length,
         too_long=data.too_long, text_blocks=data.text_blocks if text else None,
+        predicts_ends=config.kind == "autoregressive",
         cache=None if data.cache is None else Path(data.cache).expanduser(),
         say=lambda note: rank_zero_only(print)(f"{job.name}: {note}", flush=True),
         mixture=build_mixture(data), overlap=overlap,

@@ -4,6 +4,8 @@ from typing import Literal
 
 from dlm.config.schema import StageConfig
 
+VALIDATION_LOSS = "validation/loss"
+
 
 def monitored(config: StageConfig) -> tuple[str | None, Literal["min", "max"]]:
     """The validation metric that chooses the exported step; None: the last step.
@@ -15,5 +17,5 @@ def monitored(config: StageConfig) -> tuple[str | None, Literal["min", "max"]]:
     if export == "last" or not config.data.validation:
         return None, "min"
     if config.kind in ("pretrain", "length") or not config.validation.generate_rows:
-        return "validation/loss", "min"
+        return VALIDATION_LOSS, "min"
     return f"validation/{config.validation.metric}", "max"

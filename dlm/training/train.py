@@ -13,6 +13,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.utilities import rank_zero_only
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint, no_code_from
+from dlm.callbacks.counted import SomethingCounts
 from dlm.callbacks.deadline import Deadline
 from dlm.callbacks.ema import WeightAverage
 from dlm.callbacks.generated_score import GeneratedScore
@@ -151,6 +152,7 @@ def build_trainer(
         NonFinite(
             job.name, action=config.train.on_nonfinite, every_n_steps=config.logging.every_n_steps
         ),
+        SomethingCounts(job.name, monitor=checkpoint.monitor),
         *generated_score(job, start, data),
         *weight_average(job),
         checkpoint,

@@ -28,15 +28,17 @@ times = pytest.mark.parametrize("times", ["coupled", "independent", "low_discrep
 normalisers = pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
 
 
-def batch(conditional: bool, packed: bool) -> TokenBatch:
+def batch(conditional: bool, packed: bool, ends: bool | None = None) -> TokenBatch:
+    """``ends``: whether the last token of a row may be predicted; None: of conditional ones."""
     lengths = [p + r for p, r in zip(PROMPTS, RESPONSES, strict=True)]
     tokens = np.random.default_rng(0).integers(5, 40, sum(lengths)).astype(np.int32)
     prompts = PROMPTS if conditional else [1] * len(PROMPTS)
     rows = EncodedRows(
-        tokens, np.cumsum([0, *lengths]), np.array(prompts, dtype=np.int32), conditional,
-        [""] * len(PROMPTS), [""] * len(PROMPTS),
+        tokens, np.cumsum([0, *lengths]), np.array(prompts, dtype=np.int32),
+        conditional if ends is None else ends, [""] * len(PROMPTS), [""] * len(PROMPTS),
     )  # fmt: skip
-    request = BatchRequest(np.arange(8), np.arange(8)[::-1].copy(), 8, 60)
+    counted = int(rows.counted_lengths.sum())
+    request = BatchRequest(np.arange(8), np.arange(8)[::-1].copy(), 8, counted)
     made = TokenDataset(rows, 1, 24 if packed else None).__getitems__(request)
     assert (made.packing is not None and made.packing.rows < 8) == packed
     return made
@@ -74,9 +76,11 @@ def step(stage: TrainingStage, made: TokenBatch) -> tuple[Tensor, list[Tensor]]:
     return loss.detach(), [p.grad.clone() for p in stage.parameters() if p.grad is not None]
 
 
-def assert_the_same_packed(stage: TrainingStage, conditional: bool) -> None:
-    loss, gradients = step(stage, batch(conditional, packed=False))
-    packed_loss, packed_gradients = step(stage, batch(conditional, packed=True))
+def assert_the_same_packed(
+    stage: TrainingStage, conditional: bool, ends: bool | None = None
+) -> None:
+    loss, gradients = step(stage, batch(conditional, packed=False, ends=ends))
+    packed_loss, packed_gradients = step(stage, batch(conditional, packed=True, ends=ends))
     assert loss > 0 and len(gradients) > 10
     torch.testing.assert_close(packed_loss, loss, **CLOSE)
     for found, expected in zip(packed_gradients, gradients, strict=True):
@@ -114,6 +118,29 @@ def test_adaptation_of_a_causal_language_model_that_is_being_annealed(pattern: s
 def test_the_twin() -> None:
     twin = AutoregressiveTwin(bert(), label_smoothing=0.1, optimizer=OPTIMIZER, seed=0)
     assert_the_same_packed(twin, conditional=True)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["texts", "blocks"])
+def test_the_twin_learns_every_token_of_a_text_from_those_before(ends: bool) -> None:
+    """Each prefix on its own through the network; the end of a block is not a text's."""
+    backbone = bert()
+    twin = AutoregressiveTwin(backbone, label_smoothing=0.0, optimizer=OPTIMIZER, seed=0)
+    made = batch(conditional=False, packed=False, ends=ends)
+    losses = []
+    with torch.no_grad():
+        for tokens_L, valid_L in zip(made.tokens_BL, made.valid_BL, strict=True):
+            row_1L = tokens_L[valid_L][None]
+            for place in range(1, row_1L.shape[1] - (0 if ends else 1)):
+                prefix_1L = row_1L[:, :place]
+                hidden_1LH = backbone.hidden(
+                    prefix_1L, torch.ones_like(prefix_1L, dtype=torch.bool), attention="causal"
+                )
+                log_p_V = backbone.logits(hidden_1LH[:, -1]).log_softmax(-1)[0]
+                losses.append(-log_p_V[row_1L[0, place]])
+    loss, _ = step(twin, made)
+    torch.testing.assert_close(loss, torch.stack(losses).mean(), **CLOSE)
+    assert made.global_maskable == len(losses)
+    assert_the_same_packed(twin, conditional=False, ends=ends)
 
 
 def test_the_share_of_padding_is_that_of_what_the_network_is_given() -> None:

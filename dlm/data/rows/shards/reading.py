@@ -43,6 +43,12 @@ class TokenShards:
         index = read_index(directory)
         return None if index is None else cls(directory, index)
 
+    def with_maskable_ends(self) -> "TokenShards":
+        """The same rows, where the last end token may be predicted whatever they are."""
+        rows = TokenShards(self.directory, self.index)
+        rows.end_maskable = True
+        return rows
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_open": {}}
 
