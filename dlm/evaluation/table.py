@@ -23,6 +23,8 @@ def settings_text(metrics: dict[str, Any]) -> str:
 
 def _generation(generation: dict[str, Any]) -> str:
     if generation["kind"] == "autoregressive":
+        if "temperature" in generation:
+            return f"drawn at temperature {generation['temperature']:g}, seed {generation['seed']}"
         return f"beam {generation['beam_size']}, penalty {generation['length_penalty']:g}"
     length = generation["length"]
     beam = ""

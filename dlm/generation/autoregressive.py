@@ -72,10 +72,9 @@ def _extend(model: GenerativeModel, beams: list[_Beam], settings: GenerationSett
     rows = [beam.prompt + hypothesis.tokens for beam, hypothesis in active]
     tokens_BL, valid_BL = pad(rows, model)
     prompt_B = torch.tensor([len(beam.prompt) for beam, _ in active], device=model.device)
-    column_L = torch.arange(tokens_BL.shape[1], device=model.device)
     hidden_BLH = model.backbone.hidden(
         tokens_BL, valid_BL, attention="prefix_causal",
-        response_BL=(column_L[None] >= prompt_B[:, None]) & valid_BL,
+        response_BL=model.behind_prompts(valid_BL, prompt_B),
     )  # fmt: skip
     last_B = valid_BL.sum(dim=1) - 1
     logits_BV = model.backbone.logits(hidden_BLH[torch.arange(len(active)), last_B]).float()

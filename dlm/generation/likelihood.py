@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlm.data.rows.encoding import encode_prompts, encode_responses
+from dlm.data.rows.encoding import encode_responses
 from dlm.diffusion.likelihood import Estimate
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
@@ -224,7 +224,7 @@ def pair_rows(
     if not prompts:
         return []
     rows = []
-    heads = encode_prompts(model.tokenizer, prompts)
+    heads = model.heads(prompts)
     tails = encode_responses(model.tokenizer, responses)
     for name, prompt, head, tail in zip(names, prompts, heads, tails, strict=True):
         if not prompt.strip():
@@ -242,7 +242,8 @@ def pair_rows(
                 f"{model.backbone.max_length} fit the model ({len(tail)} are the response's): "
                 "shorten one of them"
             )
-        rows.append(scored_row(model, head, tail, with_end=with_end))
+        whole = 1 if model.texts else None
+        rows.append(scored_row(model, head, tail, with_end=with_end, prompt=whole))
     return rows
 
 

@@ -24,6 +24,7 @@ from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
 from dlm.training.builders import build_stage
 from dlm.training.data import build_canvas
+from dlm.training.sources import task_of
 from dlm.training.start import StartingPoint, starting_point
 
 
@@ -96,6 +97,7 @@ def write_model_export(
         attention="prefix_causal" if kind == "autoregressive" else start.backbone.attention,
         shifted=start.backbone.shifted,
         canvas_length=canvas.length if (canvas := build_canvas(job.config)) else None,
+        texts=kind == "autoregressive" and task_of(job.config) == "text",
     )  # fmt: skip
     if start.cut is not None:
         start.cut.write(directory)

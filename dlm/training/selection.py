@@ -3,6 +3,7 @@
 from typing import Literal
 
 from dlm.config.schema import StageConfig
+from dlm.training.sources import task_of
 
 VALIDATION_LOSS = "validation/loss"
 
@@ -16,6 +17,12 @@ def monitored(config: StageConfig) -> tuple[str | None, Literal["min", "max"]]:
     export = config.validation.export or ("last" if config.kind == "pretrain" else "best")
     if export == "last" or not config.data.validation:
         return None, "min"
-    if config.kind in ("pretrain", "length") or not config.validation.generate_rows:
+    if not scores_answers(config):
         return VALIDATION_LOSS, "min"
     return f"validation/{config.validation.metric}", "max"
+
+
+def scores_answers(config: StageConfig) -> bool:
+    """Whether answers to validation prompts are generated and scored; texts have no prompt."""
+    answers = config.kind not in ("pretrain", "length") and task_of(config) != "text"
+    return answers and config.validation.generate_rows > 0

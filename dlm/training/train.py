@@ -45,7 +45,7 @@ from dlm.training.layout import choose_layout
 from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.rows_report import data_notes, rows_read
-from dlm.training.selection import monitored
+from dlm.training.selection import monitored, scores_answers
 from dlm.training.start import StartingPoint, starting_point
 
 
@@ -258,11 +258,9 @@ def generated_score(
     """The generated validation score, where the stage has one."""
     config = job.config
     rows = data.validation_rows
-    if config.kind in ("pretrain", "length") or rows is None:
+    if not scores_answers(config) or rows is None:
         return []
     count = min(config.validation.generate_rows, len(rows))
-    if not count:
-        return []
     canvas = data.canvas
     on_canvas = canvas is not None and config.generation.length in ("canvas", None)
     # Otherwise there is no length predictor yet: it is trained on the finished backbone.

@@ -20,7 +20,7 @@ model: {architecture: bert, hidden_size: 16, num_layers: 1, num_heads: 2, interm
 data: {root: ., max_length: 30, task: text}
 train: {steps: 40, global_batch_size: 18}
 optim: {lr: 2.0e-2, warmup_steps: 1}
-validation: {every_n_steps: 20, generate_rows: 0}
+validation: {every_n_steps: 20}
 hardware: {accelerator: cpu}
 stages:
   vocabulary:
@@ -39,7 +39,9 @@ def figures(run: Path, metric: str) -> list[float]:
         return [float(row["value"]) for row in csv.DictReader(file) if row["metric"] == metric]
 
 
-def test_a_twin_learns_texts_from_left_to_right(tmp_path: Path) -> None:
+def test_a_twin_learns_texts_from_left_to_right_and_draws_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     run = tmp_path / "run"
@@ -50,6 +52,11 @@ def test_a_twin_learns_texts_from_left_to_right(tmp_path: Path) -> None:
     assert figures(run, "validation/token_accuracy")[-1] > 0.4
     identity = json.loads((next(run.glob("*_twin")) / "manifest.json").read_text())
     assert identity["metrics"]["validation_loss"] == pytest.approx(last)
+    capsys.readouterr()
+    drawn = ["generate", str(run), *(4 * ["--prompt", ""]), "--prompt", "a dog"]
+    assert main([*drawn, "--temperature", "1", "--seed", "5"]) == 0
+    texts = capsys.readouterr().out.splitlines()
+    assert len(texts) == 5 and len(set(texts[:4])) > 1
 
 
 def trainer(**figures: float) -> Any:
