@@ -8,7 +8,6 @@ on; the tensors alone are copied first.
 import errno
 import hashlib
 import json
-import math
 import os
 import pickle
 import shutil
@@ -112,7 +111,7 @@ class TrainingCheckpoint(Callback):
         score = float(trainer.callback_metrics[self.monitor])
         sign = 1 if self.mode == "max" else -1
         best = self.best_score
-        if best is None or sign * score > sign * best or (math.isnan(best) > math.isnan(score)):
+        if best is None or sign * score > sign * best:
             self.best_score, self.best_step = score, trainer.global_step
             self._saved_at = -1  # the state on disk does not know of it yet
 

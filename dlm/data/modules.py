@@ -23,7 +23,7 @@ from dlm.data.overlap import OverlapIndex
 from dlm.data.rows.canvas import CanvasRows
 from dlm.data.rows.encoding import EncodedRows
 from dlm.data.rows.in_memory import rows_in_memory
-from dlm.data.rows.masking import has_prompt
+from dlm.data.rows.masking import PLAIN, Masking, has_prompt
 from dlm.data.rows.protocol import TokenRows
 from dlm.data.rows.shards.prepare import token_shards
 from dlm.data.rows.shards.reading import TokenShards
@@ -82,7 +82,7 @@ class RowsDataModule(LightningDataModule):
         canvas: CanvasSettings | None = None,
         sides: RowSides | None = None,
         text_blocks: int | None = None,
-        prompts_maskable: bool = False,
+        masking: Masking = PLAIN,
         cache: Path | None = None,
         bad_rows: BadRows | None = None,
         mixture: MixtureSettings | None = None,
@@ -104,7 +104,7 @@ class RowsDataModule(LightningDataModule):
             canvas: Responses are padded to a fixed length.
             sides: Most tokens of prompt and response each; None: only their sum counts.
             text_blocks: Texts are joined and cut into blocks of so many tokens.
-            prompts_maskable: Noise may hit both sides of a pair.
+            masking: Which tokens may be predicted.
             cache: Where prepared rows are kept; None: the user's cache.
             bad_rows: What becomes of rows that cannot be used; None refuses them.
             mixture: Shares of the training sources; None: every row once an epoch.
@@ -132,7 +132,7 @@ class RowsDataModule(LightningDataModule):
         def wanted(examples: ExampleRecipe) -> RowsWanted:
             return RowsWanted(
                 examples, max_length, too_long, text_blocks, canvas.length if canvas else None,
-                sides, self.bad_rows.policy, prompts_maskable,
+                sides, self.bad_rows.policy, masking,
             )  # fmt: skip
 
         if overlap is not None:

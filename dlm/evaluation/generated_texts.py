@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from dlm.data.rows.encoding import encode_prompts
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.evaluation.answer_scores import EXTRACTED
@@ -50,7 +49,7 @@ def _too_long(
 ) -> dict[int, int]:
     """Index of each row whose prompt leaves no room for an answer -> its tokens."""
     longest = longest_prompt(model, settings)
-    lengths = map(len, encode_prompts(model.tokenizer, rows.prompts))
+    lengths = map(len, model.heads(rows.prompts))
     return {index: length for index, length in enumerate(lengths) if length > longest}
 
 

@@ -3,7 +3,11 @@
 from typing import Any
 
 from dlm.evaluation.tasks import Task
+from dlm.generation.model import GenerativeModel
 from dlm.generation.scored_rows import LikelihoodSettings
+
+NEXT_TOKEN = "next_token"
+"""The exact chain rule of a model that writes from left to right; it has no settings."""
 
 
 def likelihood_settings(task: Task) -> LikelihoodSettings:
@@ -11,8 +15,10 @@ def likelihood_settings(task: Task) -> LikelihoodSettings:
     return LikelihoodSettings(**task.likelihood)
 
 
-def shown_likelihood(task: Task) -> dict[str, Any]:
+def shown_likelihood(model: GenerativeModel, task: Task) -> dict[str, Any]:
     """Those that the estimate depends on, for metrics.json."""
+    if model.kind == "autoregressive":
+        return {"likelihood": {"estimator": NEXT_TOKEN}}
     settings = likelihood_settings(task)
     shown: dict[str, Any] = {"estimator": settings.estimator}
     if settings.estimator != "chain_rule":

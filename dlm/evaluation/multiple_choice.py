@@ -1,6 +1,6 @@
 """Tasks of kind multiple_choice: the choice of the lowest likelihood bound per token."""
 
-from dlm.data.rows.encoding import encode_prompts, encode_responses
+from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.share import ALONE, Share
 from dlm.evaluation.likelihood_settings import likelihood_settings, shown_likelihood
 from dlm.evaluation.scored import Scored, unknown_figures
@@ -29,7 +29,7 @@ def check_multiple_choice(model: GenerativeModel, rows: TaskRows) -> None:
 
 def _too_long(model: GenerativeModel, rows: TaskRows) -> set[int]:
     """Index of each row that does not fit the model's positions with its longest choice."""
-    prompts = map(len, encode_prompts(model.tokenizer, rows.prompts))
+    prompts = map(len, model.heads(rows.prompts))
     choices = (
         [len(ids) for ids in encode_responses(model.tokenizer, each)] for each in rows.choices
     )
@@ -62,4 +62,4 @@ def score_multiple_choice(model: GenerativeModel, rows: TaskRows, share: Share =
     figures = {"chance": round(100 * chance, 2), **unknown_figures(model, texts)}
     if rows.skip_too_long:
         figures["skipped_rows"] = len(skipped)
-    return Scored(samples, shown_likelihood(rows.task), figures=figures)
+    return Scored(samples, shown_likelihood(model, rows.task), figures=figures)

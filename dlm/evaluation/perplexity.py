@@ -39,7 +39,7 @@ def score_perplexity(model: GenerativeModel, rows: TaskRows, share: Share = ALON
     texts = encode_responses(model.tokenizer, rows.references)
     return Scored(
         samples,
-        shown_likelihood(rows.task),
+        shown_likelihood(model, rows.task),
         {
             "perplexity": whole.standard_error,
             "nats_per_token": whole.bound.per_token.standard_error,

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from dlm.evaluation.likelihood_settings import NEXT_TOKEN
 from dlm.evaluation.metrics import Sample
 from dlm.evaluation.results import Result
 
@@ -22,6 +23,8 @@ def settings_text(metrics: dict[str, Any]) -> str:
 
 def _generation(generation: dict[str, Any]) -> str:
     if generation["kind"] == "autoregressive":
+        if "temperature" in generation:
+            return f"drawn at temperature {generation['temperature']:g}, seed {generation['seed']}"
         return f"beam {generation['beam_size']}, penalty {generation['length_penalty']:g}"
     length = generation["length"]
     beam = ""
@@ -34,6 +37,8 @@ def _generation(generation: dict[str, Any]) -> str:
 
 def _likelihood(metrics: dict[str, Any]) -> str:
     likelihood = metrics["likelihood"]
+    if likelihood["estimator"] == NEXT_TOKEN:
+        return "next token, exact"
     text = f"{likelihood['estimator']} bound"
     if "samples" in likelihood:
         text += f", {likelihood['samples']} samples, seed {likelihood['seed']}"

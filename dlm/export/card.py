@@ -78,7 +78,12 @@ def _what(exported: Exported) -> str:
     if said.kind == "autoregressive":
         what = (
             "An autoregressive model, the twin of a diffusion language model: it writes from left "
-            "to right, behind a prompt that is read as a whole"
+            "to right, "
+            + (
+                "from the beginning of a text on, which may be empty"
+                if said.texts
+                else "behind a prompt that is read as a whole"
+            )
         )
     else:
         what = (

@@ -78,7 +78,8 @@ def generate_autoregressively(
 
 
 def _keeps_rows(model: GenerativeModel) -> bool:
-    return model.backbone.caches_prompts(model.device)
+    # What a model of texts is given to continue is read from left to right too.
+    return not model.texts and model.backbone.caches_prompts(model.device)
 
 
 class _KeptRows:
@@ -112,10 +113,9 @@ def _whole_rows(model: GenerativeModel, active: _Active) -> Tensor:
     rows = [beam.prompt + hypothesis.tokens for beam, hypothesis in active]
     tokens_BL, valid_BL = pad(rows, model)
     prompt_B = torch.tensor([len(beam.prompt) for beam, _ in active], device=model.device)
-    column_L = torch.arange(tokens_BL.shape[1], device=model.device)
     hidden_BLH = model.backbone.hidden(
         tokens_BL, valid_BL, attention="prefix_causal",
-        response_BL=(column_L[None] >= prompt_B[:, None]) & valid_BL,
+        response_BL=model.behind_prompts(valid_BL, prompt_B),
     )  # fmt: skip
     last_B = valid_BL.sum(dim=1) - 1
     return hidden_BLH[torch.arange(len(active)), last_B]

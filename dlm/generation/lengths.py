@@ -24,14 +24,17 @@ class LengthChoice(NamedTuple):
 
 def settled(model: GenerativeModel, settings: GenerationSettings) -> GenerationSettings:
     """The settings with what they leave open decided by the model: where lengths come from, and
-    how long a canvas is. Where there is none, what is said about it goes.
+    how long a canvas is. Where there is none, what is said about it goes, and so does the
+    temperature of a model that searches for its answers.
 
     Raises:
         UserError: A canvas is asked of a model that was not trained with one, or is not a whole
             number of blocks; prompts that are exact are to be approximated.
     """
     if model.kind == "autoregressive":
-        return settings
+        # Answers to prompts are searched for, texts may be drawn.
+        kept = settings.temperature if model.texts else None
+        return replace(settings, temperature=kept)
     if settings.prompt_cache and model.backbone.attention == "prefix_lm":
         raise UserError(
             f"generation.prompt_cache = {settings.prompt_cache}: approximates prompts that see the "

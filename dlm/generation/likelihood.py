@@ -1,12 +1,14 @@
-"""How likely texts are under a diffusion model: bounds, multiple choice, perplexity.
+"""How likely texts are: bounds, multiple choice, perplexity.
 
 A row is  begin prompt end response end.  The response's tokens are scored, each masked in turn with
 others; begin, prompt and its end are given. The end token behind the response is given too, as in
 decoding with a known length, or scored with ``with_end``, as it is trained.
 
 Every number is an upper bound on -log p(response | prompt, its length N); that of ``chain_rule`` is
-exact for its order. Beside an autoregressive model, which also says where it ends, compare
-bound - log p(N | prompt) (method: objectives).
+exact for its order. An autoregressive model gives the chain rule from left to right in one network
+row, exactly and whatever the estimator; the length is given there too: no end token is predicted,
+and its probability goes to the others. With its own lengths compare bound - log p(N | prompt)
+(method: objectives).
 
 Special tokens are never predicted and so take no probability; except the unknown token, which is
 scored like any other (a text that has one is not described in full), and with ``with_end`` the end.
@@ -17,7 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlm.data.rows.encoding import encode_prompts, encode_responses
+from dlm.data.rows.encoding import encode_responses
 from dlm.diffusion.likelihood import Estimate
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
@@ -68,7 +70,7 @@ def conditional_bounds(
     """Bound on -log p(response | prompt, its length) of every pair.
 
     Args:
-        model: A diffusion model.
+        model: A diffusion model, or an autoregressive one.
         prompts: One for each response.
         responses: What is scored.
         settings: Estimator, samples, seed, batch size.
@@ -79,7 +81,7 @@ def conditional_bounds(
 
     Raises:
         UserError: A prompt or response is empty, a pair is longer than the model's positions, the
-            settings have too few samples, or the model is autoregressive.
+            settings have too few samples.
         ValueError: The lists differ in length.
     """
     names = [f"pair {number} of {len(responses)}" for number in range(1, len(responses) + 1)]
@@ -133,7 +135,7 @@ def rolling_bounds(
     tokens are all scored, and the bounds are added.
 
     Args:
-        model: A diffusion model.
+        model: A diffusion model, or an autoregressive one.
         texts: What is scored.
         settings: Estimator, samples, seed, batch size.
         context_tokens: How many tokens before its window a row shows unmasked. They take room from
@@ -142,8 +144,8 @@ def rolling_bounds(
         share: What the ranks of a job share; each of them gets all bounds.
 
     Raises:
-        UserError: A text is empty, the context leaves no room for a window, the settings have too
-            few samples, or the model is autoregressive.
+        UserError: A text is empty, the context leaves no room for a window, or the settings have
+            too few samples.
     """
     room = model.backbone.max_length - 2 - context_tokens
     if context_tokens < 0 or room < 1:
@@ -162,7 +164,9 @@ def rolling_bounds(
         cuts = _even_cuts(len(tokens), room)
         for window, (start, stop) in enumerate(itertools.pairwise(cuts)):
             context = tokens[max(0, start - context_tokens) : start]
-            rows.append(scored_row(model, [model.special.begin, *context], tokens[start:stop]))
+            head = [model.special.begin, *context]
+            # From left to right a text is read behind its begin token, its context too.
+            rows.append(scored_row(model, head, tokens[start:stop], prompt=1))
             # Windows of a text have draws of their own: a counter reads 64 bits.
             ids.append((window << 32) + row_id)
             owner.append(text)
@@ -220,7 +224,7 @@ def pair_rows(
     if not prompts:
         return []
     rows = []
-    heads = encode_prompts(model.tokenizer, prompts)
+    heads = model.heads(prompts)
     tails = encode_responses(model.tokenizer, responses)
     for name, prompt, head, tail in zip(names, prompts, heads, tails, strict=True):
         if not prompt.strip():
@@ -238,7 +242,8 @@ def pair_rows(
                 f"tokens included ({len(tail)} are the response's), which do not fit "
                 f"{model.backbone.room_text}: shorten one of them"
             )
-        rows.append(scored_row(model, head, tail, with_end=with_end))
+        whole = 1 if model.texts else None
+        rows.append(scored_row(model, head, tail, with_end=with_end, prompt=whole))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -9,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.data.sources import file_sha256
 from dlm.errors import UserError
 from dlm.models.attention import AttentionPattern
@@ -39,6 +41,21 @@ class GenerativeModel:
     length_predictor: LengthPredictor | None = None
     canvas_length: int | None = None
     """Tokens of the canvas it was trained with; None: it was not."""
+    texts: bool = False
+    """An autoregressive model of texts: a prompt is how a text begins, and may be empty."""
+
+    def heads(self, prompts: Sequence[str]) -> list[list[int]]:
+        """What stands before each answer: begin prompt end, or begin and the text so far."""
+        if not self.texts:
+            return encode_prompts(self.tokenizer, prompts)
+        return [[self.special.begin, *ids] for ids in encode_responses(self.tokenizer, prompts)]
+
+    def behind_prompts(self, valid_BL: torch.Tensor, head_B: torch.Tensor) -> torch.Tensor:
+        """Which tokens of rows with heads of so many are read from left to right, bool [B, L]: of
+        a text all behind its begin token, else what is behind the head."""
+        column_L = torch.arange(valid_BL.shape[1], device=valid_BL.device)
+        first_B = torch.ones_like(head_B) if self.texts else head_B
+        return valid_BL & (column_L >= first_B[:, None])
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +95,9 @@ def open_model(
     predictor = None
     if has_length_predictor(directory):
         predictor = load_length_predictor(directory, backbone_fingerprint(directory)).to(device)
-    return GenerativeModel(backbone, tokenizer, special, said.kind, predictor, said.canvas_length)
+    return GenerativeModel(
+        backbone, tokenizer, special, said.kind, predictor, said.canvas_length, said.texts
+    )
 
 
 def backbone_fingerprint(directory: Path) -> str:
@@ -103,6 +122,8 @@ class Description:
     """Tokens of the canvas that it was trained with, if it was."""
     response_positions: ResponsePositions | None = None
     """Where responses stand; None: the network has seen none."""
+    texts: bool = False
+    """Whether an autoregressive model was trained on texts, without prompts."""
     generation: dict[str, Any] | None = None
     """The settings that its stage generated with, where ``dlm export`` wrote them."""
     ours: bool = False
@@ -118,6 +139,7 @@ def write_kind(
     shifted: bool | None = None,
     canvas_length: int | None = None,
     response_positions: ResponsePositions | None = None,
+    texts: bool = False,
 ) -> None:
     """Say beside the weights how the network generates and what it was trained with."""
     description: dict[str, Any] = {
@@ -125,6 +147,8 @@ def write_kind(
         "shifted": shifted, "canvas_length": canvas_length,
         "response_positions": response_positions and response_positions.as_json(),
     }  # fmt: skip
+    if texts:
+        description["texts"] = True
     (directory / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
 
 
@@ -148,7 +172,7 @@ def read_description(directory: Path) -> Description:
             f"{path} says attention={values['attention']}, which is not known here: use the "
             "version of dlm that wrote it"
         )
-    names = ("kind", "attention", "shifted", "canvas_length", "generation")
+    names = ("kind", "attention", "shifted", "canvas_length", "texts", "generation")
     where = values.get("response_positions", CONTINUED.as_json())
     return Description(
         **{name: values[name] for name in names if name in values}, ours=True,

@@ -70,6 +70,8 @@ class ScoredRow:
     tokens_L: Tensor
     start: int
     stop: int
+    prompt: int
+    """Leading tokens that an autoregressive model reads as a whole, as it was trained."""
 
     @property
     def count(self) -> int:
@@ -88,10 +90,17 @@ class _Plan:
 
 
 def scored_row(
-    model: GenerativeModel, head: list[int], scored: list[int], *, with_end: bool = False
+    model: GenerativeModel,
+    head: list[int],
+    scored: list[int],
+    *,
+    with_end: bool = False,
+    prompt: int | None = None,
 ) -> ScoredRow:
+    """``prompt``: how much of ``head`` is a prompt; None: all of it."""
     tokens = [*head, *scored, model.special.end]
-    return ScoredRow(torch.tensor(tokens), len(head), len(tokens) - (0 if with_end else 1))
+    stop = len(tokens) - (0 if with_end else 1)
+    return ScoredRow(torch.tensor(tokens), len(head), stop, len(head) if prompt is None else prompt)
 
 
 @torch.inference_mode()
@@ -107,6 +116,8 @@ def row_bounds(
     its share of the batches, which are those of one process."""
     check_estimable(model, settings)
     forbidden_ids = _forbidden_ids(model, with_end)
+    if model.kind == "autoregressive":
+        return _next_token_bounds(model, rows, forbidden_ids, settings.batch_tokens, share)
     bounds: dict[int, Bound] = {}
     # Longest first, like the batches: what does not fit in memory fails at the start.
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i].tokens_L))
@@ -125,17 +136,50 @@ def row_bounds(
 
 
 def check_estimable(model: GenerativeModel, settings: LikelihoodSettings) -> None:
-    """Refuse a model without a likelihood bound, and settings that give no standard error."""
-    if model.kind != "diffusion":
-        raise UserError(
-            f"a likelihood bound needs a diffusion model, and this one is {model.kind}: open the "
-            "export of a diffusion stage"
-        )
-    if settings.estimator != "chain_rule" and settings.samples < 2:
+    """Refuse settings that give no standard error."""
+    draws = model.kind == "diffusion" and settings.estimator != "chain_rule"
+    if draws and settings.samples < 2:
         raise UserError(
             f"samples={settings.samples} gives no standard error: use at least 2, or "
             "estimator=chain_rule, which draws nothing"
         )
+
+
+def _next_token_bounds(
+    model: GenerativeModel,
+    rows: list[ScoredRow],
+    forbidden_ids: Tensor,
+    batch_tokens: int,
+    share: Share,
+) -> list[Bound]:
+    """Of a model that writes from left to right: the chain rule in that order, which one network
+    row gives exactly."""
+    bounds: dict[int, Bound] = {}
+
+    def work(batch: list[int]) -> list[float]:
+        chosen = [rows[i] for i in batch]
+        tokens_BL = _padded([row.tokens_L for row in chosen], model.special.pad, model)
+        valid_BL = _padded([torch.ones_like(row.tokens_L).bool() for row in chosen], False, model)
+        column_L = torch.arange(tokens_BL.shape[1], device=model.device)
+        prompt_B, start_B, stop_B = (
+            torch.tensor([getattr(row, name) for row in chosen], device=model.device)
+            for name in ("prompt", "start", "stop")
+        )
+        scored_BL = (column_L >= start_B[:, None]) & (column_L < stop_B[:, None])
+        place_M = scored_BL.flatten().nonzero().squeeze(1)
+        # The state before a token predicts it.
+        hidden_MH = model.backbone.hidden(
+            tokens_BL, valid_BL, attention="prefix_causal",
+            response_BL=valid_BL & (column_L >= prompt_B[:, None]), place_M=place_M - 1,
+        )  # fmt: skip
+        sum_B = _scored_sums(model, hidden_MH, place_M, tokens_BL, forbidden_ids)
+        return sum_B.tolist()
+
+    batches = batches_of_like_length([len(row.tokens_L) for row in rows], batch_tokens)
+    for batch, values in zip(batches, share.map(work, batches), strict=True):
+        for index, value in zip(batch, values, strict=True):
+            bounds[index] = Bound(Estimate(value, 0.0, 1), rows[index].count)
+    return [bounds[index] for index in range(len(rows))]
 
 
 def _forbidden_ids(model: GenerativeModel, with_end: bool) -> Tensor:

@@ -54,6 +54,10 @@ class GenerationSettings:
         values = asdict(self)
         if kind == "autoregressive":
             names = ["beam_size", "length_penalty", "max_new_tokens"]
+            if self.temperature:
+                drawn = ("temperature", "top_k", "top_p")
+                names = [name for name in drawn if values[name] is not None]
+                names += ["seed", "max_new_tokens"]
         else:
             names = ["sampler", "num_iterations", "length"]
             names += ["canvas_length"] if self.length == "canvas" else []

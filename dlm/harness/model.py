@@ -106,6 +106,11 @@ class HarnessModel(LM):  # type: ignore[misc]
         asked["seed"] = seed if self.model.kind == "diffusion" else None
         options = argparse.Namespace(model=path, **asked)
         self.settings = chosen_settings(options, located, self.model, references=False)
+        if is_greedy and self.model.kind == "autoregressive":
+            raise UserError(
+                f"is_greedy: {path} is an autoregressive model, which answers by beam search and "
+                "not by a sampler: remove it"
+            )
         self.finds_greedy = is_greedy
         self.cut_contexts = 0
         self.standard_errors: list[float] = []

@@ -9,6 +9,7 @@ from typing import Any
 
 from dlm.config.checks import reads
 from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
+from dlm.training.selection import VALIDATION_LOSS, monitored
 
 FORMAT = 1
 """Version of the key; a change here makes every earlier result stale."""
@@ -90,7 +91,25 @@ def semantic_config(stage: StageConfig) -> dict[str, Any]:
         system["generation"] = {
             key: value for key, value in system["generation"].items() if key not in _WHERE
         }
+    if meaning := _new_meanings(stage):
+        config["meaning"] = meaning
     return config | {name: getattr(stage, name) for name in (*_REFERENCE_FIELDS, "seed")}
+
+
+def _new_meanings(stage: StageConfig) -> dict[str, str]:
+    """What settings mean that once meant something else: results of the older meaning are stale,
+    and no other key changes."""
+    meanings = {}
+    sections = SECTIONS_OF_KIND[stage.kind]
+    if (
+        "objective" in sections
+        and stage.objective.times == "low_discrepancy"
+        and monitored(stage)[0] == VALIDATION_LOSS
+    ):
+        meanings["validation_strata"] = "of all validation rows"
+    if stage.kind == "autoregressive" and stage.data.task == "text":
+        meanings["text"] = "learnt from left to right"
+    return meanings
 
 
 def identify(stage: StageConfig, needs: Mapping[str, str], data: Any) -> StageIdentity:

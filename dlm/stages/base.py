@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from dlm.data.batches.batching import Predicted, TokenBatch, TokenCounts
 from dlm.diffusion.counter import counter_seed
 from dlm.models.backbone import Backbone
 from dlm.stages.optimizer import OptimizerSettings, build_optimizer
+from dlm.stages.validation_means import ValidationMeans, ValidationSum
 
 _DROPOUT = 201
 VALIDATION_SEED = 1_000_003
@@ -22,12 +22,15 @@ VALIDATION_SEED = 1_000_003
 class TrainingStage(LightningModule):
     """A network and its optimizer; a subclass says what a step computes."""
 
+    validation_names: ClassVar[tuple[str, ...]] = ("loss",)
+    """What a validation takes the means of."""
+
     def __init__(self, backbone: Backbone, *, optimizer: OptimizerSettings, seed: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.optimizer_settings = optimizer
         self.seed = seed
-        self.validation_loss = MeanMetric()
+        self.validation_means = ValidationMeans(self.validation_names)
         self._micro_batches: list[Tensor] = []
         self.predicted_tokens = 0
         """Positions whose logits the last training step computed."""
@@ -120,7 +123,21 @@ class TrainingStage(LightningModule):
             over_devices = trainer.strategy.reduce(mean, reduce_op="mean").unbind()
             self.log_dict({f"train/{name}": v for name, v in zip(named, over_devices, strict=True)})
 
-    def log_validation_loss(self, total: Tensor, count: int) -> None:
-        """Accumulate a loss over the validation rows and ranks."""
-        self.validation_loss.update(total.detach() / count, weight=count)
-        self.log("validation/loss", self.validation_loss, prog_bar=True)
+    def validation_sums(self, batch: TokenBatch) -> dict[str, ValidationSum]:
+        """What the rows of a batch add to each of ``validation_names``."""
+        raise NotImplementedError
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        sums = self.validation_sums(batch)
+        self.validation_means.update({} if batch.filler else sums)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_validation("validation", self.validation_means.compute())
+        self.validation_means.reset()
+
+    def log_validation(self, group: str, figures: Mapping[str, Tensor]) -> None:
+        """Log figures that are equal on all ranks already."""
+        # Lightning warns where nothing is reduced. Of equal numbers the largest is the number
+        # itself; their mean would be rounded.
+        named = {f"{group}/{name}": value.to(self.device) for name, value in figures.items()}
+        self.log_dict(named, reduce_fx="max", sync_dist=True)

@@ -4,10 +4,10 @@ Pretraining, adaptation and instruction tuning are this step with other rows and
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from dlm.data.batches.batching import Predicted, TokenBatch
 from dlm.diffusion.noise import ForwardProcess, NoiseKey, replace_masked
@@ -16,6 +16,7 @@ from dlm.models.backbone import Backbone
 from dlm.stages.base import VALIDATION_SEED, TrainingStage
 from dlm.stages.noise_levels import ByNoiseLevel
 from dlm.stages.optimizer import OptimizerSettings
+from dlm.stages.validation_means import ValidationSum
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class DenoisingLoss:
 
 class DenoisingStage(TrainingStage):
     """Learn to predict masked tokens from the rest of the row."""
+
+    validation_names: ClassVar[tuple[str, ...]] = ("loss", "masked_accuracy")
 
     def __init__(
         self,
@@ -65,7 +68,6 @@ class DenoisingStage(TrainingStage):
         self.register_buffer("replaceable_ids_V", ids, persistent=False)
         self.replaceable_ids_V: Tensor | None
         self.canvas = canvas
-        self.validation_accuracy = MeanMetric()
         self.validation_by_noise_level = ByNoiseLevel()
 
     @property
@@ -87,20 +89,23 @@ class DenoisingStage(TrainingStage):
         self.log_training(mean, masked_accuracy=loss.accuracy, padding_share=batch.padding_share)
         return mean
 
-    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+    def validation_sums(self, batch: TokenBatch) -> dict[str, ValidationSum]:
         loss = self.denoising_loss(batch, VALIDATION_SEED)
-        copies = self.forward_process.copies
+        own = slice(0 if batch.filler else None)
+        self.validation_by_noise_level.update(
+            loss.rate_M[own], loss.cross_entropy_M[own], loss.right_M[own]
+        )
         rows, counted = len(batch.sample_B), int(batch.counted_BL.sum())
-        self.log_validation_loss(loss.total, copies * self.objective.denominator(rows, counted))
-        self.validation_accuracy.update(loss.accuracy, weight=len(loss.right_M))
-        self.log("validation/masked_accuracy", self.validation_accuracy)
-        self.validation_by_noise_level.update(loss.rate_M, loss.cross_entropy_M, loss.right_M)
+        weight = self.copies * self.objective.denominator(rows, counted)
+        masked = len(loss.right_M)
+        return {
+            "loss": ValidationSum(loss.total, weight, masked),
+            "masked_accuracy": ValidationSum(loss.right_M.sum(), masked, masked),
+        }
 
     def on_validation_epoch_end(self) -> None:
-        figures = self.validation_by_noise_level.compute()
-        # Equal on all ranks already; saying so keeps Lightning from warning.
-        noted = {f"validation_noise/{name}": value for name, value in figures.items()}
-        self.log_dict(noted, sync_dist=True)
+        super().on_validation_epoch_end()
+        self.log_validation("validation_noise", self.validation_by_noise_level.compute())
         self.validation_by_noise_level.reset()
 
     def predicted(self, batch: TokenBatch, seed: int) -> Predicted:
@@ -111,7 +116,8 @@ class DenoisingStage(TrainingStage):
         return Predicted(seed, noised.masked_BL, place_M)
 
     def denoising_loss(self, batch: TokenBatch, seed: int) -> DenoisingLoss:
-        """Corrupt the batch, predict what is masked and counts, weigh."""
+        """Corrupt the batch, predict what is masked and counts, weigh; in float64 where nothing is
+        trained, so that the order of the terms does not matter."""
         copies = self.forward_process.copies
         predicted = batch.predicted or self.predicted(batch, seed)
         assert predicted.seed == seed, "noise of another key"
@@ -133,12 +139,13 @@ class DenoisingStage(TrainingStage):
         )  # fmt: skip
         target_M = tokens_BL.flatten().index_select(0, place_M)
         losses = self.backbone.token_losses(hidden_MH, target_M)
+        cross_entropy_M = losses.cross_entropy_M
+        if not self.training:
+            cross_entropy_M = cross_entropy_M.double()
         row_M = place_M.div(tokens_BL.shape[1], rounding_mode="floor")
         weight_BL = self.objective.weights(level, valid_BL & ~masked_BL)
         weight_M = weight_BL.flatten().index_select(0, place_M)
         total = self.objective.sum_terms(
-            losses.cross_entropy_M, weight_M, row_M, counted_BL, losses.smoothing_M
+            cross_entropy_M, weight_M, row_M, counted_BL, losses.smoothing_M
         )
-        return DenoisingLoss(
-            total, losses.cross_entropy_M.detach(), losses.right_M, level.rate_B[row_M]
-        )
+        return DenoisingLoss(total, cross_entropy_M.detach(), losses.right_M, level.rate_B[row_M])

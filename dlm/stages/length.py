@@ -1,19 +1,23 @@
 """Stage kind ``length``: the length predictor on the frozen backbone (arXiv 2308.12219, 3.2)."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from dlm.data.batches.batching import TokenBatch, TokenCounts
 from dlm.models.backbone import Backbone
 from dlm.models.length_predictor import LengthPredictor, top_lengths
 from dlm.stages.base import TrainingStage
 from dlm.stages.optimizer import OptimizerSettings
+from dlm.stages.validation_means import ValidationSum
 
 
 class LengthPrediction(TrainingStage):
     """Cross-entropy over response lengths, from features of the prompt alone."""
+
+    validation_names: ClassVar[tuple[str, ...]] = ("loss", "length_accuracy", "length_in_top5")
 
     def __init__(
         self,
@@ -28,8 +32,6 @@ class LengthPrediction(TrainingStage):
         self.backbone.requires_grad_(False)
         self.predictor = predictor
         self.label_smoothing = label_smoothing
-        self.validation_accuracy = MeanMetric()
-        self.validation_top5 = MeanMetric()
 
     def read_by_network(self, batch: TokenBatch) -> TokenCounts:
         return batch.prompt_counts
@@ -43,16 +45,16 @@ class LengthPrediction(TrainingStage):
         self.log_training(loss)
         return loss
 
-    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+    def validation_sums(self, batch: TokenBatch) -> dict[str, ValidationSum]:
         logits_BC, class_B = self.predict(batch)
         rows = len(class_B)
-        loss_sum = F.cross_entropy(logits_BC.float(), class_B, reduction="sum")
-        self.log_validation_loss(loss_sum, rows)
+        loss_B = F.cross_entropy(logits_BC.float(), class_B, reduction="none")
         hit_BK = top_lengths(logits_BC, 5) == class_B[:, None] + 1
-        self.validation_accuracy.update(hit_BK[:, 0].float().mean(), weight=rows)
-        self.validation_top5.update(hit_BK.any(dim=1).float().mean(), weight=rows)
-        self.log("validation/length_accuracy", self.validation_accuracy)
-        self.log("validation/length_in_top5", self.validation_top5)
+        totals = loss_B.double().sum(), hit_BK[:, 0].sum(), hit_BK.any(dim=1).sum()
+        return {
+            name: ValidationSum(total, rows, rows)
+            for name, total in zip(self.validation_names, totals, strict=True)
+        }
 
     def predict(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         """Logits of the lengths and the right class (length - 1); the response is cut away."""

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from dlm.stages.validation_means import rounded
+
 NUM_BUCKETS = 10
+DIGITS = 4
+"""Of each figure: a tenth has fewer rows, and less of their rounding cancels."""
 
 
 class ByNoiseLevel(Metric):
@@ -35,11 +39,13 @@ class ByNoiseLevel(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """``loss_0.1`` ... ``masked_accuracy_1.0``, by the upper end of the bucket; a bucket that
-        nothing fell into is left out."""
+        nothing fell into is left out. Float64, ``rounded``."""
         figures = {}
         for number, count in enumerate(self.count.tolist()):
             if count:
                 upper = f"{(number + 1) / NUM_BUCKETS:.1f}"
-                figures[f"loss_{upper}"] = (self.loss[number] / count).float()
-                figures[f"masked_accuracy_{upper}"] = (self.right[number] / count).float()
+                figures[f"loss_{upper}"] = rounded(float(self.loss[number]) / count, DIGITS)
+                figures[f"masked_accuracy_{upper}"] = rounded(
+                    float(self.right[number]) / count, DIGITS
+                )
         return figures

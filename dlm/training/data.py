@@ -18,7 +18,7 @@ from dlm.evaluation.task_rows import read_task
 from dlm.evaluation.tasks import load_task
 from dlm.models.positions import ResponsePositions
 from dlm.training.response_positions import known_positions
-from dlm.training.sources import build_bad_rows, build_examples, build_mixture, masks_prompts
+from dlm.training.sources import build_bad_rows, build_examples, build_mixture, masking_of
 from dlm.training.start import StartingPoint
 
 
@@ -102,7 +102,7 @@ def build_rows(
     overlap = build_overlap(job)
     module = DATA_MODULES[task_of(config)](
         train=train, validation=validation, tokenizer=tokenizer, max_length=max_length,
-        too_long=data.too_long, text_blocks=text_blocks, prompts_maskable=masks_prompts(config),
+        too_long=data.too_long, text_blocks=text_blocks, masking=masking_of(config),
         cache=None if data.cache is None else Path(data.cache).expanduser(),
         say=lambda note: rank_zero_only(print)(f"{job.name}: {note}", flush=True),
         mixture=build_mixture(data), overlap=overlap,

@@ -10,6 +10,7 @@ import torch
 from lightning import Trainer
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, no_code_from, step_directories
+from dlm.config.data_checks import task_of
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
 from dlm.distributed.portable import put_trained
@@ -99,6 +100,7 @@ def write_model_export(
         shifted=start.backbone.shifted,
         response_positions=start.backbone.response_positions,
         canvas_length=canvas.length if (canvas := build_canvas(job.config)) else None,
+        texts=kind == "autoregressive" and task_of(job.config) == "text",
     )  # fmt: skip
     if start.cut is not None:
         start.cut.write(directory)

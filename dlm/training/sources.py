@@ -13,6 +13,7 @@ from dlm.data.batches.shares import MixtureSettings
 from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.few_shot import FewShot
 from dlm.data.prompts import Template
+from dlm.data.rows.masking import Masking
 from dlm.data.sources import BadRows, Holdout, Source
 from dlm.data.tasks.registry import TASKS, shipped_templates
 from dlm.errors import UserError
@@ -90,6 +91,13 @@ def build_bad_rows(job: StageJob, *, lists: bool = True) -> BadRows:
 def masks_prompts(config: StageConfig) -> bool:
     """Whether noise may hit both sides of the stage's pairs (translation language modelling)."""
     return config.kind == "pretrain"
+
+
+def masking_of(config: StageConfig) -> Masking:
+    """What of a stage's rows may be predicted. The end token of a block is only where texts were
+    cut, and is not learnt."""
+    ends = config.kind == "autoregressive" and config.data.text_blocks is None
+    return Masking(prompts=masks_prompts(config), text_ends=ends)
 
 
 def build_examples(

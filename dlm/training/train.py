@@ -13,6 +13,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.utilities import rank_zero_only
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint, no_code_from
+from dlm.callbacks.counted import SomethingCounts
 from dlm.callbacks.deadline import Deadline
 from dlm.callbacks.ema import WeightAverage
 from dlm.callbacks.generated_score import GeneratedScore
@@ -45,7 +46,7 @@ from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.response_positions import settle_positions
 from dlm.training.rows_report import data_notes, rows_read
-from dlm.training.selection import monitored
+from dlm.training.selection import monitored, scores_answers
 from dlm.training.start import StartingPoint, starting_point
 
 
@@ -155,6 +156,7 @@ def build_trainer(
         NonFinite(
             job.name, action=config.train.on_nonfinite, every_n_steps=config.logging.every_n_steps
         ),
+        SomethingCounts(job.name, monitor=checkpoint.monitor),
         *generated_score(job, start, data),
         *weight_average(job),
         checkpoint,
@@ -260,11 +262,9 @@ def generated_score(
     """The generated validation score, where the stage has one."""
     config = job.config
     rows = data.validation_rows
-    if config.kind in ("pretrain", "length") or rows is None:
+    if not scores_answers(config) or rows is None:
         return []
     count = min(config.validation.generate_rows, len(rows))
-    if not count:
-        return []
     canvas = data.canvas
     on_canvas = canvas is not None and config.generation.length in ("canvas", None)
     # Otherwise there is no length predictor yet: it is trained on the finished backbone.

@@ -24,6 +24,7 @@ OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam":
               "block_length": "--block-length", "prompt_cache": "--prompt-cache", "seed": "--seed",
               "beam_size": "--beam-size"}  # fmt: skip
 _AUTOREGRESSIVE_ONLY = ("beam_size",)
+_OF_DRAWN_TEXTS = ("temperature", "seed")
 _DIFFUSION_ONLY = tuple(name for name in OPTION_OF if name not in _AUTOREGRESSIVE_ONLY)
 _COUNTS = ("num_iterations", "length_beam", "block_length", "canvas_length", "prompt_cache",
            "beam_size")  # fmt: skip
@@ -52,6 +53,8 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
 
     quiet_libraries()
     model = open_located(located)
+    if not model.texts:
+        _refuse_empty(prompts, places)
     _refuse_what_needs_a_canvas(options, model.kind)
     if share.first:
         _say_unknown(model, [*prompts, *(text for given in templates for text in given.texts)])
@@ -137,7 +140,7 @@ def chosen_settings(
 ) -> Any:
     """The stage's own generation settings, with what the command line says on top, and what they
     leave open decided by the model."""
-    _refuse_options_of_the_other_kind(options, model.kind)
+    _refuse_options_of_the_other_kind(options, model)
     from dlm.generation.lengths import settled
     from dlm.training.builders import generation_settings
 
@@ -197,10 +200,19 @@ def _refuse_lengths_of_infilling(options: argparse.Namespace) -> None:
             )
 
 
-def _refuse_options_of_the_other_kind(options: argparse.Namespace, kind: str) -> None:
+def _refuse_options_of_the_other_kind(options: argparse.Namespace, opened: Any) -> None:
     """An option that the model's way of generating never reads."""
-    own = _DIFFUSION_ONLY if kind == "diffusion" else _AUTOREGRESSIVE_ONLY
-    model = "a diffusion model" if kind == "diffusion" else "an autoregressive model"
+    own: tuple[str, ...] = _DIFFUSION_ONLY
+    model = "a diffusion model"
+    if opened.kind != "diffusion":
+        model, own = "an autoregressive model", _AUTOREGRESSIVE_ONLY
+        if opened.texts:
+            own = (*own, *_OF_DRAWN_TEXTS)
+            if getattr(options, "temperature", None) and getattr(options, "beam_size", None):
+                raise UserError(
+                    "--beam-size would be ignored: with --temperature tokens are drawn, nothing is "
+                    "searched for; remove one of them"
+                )
     for name, option in OPTION_OF.items():
         if getattr(options, name, None) is not None and name not in own:
             choices = ", ".join(OPTION_OF[other] for other in own)
@@ -237,10 +249,15 @@ def _given_prompts(
     else:
         prompts, places = _read_prompts(Path(options.input))
     for prompt, place in zip(prompts, places, strict=True):
-        if not prompt.strip():
-            raise UserError(f"{place} is empty: give it some text")
         check_utf8(prompt, place)
     return prompts, places
+
+
+def _refuse_empty(prompts: list[str], places: list[str]) -> None:
+    """Only a model of texts writes without being told how to begin."""
+    for prompt, place in zip(prompts, places, strict=True):
+        if not prompt.strip():
+            raise UserError(f"{place} is empty: give it some text")
 
 
 def _read_prompts(path: Path) -> tuple[list[str], list[str]]:
@@ -291,7 +308,6 @@ def _check_answerable(
     places: list[str],
 ) -> None:  # fmt: skip
     """Refuse a model without lengths, and a prompt that leaves no room for an answer."""
-    from dlm.data.rows.encoding import encode_prompts
     from dlm.generation.lengths import longest_prompt
 
     on_canvas = model.kind == "diffusion" and settings.length == "canvas"
@@ -305,7 +321,7 @@ def _check_answerable(
         )
     longest = longest_prompt(model, settings)
     canvas = f" behind which a canvas of {settings.canvas_length} is decoded," if on_canvas else ""
-    for ids, place in zip(encode_prompts(model.tokenizer, prompts), places, strict=True):
+    for ids, place in zip(model.heads(prompts), places, strict=True):
         if len(ids) > longest:
             raise UserError(
                 f"{place} has {len(ids)} tokens,{canvas} which leaves no room for an answer in "

@@ -18,16 +18,9 @@ def unfit_systems(stage: StageConfig, recipe: RecipeConfig, tasks: Sequence[Task
         listed = zip(stage.evaluation.tasks, tasks, strict=True)
         own = [task for place, task in listed if only is None or {place, task.name} & set(only)]
         generates = any(task.kind == "generation" for task in own)
-        estimates = [task for task in own if task.kind != "generation"]
         key = f"evaluation.systems.{name}.model = {system.model!r}"
         if model is None:
             continue
-        if model.kind == "autoregressive" and estimates:
-            yield (
-                f"{key}: an autoregressive model has no likelihood bound, which task "
-                f"{estimates[0].name} (kind {estimates[0].kind}) needs: leave it out in "
-                f"evaluation.only.{name}"
-            )
         if generates and model.kind in _WITHOUT_LENGTHS and _predicts_lengths(system, stage, model):
             yield f"{key}: {_no_predictor(system.model, recipe)}"
 

@@ -65,7 +65,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def assert_same_rows(ours: TokenRows, theirs: EncodedRows) -> None:
     every = np.arange(len(theirs))
-    assert len(ours) == len(theirs) and ours.prompts_maskable == theirs.prompts_maskable
+    assert len(ours) == len(theirs) and ours.masking == theirs.masking
     for column in ("lengths", "prompt_lengths", "maskable_lengths", "counted_lengths"):
         np.testing.assert_array_equal(getattr(ours, column)[every], getattr(theirs, column))
     for mine, other in zip(ours.read(every), theirs.read(every), strict=True):

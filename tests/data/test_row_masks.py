@@ -14,7 +14,7 @@ from dlm.data.batches.batching import BatchRequest, TokenDataset
 from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.prompts import Template
 from dlm.data.rows.in_memory import rows_in_memory
-from dlm.data.rows.masking import has_prompt, maskable_counts, row_masks
+from dlm.data.rows.masking import PLAIN, Masking, has_prompt, maskable_counts, row_masks
 from dlm.data.rows.shards import portions
 from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import BadRows, Source
@@ -37,13 +37,13 @@ def test_masks_and_counts_equal_the_words_of_the_layout(
     lengths = np.array([len(row) for row in spelt])
     prompts = np.array([1 if row[1] == "t" else row.index("e") + 1 for row in spelt])
     width = int(lengths.max())
-    masks = row_masks(lengths, prompts, width, prompts_maskable=both)
+    masks = row_masks(lengths, prompts, width, Masking(prompts=both))
     for number, row in enumerate(spelt):
         noisy = "trEp" if both else "trE"
         expected = [token in noisy for token in row.ljust(width, ".")]
         assert masks.maskable_BL[number].tolist() == expected
         assert masks.response_BL[number].tolist() == [token in "rE" for token in row.ljust(width)]
-    counts = maskable_counts(lengths, prompts, prompts_maskable=both)
+    counts = maskable_counts(lengths, prompts, Masking(prompts=both))
     np.testing.assert_array_equal(counts, masks.maskable_BL.sum(axis=1))
     assert has_prompt(prompts).tolist() == [row[1] == "p" for row in spelt]
 
@@ -55,7 +55,7 @@ def texts_and_pairs(folder: Path, **changes: object) -> RowsWanted:
                    (Template.of(task),))
         for n, task in enumerate(("text", "translation", "text"))
     )  # fmt: skip
-    settings = {"max_length": 64, "prompts_maskable": True} | changes
+    settings = {"max_length": 64, "masking": Masking(prompts=True)} | changes
     return RowsWanted(ExampleRecipe(sources), **settings)  # type: ignore[arg-type]
 
 
@@ -93,9 +93,7 @@ def test_shards_of_texts_and_pairs_are_the_rows_in_memory(
 def test_pairs_are_the_shards_of_adaptation(tmp_path: Path) -> None:
     tokenizer = tokenizer_of()
     both, _ = prepared(texts_and_pairs(tmp_path), tokenizer, tmp_path)
-    responses, said = prepared(
-        texts_and_pairs(tmp_path, prompts_maskable=False), tokenizer, tmp_path
-    )
+    responses, said = prepared(texts_and_pairs(tmp_path, masking=PLAIN), tokenizer, tmp_path)
     assert responses.directory == both.directory and not said
     every = np.arange(len(both))
     inner = np.maximum(both.prompt_lengths[every] - 2, 0)

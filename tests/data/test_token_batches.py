@@ -100,13 +100,12 @@ def test_validation_reads_every_row_once_on_any_number_of_devices(
         for rank in range(world_size)
     ]
     assert len({len(requests) for requests in ranks}) == 1
-    read = [int(p) for requests in ranks for request in requests for p in request.positions]
+    every = [request for requests in ranks for request in requests]
+    read = [int(p) for request in every if not request.filler for p in request.positions]
     assert sorted(read) == list(range(len(rows)))
-    for batches in zip(*ranks, strict=True):
-        assert all(len(request.positions) for request in batches)
-        assert {request.global_rows for request in batches} == {
-            sum(len(request.positions) for request in batches)
-        }
+    # A device without a row reads one of another: all call the network equally often.
+    assert all(0 < len(request.positions) <= batch_size for request in every)
+    assert {request.global_rows for request in every} == {len(rows)}
 
 
 @pytest.mark.parametrize("packed_width", [None, 40])

@@ -175,7 +175,7 @@ def test_texts_are_joined_and_cut_into_blocks(
         assert [token for row in ours for token in row[1:-1]] == stream
     texts = [[e.response for e in s.stream(0, Counter())] for s in rows.examples.sources]
     parts = [encode_blocks(tokenizer, each, block) for each in texts]
-    assert_same_rows(shards, EncodedRows.joined(parts, prompts_maskable=False))
+    assert_same_rows(shards, EncodedRows.joined(parts))
 
 
 def _rows_of(source_rows: tuple[int, ...], source: int) -> range:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dlm.data.batches.batching import StepSampler, TokenDataset, validation_requests
 from dlm.data.batches.order import BatchOrder
 from dlm.data.rows.encoding import EncodedRows
+from dlm.data.rows.masking import Masking
 from dlm.diffusion.chunked_loss import TokenLosses, losses_of_logits
 from dlm.diffusion.noise import ForwardProcess, NoiseKey, Times
 from dlm.diffusion.objective import Normaliser, Objective
@@ -209,7 +210,7 @@ def pairs_and_texts() -> EncodedRows:
     """Every other row is a text; the prompts of the others are learnt too."""
     rows = encoded_rows()
     prompts = np.where(np.arange(len(PROMPTS)) % 2, 1, rows.prompt_lengths)
-    return replace(rows, prompt_lengths=prompts.astype(np.int32), prompts_maskable=True)
+    return replace(rows, prompt_lengths=prompts.astype(np.int32), masking=Masking(prompts=True))
 
 
 @pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])

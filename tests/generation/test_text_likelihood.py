@@ -22,7 +22,13 @@ from dlm.generation.likelihood import (
     rolling_perplexity,
 )
 from dlm.generation.model import GenerativeModel
-from dlm.generation.scored_rows import Bound, Estimator, LikelihoodSettings
+from dlm.generation.scored_rows import (
+    Bound,
+    Estimator,
+    LikelihoodSettings,
+    row_bounds,
+    scored_row,
+)
 from dlm.models.backbone import Backbone
 
 SETTINGS = LikelihoodSettings(samples=16)
@@ -319,6 +325,70 @@ def test_one_sample_is_refused_as_it_has_no_standard_error() -> None:
         conditional_bounds(tiny_model(), ["a dog"], ["ran"], replace(SETTINGS, samples=1))
 
 
-def test_an_autoregressive_model_is_refused() -> None:
-    with pytest.raises(UserError, match="needs a diffusion model, and this one is autoregressive"):
-        rolling_perplexity(tiny_model("autoregressive"), TEXT, SETTINGS)
+def next_tokens_by_hand(
+    model: GenerativeModel, tokens_1L: Tensor, scored: range, prompt: int, *allowed: int | None
+) -> float:
+    """Each token of a row from the states of a network that reads only what is before it."""
+    total = 0.0
+    for place in scored:
+        before_1L = tokens_1L[:, :place]
+        valid_1L = torch.ones_like(before_1L, dtype=torch.bool)
+        response_1L = valid_1L & (torch.arange(place) >= prompt)
+        with torch.inference_mode():
+            state_1LH = model.backbone.hidden(
+                before_1L, valid_1L, attention="prefix_causal", response_BL=response_1L
+            )
+            logits_V = model.backbone.logits(state_1LH[0, -1]).double()
+        impossible = forbidden(model, model.tokenizer.unk_token_id, *allowed)
+        logits_V = logits_V.index_fill(0, impossible, -torch.inf)
+        total -= float(logits_V.log_softmax(-1)[tokens_1L[0, place]])
+    return total
+
+
+@pytest.mark.parametrize("with_end", [False, True])
+def test_an_autoregressive_model_gives_the_chain_rule_from_left_to_right(with_end: bool) -> None:
+    model = tiny_model("autoregressive")
+    settings = replace(SETTINGS, samples=1, batch_tokens=40)
+    bounds = conditional_bounds(model, PROMPTS, RESPONSES, settings, with_end=with_end)
+    for (prompt, response), bound in zip(PAIRS, bounds, strict=True):
+        tokens_1L, scored_1L = row_of(model, prompt, response)
+        start = int(scored_1L[0].nonzero()[0])
+        stop = tokens_1L.shape[1] - (0 if with_end else 1)
+        end = model.special.end if with_end else None
+        expected = next_tokens_by_hand(model, tokens_1L, range(start, stop), start, end)
+        assert bound.nats.value == pytest.approx(expected, rel=1e-5)
+        assert bound.nats.standard_error == 0 and bound.tokens == stop - start
+    choice = multiple_choice(model, ["a dog"], [["ran", "der hund lief"]], settings)[0]
+    assert len(choice.bounds) == 2
+
+
+def test_a_text_of_an_autoregressive_model_is_read_behind_its_begin_token() -> None:
+    """In the windows that a diffusion model has, so that perplexities stand side by side."""
+    model = tiny_model("autoregressive", max_positions=30)
+    (bound,) = rolling_bounds(model, [TEXT], SETTINGS, context_tokens=6)
+    (ids,) = encode_responses(model.tokenizer, [TEXT])
+    windows = math.ceil(len(ids) / (model.backbone.max_length - 8))
+    cuts = [len(ids) * window // windows for window in range(windows + 1)]
+    expected = 0.0
+    for start, stop in itertools.pairwise(cuts):
+        context = ids[max(0, start - 6) : start]
+        row_1L = torch.tensor([[model.special.begin, *context, *ids[start:stop]]])
+        first = 1 + len(context)
+        expected += next_tokens_by_hand(model, row_1L, range(first, row_1L.shape[1]), 1)
+    assert windows > 2 and bound.tokens == len(ids)
+    assert bound.nats.value == pytest.approx(expected, rel=1e-5)
+    value = rolling_perplexity(model, TEXT, SETTINGS, context_tokens=6).value
+    assert value == pytest.approx(math.exp(expected / len(ids)), rel=1e-5)
+
+
+def test_next_tokens_of_all_texts_sum_to_one() -> None:
+    """Of a given length: the end takes no part, as in the bounds of a diffusion model."""
+    model = tiny_model("autoregressive", tokenizer=letter_tokenizer())
+    unknown = model.tokenizer.unk_token_id
+    letters = [i for i in range(len(model.tokenizer)) if i not in forbidden(model, unknown)]
+    rows = [
+        scored_row(model, [model.special.begin], list(ids))
+        for ids in itertools.product(letters, repeat=2)
+    ]
+    bounds = row_bounds(model, rows, list(range(len(rows))), SETTINGS, with_end=False)
+    assert sum(math.exp(-bound.nats.value) for bound in bounds) == pytest.approx(1, rel=1e-5)

@@ -76,11 +76,19 @@ def tiny_model(
     tokenizer: PreTrainedTokenizerFast | None = None,
     max_positions: int = 40,
     seed: int = 1,
+    texts: bool = False,
 ) -> GenerativeModel:
     tokenizer = tokenizer or word_tokenizer()
     backbone = random_backbone(tokenizer, max_positions, seed)
     special = SpecialTokens.of(tokenizer)
-    return GenerativeModel(backbone, tokenizer, special, kind, predictor)  # type: ignore[arg-type]
+    return GenerativeModel(
+        backbone,
+        tokenizer,
+        special,
+        kind,
+        predictor,
+        texts=texts,  # type: ignore[arg-type]
+    )
 
 
 def count_calls(model: GenerativeModel) -> list[tuple[int, int]]:

@@ -11,11 +11,13 @@ from dlm.config.schema import (
     LoggingConfig,
     LoraConfig,
     ModelConfig,
+    ObjectiveConfig,
     OptimConfig,
     SourceConfig,
     StageConfig,
     SystemConfig,
     TrainConfig,
+    ValidationConfig,
     VocabularyConfig,
 )
 from dlm.recipe.fingerprint import difference, identify, semantic_config
@@ -112,6 +114,20 @@ def test_a_setting_that_came_later_is_in_the_key_only_where_it_is_set() -> None:
     used = replace(STAGE, model=ModelConfig(vocabulary=VocabularyConfig(keep="used")))
     changes = difference(identify(STAGE, NEEDS, "rows"), identify(used, NEEDS, "rows"))
     assert 'model.vocabulary.keep: (not set) -> "used"' in map(str, changes)
+
+
+def test_a_setting_that_means_something_else_now_has_another_key() -> None:
+    """Whatever had no other result keeps its key."""
+    assert "meaning" not in semantic_config(STAGE)
+    validated = replace(DATA, validation=DATA.train)
+    drawn = replace(STAGE, data=validated, objective=ObjectiveConfig(times="low_discrepancy"))
+    assert "meaning" not in semantic_config(drawn), "a generated score chooses the step"
+    by_loss = replace(drawn, validation=ValidationConfig(generate_rows=0))
+    assert semantic_config(by_loss)["meaning"] == {"validation_strata": "of all validation rows"}
+    twin = StageConfig(kind="autoregressive", data=DATA, seed=0)
+    assert "meaning" not in semantic_config(twin)
+    of_texts = replace(twin, data=replace(DATA, task="text"))
+    assert semantic_config(of_texts)["meaning"] == {"text": "learnt from left to right"}
 
 
 def test_the_semantic_config_is_plain_and_without_where() -> None:

@@ -21,7 +21,7 @@ def test_losses_and_hits_are_averaged_in_tenths_of_the_mask_rate() -> None:
         "loss_0.1": 1.5, "masked_accuracy_0.1": 0.5,
         "loss_0.2": 3.0, "masked_accuracy_0.2": 1.0,
         "loss_0.3": 4.0, "masked_accuracy_0.3": 1.0,
-        "loss_1.0": 7.0, "masked_accuracy_1.0": 1 / 3,
+        "loss_1.0": 7.0, "masked_accuracy_1.0": 0.3333,
     })  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from dlm.data.batches.batching import BatchRequest, TokenBatch, TokenDataset
 from dlm.data.rows.encoding import EncodedRows
+from dlm.data.rows.masking import PLAIN, Masking
 from dlm.diffusion.noise import ForwardProcess, Times
 from dlm.diffusion.objective import Normaliser, Objective
 from dlm.models.annealing import Annealing
@@ -28,17 +29,19 @@ times = pytest.mark.parametrize("times", ["coupled", "independent", "low_discrep
 normalisers = pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
 
 
-def batch(conditional: bool, packed: bool, both_sides: bool = False) -> TokenBatch:
+def batch(conditional: bool, packed: bool, masking: Masking = PLAIN) -> TokenBatch:
+    """``masking`` of both sides: texts beside pairs."""
     lengths = [p + r for p, r in zip(PROMPTS, RESPONSES, strict=True)]
     tokens = np.random.default_rng(0).integers(5, 40, sum(lengths)).astype(np.int32)
     prompts = PROMPTS if conditional else [1] * len(PROMPTS)
-    if both_sides:  # and texts beside pairs
+    if masking.prompts:  # and texts beside pairs
         prompts = [*PROMPTS[:5], 1, 1, 1]
     rows = EncodedRows(
         tokens, np.cumsum([0, *lengths]), np.array(prompts, dtype=np.int32),
-        [""] * len(PROMPTS), [""] * len(PROMPTS), prompts_maskable=both_sides,
+        [""] * len(PROMPTS), [""] * len(PROMPTS), masking=masking,
     )  # fmt: skip
-    request = BatchRequest(np.arange(8), np.arange(8)[::-1].copy(), 8, 60)
+    counted = int(rows.counted_lengths.sum())
+    request = BatchRequest(np.arange(8), np.arange(8)[::-1].copy(), 8, counted)
     made = TokenDataset(rows, 1, 24 if packed else None).__getitems__(request)
     assert (made.packing is not None and made.packing.rows < 8) == packed
     return made
@@ -77,10 +80,10 @@ def step(stage: TrainingStage, made: TokenBatch) -> tuple[Tensor, list[Tensor]]:
 
 
 def assert_the_same_packed(
-    stage: TrainingStage, conditional: bool, both_sides: bool = False
+    stage: TrainingStage, conditional: bool, masking: Masking = PLAIN
 ) -> None:
-    loss, gradients = step(stage, batch(conditional, False, both_sides))
-    packed_loss, packed_gradients = step(stage, batch(conditional, True, both_sides))
+    loss, gradients = step(stage, batch(conditional, False, masking))
+    packed_loss, packed_gradients = step(stage, batch(conditional, True, masking))
     assert loss > 0 and len(gradients) > 10
     torch.testing.assert_close(packed_loss, loss, **CLOSE)
     for found, expected in zip(packed_gradients, gradients, strict=True):
@@ -113,7 +116,7 @@ def test_pretraining_with_berts_rule() -> None:
 @normalisers
 def test_pretraining_on_both_sides_of_pairs_beside_texts(normaliser: Normaliser) -> None:
     stage = denoising(bert(), objective=Objective("constant", normaliser))
-    assert_the_same_packed(stage, conditional=True, both_sides=True)
+    assert_the_same_packed(stage, conditional=True, masking=Masking(prompts=True))
 
 
 @pytest.mark.parametrize("pattern", ["bidirectional", "prefix_lm"])
@@ -124,6 +127,30 @@ def test_adaptation_of_a_causal_language_model_that_is_being_annealed(pattern: s
 def test_the_twin() -> None:
     twin = AutoregressiveTwin(bert(), label_smoothing=0.1, optimizer=OPTIMIZER, seed=0)
     assert_the_same_packed(twin, conditional=True)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["texts", "blocks"])
+def test_the_twin_learns_every_token_of_a_text_from_those_before(ends: bool) -> None:
+    """Each prefix on its own through the network; the end of a block is not a text's."""
+    backbone = bert()
+    twin = AutoregressiveTwin(backbone, label_smoothing=0.0, optimizer=OPTIMIZER, seed=0)
+    masking = Masking(text_ends=ends)
+    made = batch(conditional=False, packed=False, masking=masking)
+    losses = []
+    with torch.no_grad():
+        for tokens_L, valid_L in zip(made.tokens_BL, made.valid_BL, strict=True):
+            row_1L = tokens_L[valid_L][None]
+            for place in range(1, row_1L.shape[1] - (0 if ends else 1)):
+                prefix_1L = row_1L[:, :place]
+                hidden_1LH = backbone.hidden(
+                    prefix_1L, torch.ones_like(prefix_1L, dtype=torch.bool), attention="causal"
+                )
+                log_p_V = backbone.logits(hidden_1LH[:, -1]).log_softmax(-1)[0]
+                losses.append(-log_p_V[row_1L[0, place]])
+    loss, _ = step(twin, made)
+    torch.testing.assert_close(loss, torch.stack(losses).mean(), **CLOSE)
+    assert made.global_maskable == len(losses)
+    assert_the_same_packed(twin, conditional=False, masking=masking)
 
 
 def test_the_share_of_padding_is_that_of_what_the_network_is_given() -> None:

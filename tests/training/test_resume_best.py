@@ -22,7 +22,6 @@ from dlm.callbacks.generated_score import GeneratedScore
 from dlm.recipe.manifest import read_manifest
 
 Script = Callable[[dict[int, float]], None]
-NAN = float("nan")
 
 
 @pytest.fixture
@@ -61,10 +60,6 @@ def exported_step(stage: Path) -> int:
                      marks=pytest.mark.slow),
         pytest.param({8: 0.1, 16: 0.9, 24: 0.2}, 16, 16, id="cut before it was saved"),
         pytest.param({8: 0.5, 16: 0.5, 24: 0.5}, 18, 8, id="a tie keeps the first"),
-        pytest.param({8: NAN, 16: 0.1, 24: 0.05}, 10, 16, id="not a number is never best",
-                     marks=pytest.mark.slow),
-        pytest.param({8: 0.1, 16: NAN, 24: 0.2}, 20, 24, id="not a number in between",
-                     marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_the_best_step_is_exported_after_a_resume(
@@ -75,6 +70,16 @@ def test_the_best_step_is_exported_after_a_resume(
     assert run(stage.parent, only="adapt") == 0
     assert exported_step(stage) == best
     assert len(values(stage, "validation/chrf")) == 3
+
+
+def test_a_score_that_is_no_number_stops_the_stage(
+    scores: Script, stage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores({8: float("nan")})
+    assert run(stage.parent, only="adapt") == 3
+    told = capsys.readouterr().err
+    assert "stage adapt: the validation after step 8 gave chrf nan, which says nothing" in told
+    assert "Traceback" not in told and not (stage / "manifest.json").exists()
 
 
 @pytest.mark.slow

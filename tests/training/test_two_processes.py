@@ -9,6 +9,7 @@ from resume_tools import (
     assert_same_values,
     copy_needed,
     directory,
+    measured,
     run,
     run_process,
     saved_steps,
@@ -66,3 +67,15 @@ def test_two_killed_processes_are_continued_by_one_or_two(
     assert ended.stdout.count("pretrain: resuming from step") == 1
     assert_same_losses(run_dir, alone, "pretrain")
     assert len(list(run_dir.rglob("manifest.json"))) == 2
+
+
+def test_one_validation_row_is_validated_as_on_one_device(alone: Path, run_dir: Path) -> None:
+    """The other device reads it without weight; score, loss and exported step are the same."""
+    changed = (NO_DROPOUT, "stages.adapt.validation.max_rows=1")
+    results = []
+    for place, words in ((run_dir, ()), (run_dir.with_name("two"), TWO)):
+        stage = copy_needed(alone, place, "adapt")
+        ended = run_process(place, *changed, *words, "--only", "adapt")
+        assert ended.returncode == 0, ended.stderr
+        results.append([row for row in measured(stage) if row[1].startswith("validation")])
+    assert results[0] and results[0] == results[1]

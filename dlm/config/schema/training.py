@@ -135,7 +135,7 @@ class ValidationConfig:
     max_rows: int | None = 1000
     """Rows of the validation loss, spread evenly over all of them; None: all."""
     generate_rows: int = 200
-    """Rows that are also generated and scored; 0: none."""
+    """Rows that are also generated and scored; 0: none. Texts, which have no prompt, are not."""
     metric: MetricName = "bleu"
     """The generated score."""
     export: Literal["best", "last"] | None = None

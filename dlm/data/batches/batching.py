@@ -75,12 +75,12 @@ class TokenBatch:
     sample_B: Tensor
     """Position of each row in the run (epoch x rows + index), int64."""
     stratum_B: Tensor
-    """A number for each row, int64: over all devices the rows of a step have 0..global_rows-1, in
-    an order that has nothing to do with their lengths."""
+    """A number for each row, int64: over all devices the rows of a step, or of a whole validation,
+    have 0..global_rows-1, in an order that has nothing to do with their lengths."""
     global_rows: int
-    """Rows of the whole step, over all devices and micro-batches."""
+    """Rows of the whole step, over all devices and micro-batches; or of the whole validation."""
     global_maskable: int
-    """Maskable tokens of the whole step, those that count in the loss."""
+    """Maskable tokens of the same rows, those that count in the loss."""
     counts: TokenCounts
     """Of this micro-batch's rows."""
     prompt_counts: TokenCounts
@@ -89,6 +89,9 @@ class TokenBatch:
     """How the rows share the network's rows; None: each has its own."""
     predicted: Predicted | None = None
     """What a step on these rows predicts, once it is drawn."""
+    filler: bool = False
+    """Whether the rows are validated elsewhere and read here so that every device calls the network
+    equally often; nothing of them counts."""
 
     @property
     def padding_share(self) -> Tensor:
@@ -125,9 +128,11 @@ class BatchRequest:
 
     positions: Positions
     strata: Positions
-    """Each row's number among those of the whole step, in random order."""
+    """Each row's number among those of the whole step or validation, in random order."""
     global_rows: int
     global_maskable: int
+    filler: bool = False
+    """Whether the rows are another device's and do not count."""
 
 
 class TokenDataset(Dataset[TokenBatch]):
@@ -152,9 +157,7 @@ class TokenDataset(Dataset[TokenBatch]):
         valid = column < lengths[:, None]
         tokens = np.full(valid.shape, self.pad_token_id, dtype=np.int64)
         tokens[valid] = np.concatenate(rows)
-        maskable, response = row_masks(
-            lengths, first, width, prompts_maskable=self.rows.prompts_maskable
-        )
+        maskable, response = row_masks(lengths, first, width, self.rows.masking)
         counted, answers = maskable, self.rows.answer_lengths
         if answers is not None:
             counted = maskable & (column < (first + answers[indices])[:, None])
@@ -172,6 +175,7 @@ class TokenDataset(Dataset[TokenBatch]):
             counts=TokenCounts.of(lengths, packing),
             prompt_counts=TokenCounts.of(first.astype(np.int64)),
             packing=packing,
+            filler=request.filler,
         )
 
 
@@ -217,19 +221,20 @@ def random_ranks(positions: Positions) -> Positions:
 def validation_requests(
     rows: EncodedRows, batch_size: int, *, rank: int, world_size: int
 ) -> list[BatchRequest]:
-    """Every row once, in batches of like length, every device an equal number of batches."""
+    """Every row once, in batches of like length of at most ``batch_size`` rows a device.
+
+    What a row is drawn with does not depend on its batch: its stratum is its own among all rows.
+    Every device has an equal number of batches, for collectives need all of them: where there is no
+    row left for one, it reads a row of another as a filler.
+    """
     by_length = np.argsort(rows.lengths, kind="stable").astype(np.int64)
-    size = batch_size * world_size
-    maskable = rows.counted_lengths
-    starts = list(range(0, len(by_length), size))
-    if len(starts) > 1 and len(by_length) - starts[-1] < world_size:
-        starts.pop()  # too few rows for every device: they join the batch before
-    parts = np.split(by_length, starts[1:])
-    return [
-        BatchRequest(
-            part[rank::world_size], random_ranks(part)[rank::world_size], len(part),
-            int(maskable[part].sum()),
-        )
-        for part in parts
-        if len(part) >= world_size
-    ]  # fmt: skip
+    strata = random_ranks(np.arange(len(by_length)))
+    maskable = int(rows.counted_lengths.sum())
+    requests = []
+    for start in range(0, len(by_length), batch_size * world_size):
+        part = by_length[start : start + batch_size * world_size]
+        own = part[rank::world_size]
+        filler = not len(own)
+        own = part[:1] if filler else own
+        requests.append(BatchRequest(own, strata[own], len(by_length), maskable, filler))
+    return requests

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dlm.data.rows.masking import PLAIN
 from dlm.data.rows.protocol import Column, LazyColumn, TokenRows, Tokens
 from dlm.data.shuffle import Positions
 
@@ -12,7 +13,7 @@ class CanvasRows:
     Every response and its end token fit on the canvas.
     """
 
-    prompts_maskable = False
+    masking = PLAIN
 
     def __init__(
         self, rows: TokenRows, length: int, end_token_id: int, *, count_padding: bool

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from dlm.data.rows.masking import has_prompt, maskable_counts
+from dlm.data.rows.masking import PLAIN, Masking, has_prompt, maskable_counts
 from dlm.data.rows.protocol import Tokens
 from dlm.data.rows.wanted import RowSides
 from dlm.data.shuffle import Positions
@@ -38,8 +38,8 @@ class EncodedRows:
     answer_lengths: npt.NDArray[np.int32] | None = None
     """On a canvas whose padding does not count in the loss: tokens of each response with its first
     end token. None: every maskable token counts."""
-    prompts_maskable: bool = False
-    """Whether noise may hit prompts too (see ``dlm.data.rows.masking``)."""
+    masking: Masking = PLAIN
+    """What may be predicted."""
 
     def __len__(self) -> int:
         return len(self.prompt_lengths)
@@ -52,9 +52,7 @@ class EncodedRows:
     @property
     def maskable_lengths(self) -> npt.NDArray[np.int64]:
         """Maskable tokens of each row."""
-        return maskable_counts(
-            self.lengths, self.prompt_lengths, prompts_maskable=self.prompts_maskable
-        )
+        return maskable_counts(self.lengths, self.prompt_lengths, self.masking)
 
     @property
     def counted_lengths(self) -> npt.NDArray[np.int64]:
@@ -81,11 +79,11 @@ class EncodedRows:
             [self.prompts[i] for i in indices],
             [self.responses[i] for i in indices],
             None if self.answer_lengths is None else self.answer_lengths[list(indices)],
-            self.prompts_maskable,
+            self.masking,
         )
 
     @classmethod
-    def joined(cls, parts: Sequence["EncodedRows"], *, prompts_maskable: bool) -> "EncodedRows":
+    def joined(cls, parts: Sequence["EncodedRows"], masking: Masking = PLAIN) -> "EncodedRows":
         """The rows of several data sets, one after the other."""
         answers = [part.answer_lengths for part in parts if part.answer_lengths is not None]
         lengths = np.concatenate([part.lengths for part in parts])
@@ -96,7 +94,7 @@ class EncodedRows:
             [prompt for part in parts for prompt in part.prompts],
             [response for part in parts for response in part.responses],
             np.concatenate(answers) if answers else None,
-            prompts_maskable,
+            masking,
         )
 
 

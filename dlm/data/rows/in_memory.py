@@ -47,7 +47,7 @@ def rows_in_memory(
             count_padding=count_padding,
         ))  # fmt: skip
         places += [example.place for example in examples]
-    rows = EncodedRows.joined(parts, prompts_maskable=wanted.prompts_maskable)
+    rows = EncodedRows.joined(parts, masking=wanted.masking)
     # A row whose response alone is too long cannot be saved by cutting its prompt.
     rows, dropped = limit_length(
         rows, wanted.max_length, drop=wanted.too_long != "error", place=wanted.examples.place,

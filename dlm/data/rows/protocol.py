@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dlm.data.rows.masking import Masking
 from dlm.data.shuffle import Positions
 
 Tokens = npt.NDArray[np.int32] | npt.NDArray[np.uint16]
@@ -39,8 +40,8 @@ class TokenRows(Protocol):
     """Rows of token ids: begin prompt end response end, or begin text end."""
 
     @property
-    def prompts_maskable(self) -> bool:
-        """Whether noise may hit prompts too (see ``dlm.data.rows.masking``)."""
+    def masking(self) -> Masking:
+        """What of the rows may be predicted."""
 
     @property
     def lengths(self) -> Column:

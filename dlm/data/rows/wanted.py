@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from dlm.data.examples import ExampleRecipe
+from dlm.data.rows.masking import PLAIN, Masking
 
 TooLong = Literal["error", "drop", "truncate_prompt"]
 
@@ -34,8 +35,8 @@ class RowsWanted:
     their sum counts."""
     on_bad_row: str = "error"
     """The policy for rows that cannot be used."""
-    prompts_maskable: bool = False
-    """Whether noise may hit prompts too. The tokens are the same: it is in no data set's key."""
+    masking: Masking = PLAIN
+    """What may be predicted. The tokens are the same: it is in no data set's key."""
 
     @property
     def conditional(self) -> bool:

@@ -71,7 +71,7 @@ def token_shards(
 def _whole(directory: Path, wanted: RowsWanted, say: Say | None = None) -> TokenShards | None:
     """The finished data set; a damaged one is removed, and said so, where ``say`` is given."""
     try:
-        return TokenShards.open(directory, prompts_maskable=wanted.prompts_maskable)
+        return TokenShards.open(directory, masking=wanted.masking)
     except DamagedShards as damaged:
         if say is not None:
             say(f"prepared data is made again: {damaged}")
@@ -111,7 +111,7 @@ def _prepare(
         f"{index.rows:,} rows ({index.tokens:,} tokens) tokenized into {directory} in "
         f"{time.monotonic() - started:.1f} s"
     )
-    return TokenShards(directory, index, prompts_maskable=wanted.prompts_maskable)
+    return TokenShards(directory, index, masking=wanted.masking)
 
 
 def _write_all(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dlm.data.rows.masking import maskable_counts
+from dlm.data.rows.masking import PLAIN, Masking, maskable_counts
 from dlm.data.rows.protocol import LazyColumn, Tokens
 from dlm.data.rows.shards.format import ARRAYS, DamagedShards, Index, file_name, read_index
 from dlm.data.shuffle import Positions
@@ -27,15 +27,15 @@ class TokenShards:
     A copy for another process is the index alone: it maps the files itself.
     """
 
-    def __init__(self, directory: Path, index: Index, *, prompts_maskable: bool = False) -> None:
+    def __init__(self, directory: Path, index: Index, masking: Masking = PLAIN) -> None:
         self.directory = directory
         self.index = index
-        self.prompts_maskable = prompts_maskable
+        self.masking = masking
         self._ends = np.cumsum([shard.rows for shard in index.shards], dtype=np.int64)
         self._open: dict[int, OpenShard] = {}
 
     @classmethod
-    def open(cls, directory: Path, *, prompts_maskable: bool = False) -> "TokenShards | None":
+    def open(cls, directory: Path, masking: Masking = PLAIN) -> "TokenShards | None":
         """The data set in a directory; None if none is finished there.
 
         Raises:
@@ -44,7 +44,7 @@ class TokenShards:
         index = read_index(directory)
         if index is None:
             return None
-        return cls(directory, index, prompts_maskable=prompts_maskable)
+        return cls(directory, index, masking)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_open": {}}
@@ -106,7 +106,7 @@ class TokenShards:
     def _maskable_lengths(self, indices: Positions) -> npt.NDArray[np.int64]:
         return maskable_counts(
             self._lengths(indices), self._prompt_lengths(indices),
-            prompts_maskable=self.prompts_maskable,
+            masking=self.masking,
         )  # fmt: skip
 
     def _numbers(

@@ -1,0 +1,87 @@
+"""Texts of the autoregressive twin, drawn token by token behind how they begin, if at all."""
+
+import torch
+from torch import Tensor
+
+from dlm.diffusion.sampling.choice import choose_tokens, log_probabilities
+from dlm.diffusion.sampling.draws import DrawKey, Draws
+from dlm.distributed.share import ALONE, Share
+from dlm.generation.batches import batches_of_like_length
+from dlm.generation.lengths import pad, room_for_answers
+from dlm.generation.model import GenerativeModel
+from dlm.generation.settings import Generated, Generation, GenerationSettings
+
+
+def draw_texts(
+    model: GenerativeModel,
+    heads: list[list[int]],
+    settings: GenerationSettings,
+    share: Share = ALONE,
+) -> Generation:
+    """Ancestral sampling: each token from p^(1/temperature) given those before, up to the end.
+
+    A draw is a function of (seed, number of the text in the list, place of the token), whatever
+    the batch: equal beginnings are continued apart.
+
+    Raises:
+        UserError: A beginning leaves no room for a token.
+    """
+    limits = [min(settings.max_new_tokens, room) for room in room_for_answers(model, heads)]
+
+    def work(batch: list[int]) -> tuple[list[Generated], int]:
+        return _drawn(model, heads, batch, limits, settings)
+
+    sizes = [len(head) + limit for head, limit in zip(heads, limits, strict=True)]
+    batches = batches_of_like_length(sizes, settings.batch_tokens)
+    done = share.map(work, batches)
+    texts = {i: text for batch, (given, _) in zip(batches, done, strict=True)
+             for i, text in zip(batch, given, strict=True)}  # fmt: skip
+    return Generation([texts[i] for i in range(len(heads))], sum(calls for _, calls in done))
+
+
+@torch.inference_mode()
+def _drawn(
+    model: GenerativeModel,
+    heads: list[list[int]],
+    batch: list[int],
+    limits: list[int],
+    settings: GenerationSettings,
+) -> tuple[list[Generated], int]:
+    tokens: dict[int, list[int]] = {number: [] for number in batch}
+    log_p = dict.fromkeys(batch, 0.0)
+    ended: set[int] = set()
+    calls = 0
+    while growing := [i for i in batch if i not in ended and len(tokens[i]) < limits[i]]:
+        log_p_BV = _next_token(model, [heads[i] + tokens[i] for i in growing])
+        calls += 1
+        places_B1 = torch.tensor([[len(tokens[i])] for i in growing], device=model.device)
+        rows_B = torch.tensor(growing, device=model.device)
+        chosen_B = choose_tokens(
+            log_p_BV[:, None], Draws(DrawKey(settings.seed, rows_B), 0, places_B1),
+            temperature=settings.temperature or 0.0, top_k=settings.top_k, top_p=settings.top_p,
+        )[:, 0]  # fmt: skip
+        gained_B = log_p_BV.gather(-1, chosen_B[:, None])[:, 0]
+        for i, token, gained in zip(growing, chosen_B.tolist(), gained_B.tolist(), strict=True):
+            log_p[i] += gained
+            if token == model.special.end:
+                ended.add(i)
+            else:
+                tokens[i].append(token)
+    decoded = model.tokenizer.batch_decode([tokens[i] for i in batch], skip_special_tokens=True)
+    return [
+        Generated(text.strip(), len(tokens[i]), log_p[i] / max(1, len(tokens[i]) + (i in ended)))
+        for i, text in zip(batch, decoded, strict=True)
+    ], calls
+
+
+def _next_token(model: GenerativeModel, rows: list[list[int]]) -> Tensor:
+    """log p of the token behind each row, float32 [B, V]; of special tokens the end alone."""
+    tokens_BL, valid_BL = pad(rows, model)
+    last_B = valid_BL.sum(dim=1) - 1
+    row_B = torch.arange(len(rows), device=model.device)
+    hidden_BH = model.backbone.hidden(
+        tokens_BL, valid_BL, attention="prefix_causal",
+        response_BL=model.behind_prompts(valid_BL, last_B + 1),
+        place_M=row_B * tokens_BL.shape[1] + last_B,
+    )  # fmt: skip
+    return log_probabilities(model.backbone.logits(hidden_BH), model.forbidden_ids_on_canvas)
