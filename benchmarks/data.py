@@ -99,7 +99,7 @@ def prepare_pairs(path: Path, tokenizer_name: str, source: str, target: str) -> 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_name)
     pairs = Source(split="", path=path, fields={"src": source, "tgt": target})
     task = TaskSource("pairs", pairs, "translation", (Template.of("translation"),))
-    wanted = RowsWanted(ExampleRecipe((task,)), True, BLOCK)
+    wanted = RowsWanted(ExampleRecipe((task,)), BLOCK)
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     texts = [row[field] for row in rows for field in (source, target)]
@@ -184,7 +184,7 @@ def _setting(path: Path, tokenizer_name: str) -> tuple[Any, Any]:
     from dlm.data.sources import Source
 
     source = TaskSource("text", Source(split="", path=path), "text", (Template.of("text"),))
-    wanted = RowsWanted(ExampleRecipe((source,)), False, BLOCK, text_blocks=BLOCK)
+    wanted = RowsWanted(ExampleRecipe((source,)), BLOCK, text_blocks=BLOCK)
     return AutoTokenizer.from_pretrained(tokenizer_name), wanted
 
 

@@ -95,7 +95,7 @@ def rows_of(count: int, vocabulary: int) -> EncodedRows:
     tokens = 5 + (generator.random(bounds[-1]) ** 3 * (vocabulary - 5)).astype(np.int32)
     tokens[bounds[:-1]] = BEGIN
     tokens[bounds[1:] - 1] = END
-    return EncodedRows(tokens, bounds, prompts, True, [""] * count, [""] * count)
+    return EncodedRows(tokens, bounds, prompts, [""] * count, [""] * count)
 
 
 def rows_of_file(path: str, tokenizer: str, count: int) -> EncodedRows:

@@ -129,7 +129,8 @@ def _plan_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
                       help="mean tokens of a row, prompt and response (`dlm data stats` counts "
                            "them); default: data.max_length")  # fmt: skip
     plan.add_argument("--response-share", type=float, metavar="SHARE",
-                      help="share of them that noise may hit; default: 0.5, in texts 1"
+                      help="share of them that noise may hit; default: 0.5; of texts and in "
+                           "pretraining 1"
                       )  # fmt: skip
     plan.add_argument("--json", action="store_true", help="for programs, in bytes and FLOPs")
 

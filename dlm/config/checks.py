@@ -15,7 +15,7 @@ from dlm.config.chain_checks import (
     sizes_of_a_finished_model,
     vocabulary_findings,
 )
-from dlm.config.data_checks import data_findings
+from dlm.config.data_checks import data_findings, tasks_of
 from dlm.config.durations import seconds_of
 from dlm.config.hardware_checks import strategy_findings
 from dlm.config.references import (
@@ -293,7 +293,7 @@ def _text_blocks(stage: StageConfig) -> Iterator[Finding]:
     data = stage.data
     if data.text_blocks is None or not reads(stage.kind, "data.text_blocks"):
         return
-    if data.task != "text" and not (data.task is None and stage.kind == "pretrain"):
+    if "text" not in tasks_of(stage):
         reason = "ignored setting: only rows of the task text are joined; remove it"
         yield Finding(("data.text_blocks", "data.task"), reason, data.text_blocks)
     elif data.text_blocks > data.max_length:

@@ -7,6 +7,19 @@ from dlm.config.references import Finding
 from dlm.config.schema import RecipeConfig, SourceConfig, StageConfig
 from dlm.errors import did_you_mean
 
+_DEFAULT_TASK = {"pretrain": "text", "instruct": "instruction"}
+
+
+def task_of(stage: StageConfig) -> str:
+    """Shape of the rows of a stage's sources that name none."""
+    return stage.data.task or _DEFAULT_TASK.get(stage.kind, "translation")
+
+
+def tasks_of(stage: StageConfig) -> set[str]:
+    """Shapes of the rows of all sources of a stage."""
+    sources = (*stage.data.train, *stage.data.validation)
+    return {source.task or task_of(stage) for source in sources} or {task_of(stage)}
+
 
 def source_name(source: SourceConfig) -> str:
     """The source's name, or what stands for it."""
@@ -44,10 +57,17 @@ def _ranges(stage: StageConfig) -> Iterator[Finding]:
 
 def _text(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
     data = stage.data
-    of_texts = data.task == "text" or (data.task is None and stage.kind == "pretrain")
-    if data.text is not None and not of_texts and data.text != recipe.data.text:
+    if data.text is not None and "text" not in tasks_of(stage) and data.text != recipe.data.text:
         reason = "ignored setting: only rows of the task text read it (others: prompt, response)"
         yield Finding(("data.text", "data.task"), f"{reason}; remove it", data.text)
+
+    if task_of(stage) != "text":
+        return
+    for name in ("prompt", "response", "templates"):
+        value = getattr(data, name)
+        if value and value != getattr(recipe.data, name):
+            reason = "ignored setting: data.task is text, and sources of other tasks have their own"
+            yield Finding((f"data.{name}", "data.task"), f"{reason}; give it to the source", value)
 
 
 def _overlap(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
@@ -98,7 +118,7 @@ def _few_shot(stage: StageConfig) -> Iterator[Finding]:
     few_shot, names = stage.data.few_shot, [source_name(source) for source in stage.data.train]
     if not few_shot.count:
         return
-    if stage.data.task == "text" or (stage.data.task is None and stage.kind == "pretrain"):
+    if "text" in tasks_of(stage):
         yield Finding(("data.few_shot.count",), "texts have no prompt to put demonstrations in")
     if few_shot.source is None and len(names) > 1:
         reason = f"missing: which training source gives the demonstrations ({', '.join(names)})"

@@ -45,6 +45,11 @@ class TaskSource:
     keep_only: Values = field(default_factory=dict)
     """Rows that have none of these values in the field are left out."""
 
+    @property
+    def conditional(self) -> bool:
+        """Whether the rows have a prompt; texts have none."""
+        return TASKS[self.task].conditional
+
     def stream(
         self, seed: int, counts: Counter[str], bad_rows: BadRows | None = None
     ) -> Iterator[Example]:

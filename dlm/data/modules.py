@@ -28,7 +28,6 @@ from dlm.data.rows.shards.prepare import token_shards
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.wanted import RowsWanted, TooLong
 from dlm.data.sources import BadRows
-from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError
 from dlm.models.special_tokens import SpecialTokens
 from dlm.stop_signals import STOP_SIGNALS
@@ -81,6 +80,7 @@ class RowsDataModule(LightningDataModule):
         batches: BatchSettings,
         canvas: CanvasSettings | None = None,
         text_blocks: int | None = None,
+        prompts_maskable: bool = False,
         cache: Path | None = None,
         bad_rows: BadRows | None = None,
         mixture: MixtureSettings | None = None,
@@ -101,6 +101,7 @@ class RowsDataModule(LightningDataModule):
             batches: How rows become batches.
             canvas: Responses are padded to a fixed length.
             text_blocks: Texts are joined and cut into blocks of so many tokens.
+            prompts_maskable: Noise may hit both sides of a pair.
             cache: Where prepared rows are kept; None: the user's cache.
             bad_rows: What becomes of rows that cannot be used; None refuses them.
             mixture: Shares of the training sources; None: every row once an epoch.
@@ -127,8 +128,8 @@ class RowsDataModule(LightningDataModule):
 
         def wanted(examples: ExampleRecipe) -> RowsWanted:
             return RowsWanted(
-                examples, self.conditional, max_length, too_long, text_blocks,
-                canvas.length if canvas else None, self.bad_rows.policy,
+                examples, max_length, too_long, text_blocks, canvas.length if canvas else None,
+                self.bad_rows.policy, prompts_maskable,
             )  # fmt: skip
 
         if overlap is not None:
@@ -157,11 +158,6 @@ class RowsDataModule(LightningDataModule):
                 self.validation_counts["unknown_tokens"] = unknown
             self.validation_rows = _spread(rows, batches.validation_rows)
         self.counts["skipped_rows"] = self.bad_rows.count
-
-    @property
-    def conditional(self) -> bool:
-        """Whether rows have a prompt; texts have none."""
-        return TASKS[self.task].conditional
 
     @property
     def packed_width(self) -> int | None:

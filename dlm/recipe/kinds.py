@@ -29,13 +29,16 @@ def data_identity(stage: StageConfig) -> Any:
             for task in tasks
         ]
     from dlm.data.sources import source_identity
-    from dlm.training.sources import build_examples, build_sources
+    from dlm.training.sources import build_examples, build_sources, masks_prompts
 
     if stage.kind == "tokenizer":
         return [[source_identity(source) for source in group] for group in build_sources(stage)]
-    recipes = build_examples(stage)
+    # No setting says which side of a pair is learnt: the stage's kind does.
+    both_sides = {"masked": "prompt and response"} if masks_prompts(stage) else {}
+    sources = [recipe.sources if recipe else () for recipe in build_examples(stage)]
     return [
-        [source.identity() for source in recipe.sources] if recipe else [] for recipe in recipes
+        [each.identity() | (both_sides if each.conditional else {}) for each in group]
+        for group in sources
     ]
 
 

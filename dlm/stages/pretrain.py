@@ -1,7 +1,7 @@
-"""Stage kind ``pretrain``: a masked language model from plain text."""
+"""Stage kind ``pretrain``: a masked language model from plain text and from pairs."""
 
 from dlm.stages.denoising import DenoisingStage
 
 
 class MaskedLanguageModeling(DenoisingStage):
-    """Every token that is not special may be masked, at a fixed or a drawn rate."""
+    """Tokens of a text, or of both sides of a pair, are masked at a fixed or a drawn rate."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
+from dlm.config.data_checks import task_of, tasks_of
 from dlm.config.job import StageJob
 from dlm.config.schema import StageConfig
 from dlm.data.batches.token_budget import longest_row, smallest_budget
@@ -14,7 +15,7 @@ from dlm.data.task_modules import DATA_MODULES
 from dlm.errors import UserError
 from dlm.evaluation.task_rows import read_task
 from dlm.evaluation.tasks import load_task
-from dlm.training.sources import build_bad_rows, build_examples, build_mixture, task_of
+from dlm.training.sources import build_bad_rows, build_examples, build_mixture, masks_prompts
 from dlm.training.start import StartingPoint
 
 
@@ -87,9 +88,9 @@ def build_rows(
             f"data.max_length={data.max_length} is more than the model's "
             f"{max_positions} positions: lower it or raise model.max_positions"
         )
-    text = task_of(config) == "text"
     max_length = min(data.max_length, max_positions)
-    if text and (data.text_blocks or 0) > max_length:
+    text_blocks = data.text_blocks if "text" in tasks_of(config) else None
+    if (text_blocks or 0) > max_length:
         raise UserError(
             f"data.text_blocks={data.text_blocks} is more than the model's {max_length} positions: "
             "lower it"
@@ -98,7 +99,7 @@ def build_rows(
     overlap = build_overlap(job)
     module = DATA_MODULES[task_of(config)](
         train=train, validation=validation, tokenizer=tokenizer, max_length=max_length,
-        too_long=data.too_long, text_blocks=data.text_blocks if text else None,
+        too_long=data.too_long, text_blocks=text_blocks, prompts_maskable=masks_prompts(config),
         cache=None if data.cache is None else Path(data.cache).expanduser(),
         say=lambda note: rank_zero_only(print)(f"{job.name}: {note}", flush=True),
         mixture=build_mixture(data), overlap=overlap,

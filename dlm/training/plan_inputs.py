@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig
 
+from dlm.config.data_checks import tasks_of
 from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.data.tokenizer import SPECIAL_TOKENS
 from dlm.diffusion.noise import mask_rate
@@ -24,6 +25,7 @@ from dlm.planning.memory import Load
 from dlm.planning.parameters import count_parameters, meta_network, meta_predictor
 from dlm.planning.shapes import NetworkShape, network_shape
 from dlm.planning.stage_plan import StageInputs
+from dlm.training.sources import masks_prompts
 
 _CONDITIONAL_SHARE = 0.5
 _GRID = 1000
@@ -41,7 +43,8 @@ class KnownRows:
     tokens: float | None = None
     """Mean tokens of a row; None: as many as the longest may have."""
     response_share: float | None = None
-    """Share of them in the response; None: a half, in texts all."""
+    """Share of them that noise may hit: the response. None: a half; of texts and in pretraining
+    all."""
 
 
 def stage_inputs(recipe: RecipeConfig, name: str, known: KnownRows) -> StageInputs:
@@ -171,11 +174,11 @@ def _rows(stage: StageConfig, known: KnownRows, longest: int) -> Rows:
         raise UserError(
             f"--row-tokens {mean:g}: rows have from 1 to {longest} tokens (data.max_length)"
         )
-    text = (stage.data.task or ("text" if stage.kind == "pretrain" else "")) == "text"
     share = known.response_share
     if share is None:
         canvas = stage.data.canvas_length
-        share = 1.0 if text else min(1.0, canvas / mean) if canvas else _CONDITIONAL_SHARE
+        whole = masks_prompts(stage) or tasks_of(stage) == {"text"}
+        share = 1.0 if whole else min(1.0, canvas / mean) if canvas else _CONDITIONAL_SHARE
     objective = stage.objective
     if stage.kind in ("autoregressive", "length"):
         return Rows(longest, mean, share)

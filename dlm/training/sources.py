@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from dlm.config.data_checks import source_name
+from dlm.config.data_checks import source_name, task_of
 from dlm.config.job import StageJob
 from dlm.config.references import local_path
 from dlm.config.schema import DataConfig, SourceConfig, StageConfig
@@ -14,8 +14,6 @@ from dlm.data.prompts import Template
 from dlm.data.sources import BadRows, Holdout, Source
 from dlm.data.tasks.registry import TASKS, shipped_templates
 from dlm.errors import UserError
-
-DEFAULT_TASK = {"pretrain": "text", "instruct": "instruction"}
 
 
 def build_source(
@@ -74,18 +72,20 @@ def build_bad_rows(job: StageJob, *, lists: bool = True) -> BadRows:
     return BadRows(job.config.data.on_bad_row, listing)
 
 
-def task_of(config: StageConfig) -> str:
-    """The shape of a stage's rows."""
-    return config.data.task or DEFAULT_TASK.get(config.kind, "translation")
+def masks_prompts(config: StageConfig) -> bool:
+    """Whether noise may hit both sides of the stage's pairs (translation language modelling)."""
+    return config.kind == "pretrain"
 
 
 def build_examples(config: StageConfig) -> tuple[ExampleRecipe, ExampleRecipe | None]:
     """How the training and validation examples of a stage are made.
 
     Raises:
-        UserError: Texts and rows with a prompt are given together.
+        UserError: Texts and rows with a prompt are given together where only responses are learnt.
     """
     data, task = config.data, task_of(config)
+    if not masks_prompts(config):
+        _check_one_shape(config)
     train, validation = (
         tuple(_task_source(*pair, data, task) for pair in zip(sources, configs, strict=True))
         for sources, configs in zip(
@@ -114,13 +114,20 @@ def build_mixture(data: DataConfig) -> MixtureSettings | None:
     return MixtureSettings(mixture.weights, mixture.temperature, mixture.cap)
 
 
+def _check_one_shape(config: StageConfig) -> None:
+    task = task_of(config)
+    for source in (*config.data.train, *config.data.validation):
+        own = source.task or task
+        if TASKS[own].conditional != TASKS[task].conditional:
+            raise UserError(
+                f"source '{source_name(source)}' has the task {own} and data.task is {task}: texts "
+                "and rows with a prompt do not train together, except in a stage of kind pretrain, "
+                "which masks both; give them stages of their own"
+            )
+
+
 def _task_source(source: Source, config: SourceConfig, data: DataConfig, task: str) -> TaskSource:
     own = config.task or task
-    if TASKS[own].conditional != TASKS[task].conditional:
-        raise UserError(
-            f"source '{source_name(config)}' has the task {own} and data.task is {task}: texts "
-            "and rows with a prompt do not train together; give them stages of their own"
-        )
     return TaskSource(
         source_name(config), source, own, tuple(_templates(config, data, own, own == task)),
         {name: tuple(values) for name, values in config.leave_out.items()},

@@ -21,10 +21,9 @@ from dlm.data.rows.shards.prepare import token_shards
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import Source, stream_rows
-from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError
 from dlm.models.cut_tokenizer import cut_tokenizer, tokens_to_keep
-from dlm.training.sources import build_bad_rows, build_examples, task_of
+from dlm.training.sources import build_bad_rows, build_examples
 
 FILE = "kept_tokens.json"
 """In the stage's directory: a resumed stage keeps the tokens that it began with."""
@@ -84,15 +83,12 @@ def cut_to_rows(
 def _portions(job: StageJob, tokenizer: PreTrainedTokenizerBase) -> Iterator[_Portion]:
     """All rows, whatever their length: what of them is cut or left out later is not known yet."""
     config = job.config
-    conditional = TASKS[task_of(config)].conditional
     train, validation = build_examples(config)
     bad_rows = build_bad_rows(job, lists=False)
     cache = None if config.data.cache is None else Path(config.data.cache).expanduser()
 
     def wanted(examples: Any) -> RowsWanted:
-        return RowsWanted(
-            examples, conditional, _ANY_LENGTH, "drop", on_bad_row=config.data.on_bad_row
-        )
+        return RowsWanted(examples, _ANY_LENGTH, "drop", on_bad_row=config.data.on_bad_row)
 
     rows = 0
     shards: TokenShards = token_shards(

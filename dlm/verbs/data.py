@@ -112,20 +112,38 @@ def _inspect(stage: str, rows: "RowsDataModule", *, count: int, verify: bool) ->
     if verify:
         compare(shards.directory, shards.index)
         print(f"{stage}: all {len(shards.index.shards)} shards are as they were written")
-    for number in range(min(count, len(shards))):
+    for number in _shown(rows, count):
         alone = BatchRequest(np.array([number]), np.array([0]), 1, 0)
         batch = TokenDataset(rows.train_rows, rows.pad_token_id).__getitems__(alone)
         tokens, maskable = batch.tokens_BL[0].tolist(), batch.maskable_BL[0].tolist()
-        first = int(shards.prompt_lengths[np.array([number])][0])
+        pair = batch.response_BL.any()
+        first = len(tokens) - int(batch.response_BL.sum()) if pair else 1
         print(f"\nrow {number + 1}: {len(tokens)} tokens, {sum(maskable)} of them maskable")
-        if rows.conditional:
+        if pair:
             print(f"  prompt    {_text(rows, tokens[:first])}")
-        print(f"  {'response' if rows.conditional else 'text':<8}  {_text(rows, tokens[first:])}")
+        print(f"  {'response' if pair else 'text':<8}  {_text(rows, tokens[first:])}")
         pieces = rows.tokenizer.convert_ids_to_tokens(tokens)
         # In brackets what noise may hit.
         shown = [f"[{p}]" if m else p for p, m in zip(pieces, maskable, strict=True)]
         print(f"  tokens    {' '.join(shown)}")
     print("\nIn brackets: tokens that noise may mask; the others are always given.")
+
+
+def _shown(rows: "RowsDataModule", count: int) -> list[int]:
+    """The first rows; where some sources have texts and others pairs, the first of each."""
+    import numpy as np
+
+    from dlm.data.rows.masking import has_prompt
+
+    sizes = np.array([size for size in rows.shards.index.reached.source_rows if size])
+    starts = np.concatenate([[0], sizes.cumsum()[:-1]])
+    if len(np.unique(has_prompt(rows.shards.prompt_lengths[starts]))) == 1:
+        return list(range(min(count, len(rows.shards))))
+    return [
+        start + number
+        for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)
+        for number in range(min(count, size))
+    ]
 
 
 def _text(rows: "RowsDataModule", tokens: list[int]) -> str:

@@ -89,6 +89,26 @@ def test_inspect_of_a_text_has_no_prompt(call: Caller, trained: TrainedRun, cach
     assert "  text      '" in outcome.out and "prompt" not in outcome.out
 
 
+def test_inspect_of_texts_and_pairs_shows_both_and_that_both_sides_of_a_pair_are_learnt(
+    call: Caller, trained: TrainedRun, cache: Path
+) -> None:
+    words = (trained.recipe, "--run-dir", trained.directory, "--stage", "pretrain",
+             "stages.pretrain.data.train=[{generator: number_text, count: 30}, "
+             "{generator: number_pairs, count: 20, task: translation}]")  # fmt: skip
+    outcome = call("data", "inspect", *words, "--rows", "1")
+    assert outcome.code == 0, outcome.err
+    text, pair = (part.splitlines() for part in outcome.out.split("\nrow ")[1:])
+    assert text[0].startswith("1: ") and text[1].startswith("  text      '")
+    assert pair[0].startswith("31: ") and pair[1].startswith("  prompt    '")
+    pieces = pair[3].split()[1:]
+    first = pieces.index("</s>")
+    given = [place for place, piece in enumerate(pieces) if not piece.startswith("[")]
+    assert given == [0, first] and pieces[-1] == "[</s>]"
+    assert f"{len(pieces)} tokens, {len(pieces) - 2} of them maskable" in pair[0]
+    stats = call("data", "stats", *words)
+    assert stats.code == 0 and "rows        50\n" in stats.out
+
+
 def test_inspect_verifies_checksums_where_that_is_asked_for(
     call: Caller, trained: TrainedRun, cache: Path
 ) -> None:

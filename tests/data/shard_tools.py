@@ -39,7 +39,7 @@ def wanted(paths: Sequence[Path | Source], task: str = "translation", **changes:
         )
     )
     settings: dict[str, Any] = {"max_length": 64} | changes
-    return RowsWanted(ExampleRecipe(sources), task != "text", **settings)
+    return RowsWanted(ExampleRecipe(sources), **settings)
 
 
 def prepared(
@@ -65,7 +65,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def assert_same_rows(ours: TokenRows, theirs: EncodedRows) -> None:
     every = np.arange(len(theirs))
-    assert len(ours) == len(theirs) and ours.end_maskable == theirs.end_maskable
+    assert len(ours) == len(theirs) and ours.prompts_maskable == theirs.prompts_maskable
     for column in ("lengths", "prompt_lengths", "maskable_lengths", "counted_lengths"):
         np.testing.assert_array_equal(getattr(ours, column)[every], getattr(theirs, column))
     for mine, other in zip(ours.read(every), theirs.read(every), strict=True):

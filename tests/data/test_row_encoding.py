@@ -44,7 +44,6 @@ def test_a_pair_is_begin_prompt_end_response_end(
 
 
 def test_noise_may_hit_the_response_and_its_end_and_never_the_prompt(pairs: EncodedRows) -> None:
-    assert pairs.end_maskable
     np.testing.assert_array_equal(pairs.maskable_lengths, pairs.lengths - pairs.prompt_lengths)
 
 

@@ -123,7 +123,7 @@ def test_order_and_batches_of_a_million_rows_take_no_memory_for_each_row(tmp_pat
             np.zeros(rows * length, dtype=np.uint16), np.full(rows, length),
             np.ones(rows, dtype=np.int32), Reached(),
         )  # fmt: skip
-    shards = TokenShards(tmp_path / "key", writer.finish("key", {}, conditional=True))
+    shards = TokenShards(tmp_path / "key", writer.finish("key", {}))
     requests = iter(sampler(shards, batch=64, grouping=10))
     tracemalloc.start()
     try:

@@ -52,7 +52,7 @@ def encoded(lengths: np.ndarray) -> EncodedRows:
     rows = len(lengths)
     return EncodedRows(
         np.arange(lengths.sum(), dtype=np.int32), np.cumsum([0, *lengths], dtype=np.int64),
-        np.full(rows, 2, dtype=np.int32), True, [""] * rows, [""] * rows,
+        np.full(rows, 2, dtype=np.int32), [""] * rows, [""] * rows,
     )  # fmt: skip
 
 

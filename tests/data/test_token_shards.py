@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dlm.data.rows.blocks import encode_blocks
 from dlm.data.rows.canvas import CanvasRows
-from dlm.data.rows.encoding import limit_length
+from dlm.data.rows.encoding import EncodedRows, limit_length
 from dlm.data.rows.shards import portions
 from dlm.data.rows.shards.encoder import RowEncoder
 from dlm.data.rows.shards.key import shard_key
@@ -88,7 +88,7 @@ def test_everything_that_decides_the_rows_is_in_their_key(
     files: list[Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     other = tokenizer_of(lowercase=True)
-    encoder = RowEncoder(tokenizer, conditional=True)
+    encoder = RowEncoder(tokenizer)
     keys = [
         shard_key(wanted(files), encoder),
         shard_key(wanted(files[:2]), encoder),
@@ -97,14 +97,14 @@ def test_everything_that_decides_the_rows_is_in_their_key(
         shard_key(wanted(files, text_blocks=9), encoder),
         shard_key(wanted(files, canvas_length=9), encoder),
         shard_key(wanted(files, "instruction"), encoder),
-        shard_key(wanted(files), RowEncoder(other, conditional=True)),
+        shard_key(wanted(files), RowEncoder(other)),
     ]
     assert len(set(keys)) == len(keys)
     tokenizer(["one two"], padding=True, truncation=True, max_length=8)
-    assert shard_key(wanted(files), RowEncoder(tokenizer, conditional=True)) == keys[0]
+    assert shard_key(wanted(files), RowEncoder(tokenizer)) == keys[0]
     tokenizer.save_pretrained(tmp_path / "saved")
     loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path / "saved")
-    assert shard_key(wanted(files), RowEncoder(loaded, conditional=True)) == keys[0]
+    assert shard_key(wanted(files), RowEncoder(loaded)) == keys[0]
 
 
 def test_a_row_that_is_too_long_is_named_and_nothing_is_left(
@@ -174,7 +174,8 @@ def test_texts_are_joined_and_cut_into_blocks(
         assert {len(row) for row in ours[:-1]} <= {block} and 3 <= len(ours[-1]) <= block
         assert [token for row in ours for token in row[1:-1]] == stream
     texts = [[e.response for e in s.stream(0, Counter())] for s in rows.examples.sources]
-    assert_same_rows(shards, encode_blocks(tokenizer, texts, block))
+    parts = [encode_blocks(tokenizer, each, block) for each in texts]
+    assert_same_rows(shards, EncodedRows.joined(parts, prompts_maskable=False))
 
 
 def _rows_of(source_rows: tuple[int, ...], source: int) -> range:

@@ -3,6 +3,7 @@
 Lightning averages the gradients of all parts; the parts are those of `StepSampler`.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from dlm.diffusion.objective import Normaliser, Objective
 from dlm.stages.adapt import DiffusiveAdaptation
 from dlm.stages.optimizer import OptimizerSettings
 
-PROMPTS = [2, 5, 3, 1, 4, 2, 6, 1]
+PROMPTS = [2, 5, 3, 2, 4, 2, 6, 2]
 RESPONSES = [3, 9, 2, 14, 5, 1, 7, 11]
 VOCAB, MASK, END = 20, 4, 2
 CANVAS, SMOOTHING = 16, 0.1
@@ -61,7 +62,7 @@ def encoded_rows(canvas: Canvas = None) -> EncodedRows:
         if canvas:
             tokens[start + prompt + response - 1 : start + prompt + CANVAS] = END
     return EncodedRows(
-        tokens, offsets, np.array(PROMPTS, dtype=np.int32), True,
+        tokens, offsets, np.array(PROMPTS, dtype=np.int32),
         [""] * len(PROMPTS), [""] * len(PROMPTS),
         np.array(RESPONSES, dtype=np.int32) if canvas == "first_end_only" else None,
     )  # fmt: skip
@@ -83,9 +84,10 @@ def step_of(
     accumulate: int,
     process: ForwardProcess,
     canvas: Canvas = None,
+    rows: EncodedRows | None = None,
 ) -> tuple[float, list[Tensor]]:
     """Loss and gradient of one step of all 8 rows, averaged over the parts as Lightning does."""
-    rows = encoded_rows(canvas)
+    rows = rows or encoded_rows(canvas)
     order = BatchOrder(rows.lengths, 8, seed=1, grouping=0)
     network = SmallNetwork()
     stage = stage_of(network, normaliser, process)
@@ -201,3 +203,47 @@ def test_the_two_canvas_losses_differ() -> None:
     process = ForwardProcess(num_timesteps=10)
     losses = {canvas_loss_by_hand("tokens", process, c) for c in ("trained", "first_end_only")}
     assert len(losses) == 2
+
+
+def pairs_and_texts() -> EncodedRows:
+    """Every other row is a text; the prompts of the others are learnt too."""
+    rows = encoded_rows()
+    prompts = np.where(np.arange(len(PROMPTS)) % 2, 1, rows.prompt_lengths)
+    return replace(rows, prompt_lengths=prompts.astype(np.int32), prompts_maskable=True)
+
+
+@pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
+@pytest.mark.parametrize(
+    "process",
+    [ForwardProcess(num_timesteps=10, times="independent"), ForwardProcess(fixed_rate=0.4)],
+    ids=["drawn", "fixed"],
+)
+def test_loss_on_both_sides_of_pairs_and_on_texts_equals_the_loop(
+    normaliser: Normaliser, process: ForwardProcess
+) -> None:
+    rows, network = pairs_and_texts(), SmallNetwork()
+    total, maskable_in_step = 0.0, 0
+    for index, first in enumerate(rows.prompt_lengths.tolist()):
+        clean = torch.from_numpy(rows.row(index).astype(np.int64))
+        special = {0, len(clean) - 1} if first == 1 else {0, first - 1}
+        maskable = torch.tensor([place not in special for place in range(len(clean))])
+        noised = process.corrupt(
+            NoiseKey(3, torch.tensor([index])), maskable[None], torch.arange(len(clean))[None]
+        )
+        noise = noised.masked_BL[0]
+        noisy = torch.where(noise, MASK, clean)[None]
+        log_p = network.logits(network.hidden(noisy, noisy >= 0))[0].detach().log_softmax(-1)
+        assert log_p.dtype == torch.float64
+        weight, masked = 1 / noised.level.time_B[0].item(), noise.nonzero()[:, 0].tolist()
+        loss = sum(
+            (1 - SMOOTHING) * -log_p[place, clean[place]].item() * weight
+            + SMOOTHING * -log_p[place].mean().item()
+            for place in masked
+        )
+        maskable_in_step += int(maskable.sum())
+        divisor = {"maskable": int(maskable.sum()), "masked": max(1, len(masked)), "tokens": 1}
+        total += loss / divisor[normaliser]
+    expected = total / (maskable_in_step if normaliser == "tokens" else len(rows))
+    for world_size, accumulate in ((1, 1), (2, 2)):
+        found, _ = step_of(normaliser, world_size, accumulate, process, rows=rows)
+        assert found == pytest.approx(expected, rel=1e-5)

@@ -99,7 +99,7 @@ def encoded_rows(count: int) -> EncodedRows:
     lengths = [3 + 7 * n % 11 for n in range(count)]
     return EncodedRows(
         np.full(sum(lengths), 9, dtype=np.int32), np.cumsum([0, *lengths]),
-        np.ones(count, dtype=np.int32), True, [""] * count, [""] * count,
+        np.full(count, 2, dtype=np.int32), [""] * count, [""] * count,
     )  # fmt: skip
 
 

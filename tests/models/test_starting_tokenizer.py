@@ -27,7 +27,7 @@ def test_a_causal_models_tokenizer_is_given_the_same_tokens(
     start = starting_point(job)
     assert max_positions == start.backbone.max_length
     assert tokenizer.mask_token_id == start.special.mask
-    ours, theirs = (RowEncoder(t, conditional=True) for t in (tokenizer, start.tokenizer))
+    ours, theirs = (RowEncoder(t) for t in (tokenizer, start.tokenizer))
     assert ours.identity == theirs.identity
 
 

@@ -21,20 +21,22 @@ from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings
 
-PROMPTS, RESPONSES = [2, 5, 3, 1, 4, 2, 6, 1], [3, 9, 2, 14, 5, 2, 7, 11]
+PROMPTS, RESPONSES = [2, 5, 3, 2, 4, 2, 6, 2], [3, 9, 2, 14, 5, 2, 7, 11]
 OPTIMIZER = OptimizerSettings(lr=1e-3, steps=1)
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 times = pytest.mark.parametrize("times", ["coupled", "independent", "low_discrepancy"])
 normalisers = pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
 
 
-def batch(conditional: bool, packed: bool) -> TokenBatch:
+def batch(conditional: bool, packed: bool, both_sides: bool = False) -> TokenBatch:
     lengths = [p + r for p, r in zip(PROMPTS, RESPONSES, strict=True)]
     tokens = np.random.default_rng(0).integers(5, 40, sum(lengths)).astype(np.int32)
     prompts = PROMPTS if conditional else [1] * len(PROMPTS)
+    if both_sides:  # and texts beside pairs
+        prompts = [*PROMPTS[:5], 1, 1, 1]
     rows = EncodedRows(
-        tokens, np.cumsum([0, *lengths]), np.array(prompts, dtype=np.int32), conditional,
-        [""] * len(PROMPTS), [""] * len(PROMPTS),
+        tokens, np.cumsum([0, *lengths]), np.array(prompts, dtype=np.int32),
+        [""] * len(PROMPTS), [""] * len(PROMPTS), prompts_maskable=both_sides,
     )  # fmt: skip
     request = BatchRequest(np.arange(8), np.arange(8)[::-1].copy(), 8, 60)
     made = TokenDataset(rows, 1, 24 if packed else None).__getitems__(request)
@@ -74,9 +76,11 @@ def step(stage: TrainingStage, made: TokenBatch) -> tuple[Tensor, list[Tensor]]:
     return loss.detach(), [p.grad.clone() for p in stage.parameters() if p.grad is not None]
 
 
-def assert_the_same_packed(stage: TrainingStage, conditional: bool) -> None:
-    loss, gradients = step(stage, batch(conditional, packed=False))
-    packed_loss, packed_gradients = step(stage, batch(conditional, packed=True))
+def assert_the_same_packed(
+    stage: TrainingStage, conditional: bool, both_sides: bool = False
+) -> None:
+    loss, gradients = step(stage, batch(conditional, False, both_sides))
+    packed_loss, packed_gradients = step(stage, batch(conditional, True, both_sides))
     assert loss > 0 and len(gradients) > 10
     torch.testing.assert_close(packed_loss, loss, **CLOSE)
     for found, expected in zip(packed_gradients, gradients, strict=True):
@@ -106,6 +110,12 @@ def test_pretraining_with_berts_rule() -> None:
     assert_the_same_packed(stage, conditional=False)
 
 
+@normalisers
+def test_pretraining_on_both_sides_of_pairs_beside_texts(normaliser: Normaliser) -> None:
+    stage = denoising(bert(), objective=Objective("constant", normaliser))
+    assert_the_same_packed(stage, conditional=True, both_sides=True)
+
+
 @pytest.mark.parametrize("pattern", ["bidirectional", "prefix_lm"])
 def test_adaptation_of_a_causal_language_model_that_is_being_annealed(pattern: str) -> None:
     assert_the_same_packed(denoising(gpt2(pattern)), conditional=True)
@@ -119,7 +129,7 @@ def test_the_twin() -> None:
 def test_the_share_of_padding_is_that_of_what_the_network_is_given() -> None:
     padded, packed = batch(True, False), batch(True, True)
     tokens = sum(PROMPTS) + sum(RESPONSES)
-    assert float(padded.padding_share) == pytest.approx(1 - tokens / (8 * 15))
+    assert float(padded.padding_share) == pytest.approx(1 - tokens / (8 * 16))
     assert packed.packing is not None
     area = packed.packing.rows * packed.packing.width
     assert float(packed.padding_share) == pytest.approx(1 - tokens / area)

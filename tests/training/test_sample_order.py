@@ -26,7 +26,7 @@ def encoded(rows: int) -> EncodedRows:
     lengths = lengths_of(rows)
     return EncodedRows(
         np.arange(lengths.sum(), dtype=np.int32), np.cumsum([0, *lengths], dtype=np.int64),
-        np.full(rows, 2, dtype=np.int32), True, [""] * rows, [""] * rows,
+        np.full(rows, 2, dtype=np.int32), [""] * rows, [""] * rows,
     )  # fmt: skip
 
 

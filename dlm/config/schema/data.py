@@ -75,7 +75,8 @@ class SourceConfig:
     limit: int | None = None
     """Only the first so many rows that can be read."""
     task: DataTask | None = None
-    """Shape of this source's rows, where it is not ``data.task``."""
+    """Shape of this source's rows, where it is not ``data.task``. Texts and rows with a prompt
+    train together in a stage of kind pretrain alone."""
     prompt: str | None = None
     """Prompt template of this source. Default: ``data``'s own, where the task is the same."""
     response: str | None = None
@@ -137,7 +138,8 @@ class DataConfig:
     fingerprinted, the folder's name is not. Evaluation tasks read it too."""
     task: DataTask | None = None
     """Shape of the rows; ``dlm ls data`` lists the fields of each. Default: text for pretrain,
-    translation for adapt, instruction for instruct. A source may have its own."""
+    translation for adapt, instruction for instruct. A source may have its own. In pretrain both
+    sides of rows with a prompt are masked and learnt, elsewhere the response alone."""
     train: list[SourceConfig] = field(default_factory=list)
     """Training sources, one after the other unless ``mixture`` says more."""
     validation: list[SourceConfig] = field(default_factory=list)
@@ -186,8 +188,9 @@ class DataConfig:
     tokens (LLaDA, Dream); a response has at most one token fewer. The model then says itself how
     long an answer is, and needs no length predictor. None: responses have their own length."""
     text_blocks: int | None = None
-    """task text only: texts are joined with end tokens between them and cut into rows of so many
-    tokens, begin and end included, so that the model trains on full rows. None: a row a text."""
+    """Sources of the task text only: texts are joined with end tokens between them and cut into
+    rows of so many tokens, begin and end included, so that the model trains on full rows. None: a
+    row a text."""
     cache: str | None = where(None)
     """Folder of the tokenized training rows, which every run with the same rows and tokenizer
     reads. Default: the variable DLM_CACHE, else ~/.cache/dlm."""

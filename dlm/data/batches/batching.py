@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from dlm.data.batches.order import GlobalBatches
 from dlm.data.batches.packing import plan_packing
 from dlm.data.rows.encoding import EncodedRows
+from dlm.data.rows.masking import row_masks
 from dlm.data.rows.protocol import TokenRows
 from dlm.data.shuffle import Positions
 from dlm.diffusion.counter import counter_bits
@@ -145,28 +146,31 @@ class TokenDataset(Dataset[TokenBatch]):
         indices = request.positions % len(self.rows)
         rows = self.rows.read(indices)
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        column = np.arange(lengths.max())[None]
-        length, first = lengths[:, None], self.rows.prompt_lengths[indices][:, None]
-        valid = column < length
+        first = self.rows.prompt_lengths[indices]
+        width = int(lengths.max())
+        column = np.arange(width)
+        valid = column < lengths[:, None]
         tokens = np.full(valid.shape, self.pad_token_id, dtype=np.int64)
         tokens[valid] = np.concatenate(rows)
-        last = length if self.rows.end_maskable else length - 1
-        answers = self.rows.answer_lengths
-        counted = last if answers is None else first + answers[indices][:, None]
-        maskable = torch.from_numpy((column >= first) & (column < last))
+        maskable, response = row_masks(
+            lengths, first, width, prompts_maskable=self.rows.prompts_maskable
+        )
+        counted, answers = maskable, self.rows.answer_lengths
+        if answers is not None:
+            counted = maskable & (column < (first + answers[indices])[:, None])
         packing = plan_packing(lengths, self.packed_width) if self.packed_width else None
         return TokenBatch(
             tokens_BL=torch.from_numpy(tokens),
             valid_BL=torch.from_numpy(valid),
-            maskable_BL=maskable,
-            counted_BL=maskable & torch.from_numpy(column < counted),
-            response_BL=maskable if self.rows.end_maskable else torch.zeros_like(maskable),
+            maskable_BL=torch.from_numpy(maskable),
+            counted_BL=torch.from_numpy(counted),
+            response_BL=torch.from_numpy(response),
             sample_B=torch.from_numpy(request.positions),
             stratum_B=torch.from_numpy(request.strata),
             global_rows=request.global_rows,
             global_maskable=request.global_maskable,
             counts=TokenCounts.of(lengths, packing),
-            prompt_counts=TokenCounts.of(first[:, 0].astype(np.int64)),
+            prompt_counts=TokenCounts.of(first.astype(np.int64)),
             packing=packing,
         )
 

@@ -46,17 +46,16 @@ def cut_blocks(
 
 
 def encode_blocks(
-    tokenizer: PreTrainedTokenizerBase, sources: Iterable[Sequence[str]], block: int
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], block: int
 ) -> EncodedRows:
-    """The texts of each source in blocks of ``block`` tokens; no block spans two sources."""
+    """The texts of one source in blocks of ``block`` tokens; no block spans two sources."""
     special = SpecialTokens.of(tokenizer)
     rows = [
         [special.begin, *inner, special.end]
-        for texts in sources
         for inner in cut_blocks(encode_responses(tokenizer, texts), block, special.end)[0]
     ]
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     flat = np.array([token for row in rows for token in row], dtype=np.int32)
     heads = np.ones(len(rows), dtype=np.int32)
     texts_of_rows = [str(tokenizer.decode(row[1:-1])) for row in rows]
-    return EncodedRows(flat, offsets, heads, False, [""] * len(rows), texts_of_rows)
+    return EncodedRows(flat, offsets, heads, [""] * len(rows), texts_of_rows)

@@ -12,7 +12,7 @@ class CanvasRows:
     Every response and its end token fit on the canvas.
     """
 
-    end_maskable = True
+    prompts_maskable = False
 
     def __init__(
         self, rows: TokenRows, length: int, end_token_id: int, *, count_padding: bool
@@ -32,7 +32,7 @@ class CanvasRows:
 
     @property
     def prompt_lengths(self) -> Column:
-        """Leading tokens of each row that noise never touches."""
+        """Tokens before each row's response: begin, prompt and its end."""
         return self.rows.prompt_lengths
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
+from dlm.data.rows.masking import maskable_counts
 from dlm.data.rows.protocol import Tokens
 from dlm.data.shuffle import Positions
 from dlm.errors import UserError
@@ -28,9 +29,7 @@ class EncodedRows:
     offsets: npt.NDArray[np.int64]
     """Where each row begins; the last entry is the end."""
     prompt_lengths: npt.NDArray[np.int32]
-    """Leading tokens of each row that noise never touches: begin, prompt and its end."""
-    end_maskable: bool
-    """Whether noise may hit the last end token (responses: yes, as it is trained; texts: no)."""
+    """Tokens before each row's response: begin, prompt and its end; before a text: begin."""
     prompts: list[str]
     """The prompts as text."""
     responses: list[str]
@@ -38,6 +37,8 @@ class EncodedRows:
     answer_lengths: npt.NDArray[np.int32] | None = None
     """On a canvas whose padding does not count in the loss: tokens of each response with its first
     end token. None: every maskable token counts."""
+    prompts_maskable: bool = False
+    """Whether noise may hit prompts too (see ``dlm.data.rows.masking``)."""
 
     def __len__(self) -> int:
         return len(self.prompt_lengths)
@@ -50,7 +51,9 @@ class EncodedRows:
     @property
     def maskable_lengths(self) -> npt.NDArray[np.int64]:
         """Maskable tokens of each row."""
-        return self.lengths - self.prompt_lengths - (0 if self.end_maskable else 1)
+        return maskable_counts(
+            self.lengths, self.prompt_lengths, prompts_maskable=self.prompts_maskable
+        )
 
     @property
     def counted_lengths(self) -> npt.NDArray[np.int64]:
@@ -74,10 +77,25 @@ class EncodedRows:
             np.concatenate(rows) if rows else self.tokens[:0],
             np.cumsum([0, *map(len, rows)], dtype=np.int64),
             self.prompt_lengths[list(indices)],
-            self.end_maskable,
             [self.prompts[i] for i in indices],
             [self.responses[i] for i in indices],
             None if self.answer_lengths is None else self.answer_lengths[list(indices)],
+            self.prompts_maskable,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["EncodedRows"], *, prompts_maskable: bool) -> "EncodedRows":
+        """The rows of several data sets, one after the other."""
+        answers = [part.answer_lengths for part in parts if part.answer_lengths is not None]
+        lengths = np.concatenate([part.lengths for part in parts])
+        return cls(
+            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
+            np.concatenate([part.prompt_lengths for part in parts]),
+            [prompt for part in parts for prompt in part.prompts],
+            [response for part in parts for response in part.responses],
+            np.concatenate(answers) if answers else None,
+            prompts_maskable,
         )
 
 
@@ -136,7 +154,7 @@ def encode_rows(
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     prompt_lengths = np.array([len(head) for head in heads], dtype=np.int32)
     return EncodedRows(
-        flat, offsets, prompt_lengths, conditional, prompts, responses,
+        flat, offsets, prompt_lengths, prompts, responses,
         None if count_padding else np.array(answer_lengths, dtype=np.int32),
     )  # fmt: skip
 
@@ -158,7 +176,8 @@ def limit_length(
     Raises:
         UserError: A row is longer and ``drop`` is False, or no row is left.
     """
-    over_canvas = rows.maskable_lengths > (canvas_length or max_length)
+    responses = rows.lengths - rows.prompt_lengths
+    over_canvas = responses > (canvas_length or max_length)
     misfits = over_canvas | (rows.lengths > max_length)
     too_long = np.flatnonzero(misfits)
     if not len(too_long):
@@ -169,7 +188,7 @@ def limit_length(
         raise UserError(
             f"{row}: "
             + misfit_text(
-                int(rows.lengths[first]), int(rows.maskable_lengths[first]), max_length,
+                int(rows.lengths[first]), int(responses[first]), max_length,
                 canvas_length, rows.responses[first],
                 more=f"{len(too_long)} of {len(rows)} rows are too long. Shorten or remove them",
             )

@@ -11,7 +11,7 @@ from dlm.data.rows.blocks import encode_blocks
 from dlm.data.rows.encoding import EncodedRows, encode_responses, encode_rows, limit_length
 from dlm.data.rows.prompt_limit import cut_prompt
 from dlm.data.rows.wanted import RowsWanted
-from dlm.data.sources import BadRows
+from dlm.data.sources import BadRows, Place
 
 
 def rows_in_memory(
@@ -29,23 +29,29 @@ def rows_in_memory(
     """
     numbered = list(wanted.examples.stream(counts, bad_rows=bad_rows))
     bad_rows.finish()
-    examples = [example for _, example in numbered]
-    if wanted.too_long == "truncate_prompt" and wanted.conditional:
-        examples = _cut(examples, wanted, tokenizer, counts)
-    if wanted.text_blocks is None:
-        rows = encode_rows(
+    parts: list[EncodedRows] = []
+    places: list[Place | None] = []
+    for source, group in groupby(numbered, key=itemgetter(0)):
+        examples = [example for _, example in group]
+        block, conditional = wanted.blocks_of(source), wanted.has_prompts(source)
+        if block is not None:
+            texts = [example.response for example in examples]
+            parts.append(encode_blocks(tokenizer, texts, block))
+            places += [None] * len(parts[-1])  # no block is too long
+            continue
+        if wanted.too_long == "truncate_prompt" and conditional:
+            examples = _cut(examples, wanted, tokenizer, counts)
+        parts.append(encode_rows(
             tokenizer, [e.prompt for e in examples], [e.response for e in examples],
-            conditional=wanted.conditional, canvas_length=wanted.canvas_length,
+            conditional=conditional, canvas_length=wanted.canvas_length,
             count_padding=count_padding,
-        )  # fmt: skip
-    else:
-        sources = groupby(numbered, key=itemgetter(0))
-        texts = [[example.response for _, example in group] for _, group in sources]
-        rows = encode_blocks(tokenizer, texts, wanted.text_blocks)
+        ))  # fmt: skip
+        places += [example.place for example in examples]
+    rows = EncodedRows.joined(parts, prompts_maskable=wanted.prompts_maskable)
     # A row whose response alone is too long cannot be saved by cutting its prompt.
     rows, dropped = limit_length(
         rows, wanted.max_length, drop=wanted.too_long != "error", place=wanted.examples.place,
-        where=lambda index: str(examples[index].place), canvas_length=wanted.canvas_length,
+        where=lambda index: str(places[index]), canvas_length=wanted.canvas_length,
     )  # fmt: skip
     counts["dropped_rows"] += dropped
     return rows

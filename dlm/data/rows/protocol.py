@@ -39,8 +39,8 @@ class TokenRows(Protocol):
     """Rows of token ids: begin prompt end response end, or begin text end."""
 
     @property
-    def end_maskable(self) -> bool:
-        """Whether noise may hit the last end token (responses: yes; texts: no)."""
+    def prompts_maskable(self) -> bool:
+        """Whether noise may hit prompts too (see ``dlm.data.rows.masking``)."""
 
     @property
     def lengths(self) -> Column:
@@ -48,7 +48,7 @@ class TokenRows(Protocol):
 
     @property
     def prompt_lengths(self) -> Column:
-        """Leading tokens of each row that noise never touches."""
+        """Tokens before each row's response: begin, prompt and its end; before a text: begin."""
 
     @property
     def maskable_lengths(self) -> Column:

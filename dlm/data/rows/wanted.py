@@ -13,17 +13,31 @@ class RowsWanted:
     """Examples, and how they become rows of tokens."""
 
     examples: ExampleRecipe
-    conditional: bool
-    """Whether rows have a prompt."""
     max_length: int
     too_long: TooLong = "error"
     text_blocks: int | None = None
-    """Texts are joined and cut into blocks of so many tokens; None: a row a text."""
+    """Rows of the task text are joined and cut into blocks of so many tokens; None: a row a
+    text."""
     canvas_length: int | None = None
     """Responses with their end token have at most so many tokens, and rows have room for so many
     behind the prompt. (The rows are kept without the padding.)"""
     on_bad_row: str = "error"
     """The policy for rows that cannot be used."""
+    prompts_maskable: bool = False
+    """Whether noise may hit prompts too. The tokens are the same: it is in no data set's key."""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether any row has a prompt."""
+        return any(source.conditional for source in self.examples.sources)
+
+    def has_prompts(self, source: int) -> bool:
+        """Whether the rows of the source of this number have a prompt; texts have none."""
+        return self.examples.sources[source].conditional
+
+    def blocks_of(self, source: int) -> int | None:
+        """Tokens of the blocks that a source is cut into; None: a row an example."""
+        return None if self.has_prompts(source) else self.text_blocks
 
     def prompt_room(self, response: int) -> int:
         """Tokens that a prompt may have before a response of so many tokens; begin and both ends

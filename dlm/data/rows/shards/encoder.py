@@ -24,9 +24,8 @@ _PLACES = ("name_or_path", "is_local", "vocab_file", "tokenizer_file")
 class RowEncoder:
     """Gives the ids of :func:`dlm.data.rows.encoding.encode_rows`, for a stream of rows."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, conditional: bool) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.special = SpecialTokens.of(tokenizer)
-        self.conditional = conditional
         self.unknown = tokenizer.unk_token_id
         self.dtype: npt.DTypeLike = np.uint16 if len(tokenizer) <= 2**16 else np.int32
         self._tokenizer = tokenizer
@@ -59,10 +58,11 @@ class RowEncoder:
             "dtype": np.dtype(self.dtype).name,
         }
 
-    def encode(self, examples: Sequence[Example]) -> list[Any]:
-        """The longest part of the work, without the interpreter's lock; see :meth:`ids`."""
+    def encode(self, examples: Sequence[Example], *, conditional: bool) -> list[Any]:
+        """The longest part of the work, without the interpreter's lock; see :meth:`ids`.
+        ``conditional`` examples have a prompt, others are texts."""
         texts = [example.response for example in examples]
-        if self.conditional:
+        if conditional:
             texts += [example.prompt for example in examples]
         if self._fast is None:
             return encode_responses(self._tokenizer, texts) if texts else []
@@ -72,16 +72,16 @@ class RowEncoder:
         """Token ids of the end of a prompt, at most so many (see ``cut_prompt``)."""
         return encode_responses(self._tokenizer, [cut_prompt(self._tokenizer, prompt, tokens)])[0]
 
-    def ids(self, encoded: list[Any]) -> tuple[list[Ids], list[Ids]]:
-        """The prompts' and responses' ids of what :meth:`encode` gave (no prompts in texts)."""
+    def ids(self, encoded: list[Any], count: int) -> tuple[list[Ids], list[Ids]]:
+        """The prompts' and responses' ids of what :meth:`encode` gave of ``count`` examples; texts
+        have no prompts."""
         ids = encoded if self._fast is None else [encoding.ids for encoding in encoded]
-        count = len(ids) // 2 if self.conditional else len(ids)
         return ids[count:], ids[:count]
 
     def rows(self, prompts: list[Ids], responses: list[Ids]) -> list[list[Ids]]:
-        """Each row in parts: begin prompt end response end, or begin text end."""
+        """Each row in parts: begin prompt end response end; without prompts begin text end."""
         begin, end = [self.special.begin], [self.special.end]
-        if not self.conditional:
+        if not prompts:
             return [[begin, text, end] for text in responses]
         return [
             [begin, prompt, end, response, end]

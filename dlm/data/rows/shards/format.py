@@ -73,7 +73,6 @@ class Index:
     """A finished data set."""
 
     key: str
-    conditional: bool
     shards: tuple[Shard, ...]
     reached: Reached = field(default_factory=Reached)
     counts: dict[str, int] = field(default_factory=dict)
@@ -152,7 +151,7 @@ def read_index(directory: Path) -> Index | None:
                 directory, f"its format is version {version}, and this dlm reads {VERSION}"
             )
         index = Index(
-            values["key"], values["conditional"], tuple(map(shard_of, values["shards"])),
+            values["key"], tuple(map(shard_of, values["shards"])),
             reached_of(values["reached"]), values["counts"], version,
         )  # fmt: skip
     except (ValueError, TypeError, KeyError) as error:

@@ -77,13 +77,15 @@ def _take(examples: Iterator[Example]) -> list[Example]:
 
 
 def encoded_portions(
-    read: Iterator[Portion], encoder: RowEncoder
+    read: Iterator[Portion], wanted: RowsWanted, encoder: RowEncoder
 ) -> Iterator[tuple[Portion, list[Any]]]:
     """Each portion with what the tokenizer made of it, so many portions ahead."""
     waiting: deque[tuple[Portion, Future[list[Any]]]] = deque()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize") as pool:
         for portion in read:
-            waiting.append((portion, pool.submit(encoder.encode, portion.examples)))
+            conditional = wanted.has_prompts(portion.source)
+            encoding = pool.submit(encoder.encode, portion.examples, conditional=conditional)
+            waiting.append((portion, encoding))
             if len(waiting) > AHEAD:
                 first, encoded = waiting.popleft()
                 yield first, encoded.result()

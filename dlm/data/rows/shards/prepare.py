@@ -48,14 +48,14 @@ def token_shards(
         UserError: A source cannot be read, a row does not fit, the cache cannot be written.
         StageFailed: The disk is full.
     """
-    encoder = RowEncoder(tokenizer, conditional=wanted.conditional)
+    encoder = RowEncoder(tokenizer)
     key = shard_key(wanted, encoder)
     directory = shard_directory(cache, key)
     bad_rows = bad_rows or BadRows("error")
-    shards = _whole(directory)
+    shards = _whole(directory, wanted)
     if shards is None:
         with only_one(directory, say):
-            shards = _whole(directory, say)
+            shards = _whole(directory, wanted, say)
             if shards is None:
                 return _prepare(wanted, encoder, directory, say, shard_tokens, bad_rows)
     for place, reason in read_bad_rows(directory):
@@ -68,10 +68,10 @@ def token_shards(
     return shards
 
 
-def _whole(directory: Path, say: Say | None = None) -> TokenShards | None:
+def _whole(directory: Path, wanted: RowsWanted, say: Say | None = None) -> TokenShards | None:
     """The finished data set; a damaged one is removed, and said so, where ``say`` is given."""
     try:
-        return TokenShards.open(directory)
+        return TokenShards.open(directory, prompts_maskable=wanted.prompts_maskable)
     except DamagedShards as damaged:
         if say is not None:
             say(f"prepared data is made again: {damaged}")
@@ -106,12 +106,12 @@ def _prepare(
             shutil.rmtree(directory, ignore_errors=True)
         raise
     write_bad_rows(directory, bad_rows.rows)
-    index = writer.finish(directory.name, dict(counts), conditional=wanted.conditional)
+    index = writer.finish(directory.name, dict(counts))
     say(
         f"{index.rows:,} rows ({index.tokens:,} tokens) tokenized into {directory} in "
         f"{time.monotonic() - started:.1f} s"
     )
-    return TokenShards(directory, index)
+    return TokenShards(directory, index, prompts_maskable=wanted.prompts_maskable)
 
 
 def _write_all(
@@ -125,7 +125,7 @@ def _write_all(
     before, started = writer.rows, time.monotonic()
     spoken = started
     read = portions(wanted, writer.reached, counts, bad_rows)
-    for portion, encoded in encoded_portions(read, encoder):
+    for portion, encoded in encoded_portions(read, wanted, encoder):
         _add(writer, wanted, encoder, portion, encoded)
         now = time.monotonic()
         if now - spoken >= PROGRESS_S:
@@ -148,16 +148,17 @@ def _add(
 ) -> None:
     """Put rows together from a portion's tokens, and hand them to the writer."""
     reached = writer.reached
-    prompts, responses = encoder.ids(encoded)
-    if wanted.too_long == "truncate_prompt" and wanted.conditional:
+    prompts, responses = encoder.ids(encoded, len(portion.examples))
+    if wanted.too_long == "truncate_prompt" and prompts:
         prompts, cut = _cut(prompts, responses, wanted, encoder, portion)
         reached = replace(reached, cut_prompts=reached.cut_prompts + cut)
-    if wanted.text_blocks is None:
+    block = wanted.blocks_of(portion.source)
+    if block is None:
         rows, dropped = _short_enough(encoder.rows(prompts, responses), wanted, portion)
         reached = replace(reached, dropped=reached.dropped + dropped)
     else:
         blocks, rest = cut_blocks(
-            responses, wanted.text_blocks, encoder.special.end, carry=reached.carry,
+            responses, block, encoder.special.end, carry=reached.carry,
             first=not reached.examples, last=portion.ends,
         )  # fmt: skip
         rows = encoder.rows([], list(blocks))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dlm.data.rows.masking import maskable_counts
 from dlm.data.rows.protocol import LazyColumn, Tokens
 from dlm.data.rows.shards.format import ARRAYS, DamagedShards, Index, file_name, read_index
 from dlm.data.shuffle import Positions
@@ -26,22 +27,24 @@ class TokenShards:
     A copy for another process is the index alone: it maps the files itself.
     """
 
-    def __init__(self, directory: Path, index: Index) -> None:
+    def __init__(self, directory: Path, index: Index, *, prompts_maskable: bool = False) -> None:
         self.directory = directory
         self.index = index
-        self.end_maskable = index.conditional
+        self.prompts_maskable = prompts_maskable
         self._ends = np.cumsum([shard.rows for shard in index.shards], dtype=np.int64)
         self._open: dict[int, OpenShard] = {}
 
     @classmethod
-    def open(cls, directory: Path) -> "TokenShards | None":
+    def open(cls, directory: Path, *, prompts_maskable: bool = False) -> "TokenShards | None":
         """The data set in a directory; None if none is finished there.
 
         Raises:
             DamagedShards: It is not whole, or of another version.
         """
         index = read_index(directory)
-        return None if index is None else cls(directory, index)
+        if index is None:
+            return None
+        return cls(directory, index, prompts_maskable=prompts_maskable)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_open": {}}
@@ -56,7 +59,7 @@ class TokenShards:
 
     @property
     def prompt_lengths(self) -> LazyColumn:
-        """Leading tokens of each row that noise never touches: begin, prompt and its end."""
+        """Tokens before each row's response: begin, prompt and its end; before a text: begin."""
         return LazyColumn(len(self), self._prompt_lengths)
 
     @property
@@ -101,8 +104,10 @@ class TokenShards:
         return self._numbers(indices, lambda shard, local: shard.prompts[local])
 
     def _maskable_lengths(self, indices: Positions) -> npt.NDArray[np.int64]:
-        end = 0 if self.end_maskable else 1
-        return self._lengths(indices) - self._prompt_lengths(indices) - end
+        return maskable_counts(
+            self._lengths(indices), self._prompt_lengths(indices),
+            prompts_maskable=self.prompts_maskable,
+        )  # fmt: skip
 
     def _numbers(
         self, indices: Positions, of: Callable[[OpenShard, Positions], npt.NDArray[Any]]

@@ -70,11 +70,11 @@ class ShardWriter:
         if self._pending >= self.shard_tokens:
             self._close()
 
-    def finish(self, key: str, counts: dict[str, int], *, conditional: bool) -> Index:
+    def finish(self, key: str, counts: dict[str, int]) -> Index:
         """Write what is left, and the index with what was left out while reading."""
         if self._pending:
             self._close()
-        index = Index(key, conditional, tuple(self.shards), self.reached, counts)
+        index = Index(key, tuple(self.shards), self.reached, counts)
         with writing(self.directory):
             write_index(self.directory, index)
             (self.directory / PROGRESS).unlink(missing_ok=True)
