@@ -61,6 +61,8 @@ class BatchSettings:
     """Whether rows share the network's rows."""
 
 
+_ORDER = 2
+"""Version of the order of rows, in checkpoints; raised whenever a step's rows change."""
 _COUNTED = 2**18
 """Draws that are counted at once."""
 
@@ -128,6 +130,7 @@ class RowsDataModule(LightningDataModule):
         """The same of the validation rows."""
         self._known_window = WindowPlace(0, 0)
         self._max_length = max_length
+        self._say = say
 
         def wanted(examples: ExampleRecipe) -> RowsWanted:
             return RowsWanted(
@@ -214,6 +217,24 @@ class RowsDataModule(LightningDataModule):
         drawn: list[int] = counts.tolist()
         return drawn
 
+    def copies(self) -> list[str]:
+        """What is to be said where a batch has fewer rows to draw from than places for them."""
+        size = self.order.usual_rows
+        if self.mixture is None:
+            rows = len(self.train_rows)
+            few = rows < size
+            return [f"{rows} rows for batches of about {size}: a batch holds rows more than once, "
+                    "each equally often; smaller batches would hold each once"] * few  # fmt: skip
+        return [
+            f"source '{name}' has {rows} rows, and about {share * size:.0f} in a batch: a batch "
+            "holds them more than once, each equally often; a smaller share, or smaller batches, "
+            "would hold each once"
+            for name, rows, share in zip(
+                self.source_names, self.mixture.rows, self.mixture.shares, strict=True
+            )
+            if rows < share * size
+        ]
+
     @cached_property
     def order(self) -> GlobalBatches:
         """The samples of every step."""
@@ -274,14 +295,23 @@ class RowsDataModule(LightningDataModule):
         token budget the window that it stands in saves counting all those before."""
         assert self.trainer is not None
         step, order = self.trainer.global_step, self.order
-        state: dict[str, Any] = {"samples_consumed": order.samples_before(step)}
+        state: dict[str, Any] = {
+            "samples_consumed": order.samples_before(step), "order": _ORDER,
+        }  # fmt: skip
         if isinstance(order, TokenBudgetOrder):
             state["window"] = list(order.window_of(step))
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the window of a resumed run."""
-        self._known_window = WindowPlace(*state_dict.get("window", self._known_window))
+        """Take up the window of a resumed run; say where its order is not that of this version."""
+        if state_dict.get("order") == _ORDER:
+            self._known_window = WindowPlace(*state_dict.get("window", self._known_window))
+            self.__dict__.pop("order", None)  # made anew, from that window on
+        elif self.trainer is not None and self.trainer.is_global_zero:
+            self._say(
+                "the checkpoint is of a version with another order of rows: from here on the order "
+                "is the new one, so that a few rows come again, or later, in this epoch"
+            )
 
 
 def leave_stopping_to_the_trainer(worker: int) -> None:

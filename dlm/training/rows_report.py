@@ -40,6 +40,7 @@ def data_notes(data: RowsDataModule) -> list[str]:
         shares = zip(data.source_names, data.mixture.shares, data.mixture.rows, strict=True)
         text = ", ".join(f"{name} {share:.1%} ({rows} rows)" for name, share, rows in shares)
         notes.append(f"mixture: {text}")
+    notes += data.copies()
     if data.overlap is not None:
         notes += data.overlap.lines()
     if data.unknown_tokens:

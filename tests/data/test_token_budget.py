@@ -43,6 +43,12 @@ class InOrder:
         self.asked.append(start)
         return np.arange(start, start + count)
 
+    def source_of(self, positions: np.ndarray) -> np.ndarray:
+        return np.zeros_like(positions)
+
+    def spread(self, apart: int, cut: int) -> "InOrder":
+        return self
+
 
 def in_order(lengths: np.ndarray, *settings: int, **options: Any) -> TokenBudgetOrder:
     return TokenBudgetOrder(lengths, *settings, stream=InOrder(), **options)

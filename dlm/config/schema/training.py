@@ -114,9 +114,10 @@ class TrainConfig:
     row. Not in the fingerprint, although a step that is left out changes the numbers: a stage that
     stopped can so be continued with skip, and the manifest tells how many steps were left out."""
     length_grouping: int = 50
-    """Rows of like length are batched together within windows of so many batches; 0: data order
-    alone decides. A length stage never groups: there the length is the label, and a batch of like
-    labels would teach each step the length of its own batch."""
+    """Rows of like length are batched together within windows of at most so many batches, none of
+    which reaches from one epoch into the next; 0: data order alone decides. A length stage never
+    groups: there the length is the label, and a batch of like labels would teach each step the
+    length of its own batch."""
 
     @property
     def batch_rows(self) -> int | None:

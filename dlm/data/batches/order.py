@@ -1,16 +1,24 @@
 """Which samples make up which step: a pure function, so that a resume needs a step number only.
 
-The epochs' permutations, one after the other, are an endless stream of samples. It is cut into
-windows of so many global batches; within a window rows are sorted by length and cut into batches
-of like length, whose order is shuffled again. Nothing depends on devices or workers.
+The epochs' permutations, one after the other, are an endless stream of samples (``epochs.py``). It
+is cut into windows of at most so many global batches, each within an epoch; within a window rows
+are sorted by length and cut into batches of like length, whose order is shuffled again. A batch
+with the end of one epoch and the beginning of the next is a window of its own. Nothing depends on
+devices or workers.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from dlm.data.batches.epochs import (
+    SampleStream,
+    ShuffledRows,
+    order_within,
+    runs_within_epochs,
+)
 from dlm.data.rows.protocol import Column
 from dlm.data.shuffle import Positions, shuffled_places
 
@@ -23,7 +31,16 @@ class WholeWindows(NamedTuple):
 
 
 class GlobalBatches(Protocol):
-    """Which samples every step trains on, and how devices share them."""
+    """Which samples every step trains on, and how devices share them.
+
+    Every row is in a batch once an epoch, and an epoch is finished before the next begins (in a
+    mixture those of each source). No batch holds a row twice if it has room for different ones;
+    where it must, the copies are spread evenly.
+    """
+
+    @property
+    def usual_rows(self) -> int:
+        """Rows of a batch, or about so many."""
 
     def batch(self, step: int) -> Positions:
         """Sample positions of the step's global batch, int64."""
@@ -38,32 +55,6 @@ class GlobalBatches(Protocol):
         """Places in the batch that each device takes, by device and micro-batch."""
 
 
-class SampleStream(Protocol):
-    """An endless sequence of samples, any part of which can be asked for.
-
-    A sample's position is pass x rows + row: it never occurs twice in a run.
-    """
-
-    def positions(self, start: int, count: int) -> Positions:
-        """Samples number start..start+count-1, int64 [count]."""
-
-
-@dataclass(frozen=True)
-class ShuffledRows:
-    """Every row once an epoch, in an order of each epoch's own."""
-
-    rows: int
-    seed: int
-
-    def positions(self, start: int, count: int) -> Positions:
-        """See ``SampleStream``; the pass is the epoch."""
-        wanted = np.arange(start, start + count, dtype=np.int64)
-        epochs, places = wanted // self.rows, wanted % self.rows
-        shuffled = shuffled_places(places, self.rows, seed=self.seed, number=epochs)
-        positions: Positions = epochs * self.rows + shuffled
-        return positions
-
-
 @dataclass(frozen=True, eq=False)
 class BatchOrder:
     """The global batch of every step."""
@@ -74,7 +65,7 @@ class BatchOrder:
     """Rows per step."""
     seed: int
     grouping: int = 50
-    """Batches in a window of like-length grouping; 0 keeps the stream's own order."""
+    """Most batches in a window of like-length grouping; 0 keeps the stream's own order."""
     stream: SampleStream | None = None
     """The samples; None: every row once an epoch."""
 
@@ -82,7 +73,7 @@ class BatchOrder:
         """Sample positions of the step's global batch, int64 [global_batch_size]."""
         if not self.grouping:
             return self._samples(step * self.global_batch_size, self.global_batch_size)
-        batch: Positions = self._window(step // self.grouping)[step % self.grouping]
+        batch: Positions = self._batches(step // self.grouping)[step % self.grouping]
         return batch
 
     def samples_before(self, step: int) -> int:
@@ -99,18 +90,30 @@ class BatchOrder:
         places = np.arange(len(batch))
         return [np.array_split(places[rank::devices], accumulate) for rank in range(devices)]
 
+    @property
+    def usual_rows(self) -> int:
+        """See ``GlobalBatches``: exactly so many."""
+        return self.global_batch_size
+
+    @cached_property
+    def _stream(self) -> SampleStream:
+        stream: SampleStream = self.stream or ShuffledRows(len(self.lengths), self.seed)
+        return stream.spread(self.global_batch_size, self.global_batch_size)
+
     def _samples(self, start: int, count: int) -> Positions:
-        return (self.stream or ShuffledRows(len(self.lengths), self.seed)).positions(start, count)
+        return self._stream.positions(start, count)
 
     @lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run
-    def _window(self, window: int) -> Positions:
-        size = self.global_batch_size * self.grouping
-        positions = self._samples(window * size, size)
-        lengths = self.lengths[positions % len(self.lengths)]
-        by_length = positions[np.argsort(lengths, kind="stable")]
-        batches = by_length.reshape(self.grouping, self.global_batch_size)
+    def _batches(self, number: int) -> Positions:
+        """``grouping`` batches: one window, or several where epochs end among them."""
+        size, rows = self.global_batch_size, len(self.lengths)
+        positions = self._samples(number * size * self.grouping, size * self.grouping)
         places = np.arange(self.grouping, dtype=np.int64)
         # Windows have shuffles of their own: theirs are numbered below zero, epochs from zero on.
-        order = shuffled_places(places, self.grouping, seed=self.seed, number=-1 - window)
-        shuffled: Positions = batches[order]
-        return shuffled
+        order = shuffled_places(places, self.grouping, seed=self.seed, number=-1 - number)
+        batches = np.empty((self.grouping, size), dtype=np.int64)
+        for first, end, _ in runs_within_epochs(self._stream, positions, rows, size):
+            window = positions[first * size : end * size]
+            by_length = window[np.argsort(self.lengths[window % rows], kind="stable")]
+            batches[first:end] = by_length.reshape(-1, size)[order_within(order[first:end])]
+        return batches

@@ -1,8 +1,10 @@
 """Global batches of so many tokens, not rows: which samples, a function of (seed, step) alone.
 
-The stream is cut into windows of equally many samples. A window is sorted by length and cut into
-batches of like length whose padded size, rows x longest, is within the budget; without grouping it
-keeps the stream's order, and the sum of a batch's lengths is. A window's batches are known from its
+The stream is cut into windows of equally many samples, and where epochs end among these into runs
+that do not go from one to the next. A run is sorted by length and cut into batches of like length
+whose padded size, rows x longest, is within the budget; without grouping it keeps the stream's
+order, and the sum of a batch's lengths is. About a batch of samples around an epoch's end keeps the
+stream's order too, which has copies of a row far apart. A window's batches are known from its
 lengths, so that the window of a step is found by counting the batches of those before it.
 """
 
@@ -14,7 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlm.data.batches.order import SampleStream, ShuffledRows, WholeWindows
+from dlm.data.batches.epochs import (
+    SampleStream,
+    ShuffledRows,
+    order_within,
+    runs_within_epochs,
+)
+from dlm.data.batches.order import WholeWindows
 from dlm.data.batches.sharing import equal_areas, equal_sums
 from dlm.data.rows.protocol import Column
 from dlm.data.shuffle import Positions, shuffled_places
@@ -22,6 +30,9 @@ from dlm.data.shuffle import Positions, shuffled_places
 _UNGROUPED = 50
 _MEASURED = 4096
 _PART = 1 << 20
+_MOST = 2
+"""Without grouping a batch has at most so many times the usual number of rows: copies of a row are
+that far apart. Short rows seldom come together in such numbers."""
 
 
 class WindowPlace(NamedTuple):
@@ -66,10 +77,13 @@ class TokenBudgetOrder:
         """
         self.lengths, self.tokens, self.seed, self.packed = lengths, tokens, seed, packed
         self.grouped = grouping > 0
-        self.stream = stream or ShuffledRows(len(lengths), seed)
-        measured = self.stream.positions(0, min(_MEASURED, len(lengths)))
+        samples: SampleStream = stream or ShuffledRows(len(lengths), seed)
+        measured = samples.positions(0, min(_MEASURED, len(lengths)))
         mean = float(self._lengths_of(measured).mean())
-        self.samples_per_window = (grouping or _UNGROUPED) * max(1, int(tokens / mean))
+        self.usual_rows = max(1, int(tokens / mean))
+        self.samples_per_window = (grouping or _UNGROUPED) * self.usual_rows
+        self._most_rows = self.usual_rows if self.grouped else _MOST * self.usual_rows
+        self.stream = samples.spread(self._most_rows, self.samples_per_window)
         self._window = lru_cache(maxsize=4)(self._cut_window)
         self._known = known.window
         self._first_steps = [known.first_step]
@@ -114,17 +128,26 @@ class TokenBudgetOrder:
     def _cut_window(self, window: int) -> _Window:
         size = self.samples_per_window
         positions = self.stream.positions(window * size, size)
-        lengths = self._lengths_of(positions)
         if not self.grouped:
-            return _Window(positions, np.array(cut_in_order(lengths, self.tokens)))
-        longest_first = np.argsort(-lengths, kind="stable")
-        positions = positions[longest_first]
-        bounds = cut_by_length(lengths[longest_first], self.tokens)
-        batches = np.split(positions, bounds[1:-1])
+            lengths = self._lengths_of(positions)
+            return _Window(positions, np.array(cut_in_order(lengths, self.tokens, self._most_rows)))
+        batches: list[Positions] = []
+        mixed: list[tuple[int, int]] = []  # from which to which batch the order is shuffled
+        rows, unit = len(self.lengths), self.usual_rows
+        for first, end, border in runs_within_epochs(self.stream, positions, rows, unit):
+            run = positions[first * unit : end * unit]
+            if not border:
+                run = run[np.argsort(-self._lengths_of(run), kind="stable")]
+            bounds = cut_padded(self._lengths_of(run), self.tokens)
+            if not border:
+                mixed.append((len(batches), len(batches) + len(bounds) - 1))
+            batches += np.split(run, bounds[1:-1])
         places = np.arange(len(batches), dtype=np.int64)
         # Windows have shuffles of their own: theirs are numbered below zero, epochs from zero on.
         order = shuffled_places(places, len(batches), seed=self.seed, number=-1 - window)
-        shuffled = [batches[number] for number in order]
+        for first, end in mixed:
+            places[first:end] = first + order_within(order[first:end])
+        shuffled = [batches[number] for number in places]
         return _Window(np.concatenate(shuffled), np.cumsum([0, *map(len, shuffled)]))
 
 
@@ -142,24 +165,27 @@ def smallest_budget(longest: int, parts: int) -> int:
     return longest if parts == 1 else 2 * parts * longest
 
 
-def cut_by_length(lengths: Positions, tokens: int) -> list[int]:
-    """Bounds of batches of rows x longest <= tokens; ``lengths`` fall."""
+def cut_padded(lengths: Positions, tokens: int) -> list[int]:
+    """Bounds of batches of rows x longest <= tokens."""
 
     def reach(start: int) -> int:
-        return start + tokens // int(lengths[start])
+        longest = np.maximum.accumulate(lengths[start : start + tokens // int(lengths[start])])
+        areas = longest * np.arange(1, len(longest) + 1)
+        return start + int(np.searchsorted(areas, tokens, side="right"))
 
     def area(start: int, end: int) -> int:
-        return (end - start) * int(lengths[start])
+        return (end - start) * int(lengths[start:end].max())
 
     return _cut(len(lengths), tokens, reach, area)
 
 
-def cut_in_order(lengths: Positions, tokens: int) -> list[int]:
-    """Bounds of batches whose lengths sum to <= tokens."""
+def cut_in_order(lengths: Positions, tokens: int, most: int) -> list[int]:
+    """Bounds of batches of at most ``most`` rows whose lengths sum to <= tokens."""
     sums = np.cumsum([0, *lengths])
 
     def reach(start: int) -> int:
-        return int(np.searchsorted(sums, sums[start] + tokens, side="right")) - 1
+        fits = int(np.searchsorted(sums, sums[start] + tokens, side="right")) - 1
+        return min(fits, start + most)
 
     def area(start: int, end: int) -> int:
         return int(sums[end] - sums[start])
