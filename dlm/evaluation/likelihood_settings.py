@@ -2,12 +2,9 @@
 
 from typing import Any
 
-from dlm.evaluation.tasks import Task
+from dlm.evaluation.tasks import NEXT_TOKEN, Task
 from dlm.generation.model import GenerativeModel
 from dlm.generation.scored_rows import LikelihoodSettings
-
-NEXT_TOKEN = "next_token"
-"""The exact chain rule of a model that writes from left to right; it has no settings."""
 
 
 def likelihood_settings(task: Task) -> LikelihoodSettings:

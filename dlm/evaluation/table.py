@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
-from dlm.evaluation.likelihood_settings import NEXT_TOKEN
 from dlm.evaluation.metrics import Sample
 from dlm.evaluation.results import Result
+from dlm.evaluation.tasks import NEXT_TOKEN
 
 HEADER = ["task", "system", "score [95 % interval]", "settings"]
 _SHOWN = 100

@@ -19,6 +19,8 @@ from dlm.errors import UserError, did_you_mean
 from dlm.evaluation.task_checks import TaskKind, likelihood_problems, task_problems
 from dlm.evaluation.task_shots import replaced
 
+NEXT_TOKEN = "next_token"
+"""Estimator of likelihoods: the exact chain rule of a model that writes from left to right."""
 SHIPPED = Path(__file__).parent / "task_files"
 DEFAULT_LIKELIHOOD: Mapping[str, Any] = {"estimator": "exactly_l", "samples": 32, "seed": 0}
 """How a likelihood is estimated where neither the task nor the user says it."""

@@ -22,9 +22,8 @@ def test_the_last_system_is_refused_before_the_first_one_is_run(
     )
     model = SimpleNamespace(
         kind="diffusion", length_predictor=None, tokenizer=None, canvas_length=None,
-        backbone=SimpleNamespace(max_length=512),
+        backbone=SimpleNamespace(longest_prompt=lambda response: 512), heads=lambda prompts: [],
     )  # fmt: skip
-    monkeypatch.setattr("dlm.evaluation.generated_texts.encode_prompts", lambda *_: [])
     monkeypatch.setattr(module, "open_model", lambda place, device="cpu": model)
     monkeypatch.setattr(module, "evaluate_system", lambda *_, **__: pytest.fail("it was run"))
     with pytest.raises(UserError, match="system 'last', task numbers_en_de: it has no length pred"):

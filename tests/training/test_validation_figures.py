@@ -35,7 +35,7 @@ def some_rows(count: int) -> EncodedRows:
     lengths = generator.integers(5, 24, count)
     tokens = generator.integers(5, VOCAB, lengths.sum()).astype(np.int32)
     return EncodedRows(
-        tokens, np.cumsum([0, *lengths]), np.full(count, 3, dtype=np.int32), True, [""] * count,
+        tokens, np.cumsum([0, *lengths]), np.full(count, 3, dtype=np.int32), [""] * count,
         [""] * count,
     )  # fmt: skip
 
