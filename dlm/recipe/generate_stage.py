@@ -170,8 +170,8 @@ class Writing:
             canvas = self.settings.length == "canvas" and self.model.kind == "diffusion"
             behind = f" and a canvas of {self.settings.canvas_length}" if canvas else ""
             raise UserError(
-                f"{first}{behind} leaves no room for an answer in the model's "
-                f"{self.model.backbone.max_length} positions, and so do {too_long - 1} others of "
+                f"{first}{behind} leaves no room for an answer in "
+                f"{self.model.backbone.room_text}, and so do {too_long - 1} others of "
                 f"{count}: shorten or remove such rows, or leave them out (data.too_long=drop)"
             )
         for note in [bad_rows.note()] if bad_rows.count else []:
