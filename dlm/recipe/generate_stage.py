@@ -15,7 +15,7 @@ import torch
 from dlm.callbacks.deadline import Deadline
 from dlm.config.job import StageJob
 from dlm.data.prompts import Example
-from dlm.data.rows.encoding import encode_prompts, unknown_tokens
+from dlm.data.rows.encoding import unknown_tokens
 from dlm.data.sources import BadRows, file_sha256
 from dlm.distributed.joining import joined, own_device
 from dlm.distributed.share import Share
@@ -159,7 +159,7 @@ class Writing:
                 bad_rows.bad(example.place, _NO_RESPONSE)
             block = [example for example in block if self._answerable(example)]
             count += len(block)
-            ids = encode_prompts(self.model.tokenizer, [example.prompt for example in block])
+            ids = self.model.heads([example.prompt for example in block])
             unknown += unknown_tokens(self.model.tokenizer, ids)
             for example, row in zip(block, ids, strict=True):
                 if len(row) > self.longest:
@@ -179,7 +179,7 @@ class Writing:
         return _Survey(count, bad_rows.count, counts["left_out_rows"], unknown)
 
     def _lengths(self, chunk: list[Example]) -> list[int]:
-        ids = encode_prompts(self.model.tokenizer, [example.prompt for example in chunk])
+        ids = self.model.heads([example.prompt for example in chunk])
         return list(map(len, ids))
 
     def _metrics(self, survey: _Survey, written: Written) -> dict[str, Any]:
