@@ -67,6 +67,7 @@ class NonFinite(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        pl_module.gradient_norm = None
         step = trainer.global_step
         if batch_idx % trainer.accumulate_grad_batches == 0:
             if step % self.every_n_steps == 0:
@@ -85,7 +86,8 @@ class NonFinite(Callback):
         if _owns_gradients(trainer):
             return
         step = self._steps[-1]
-        step.norm = gradient_norm(trainer, pl_module)
+        # Kept where clipping finds it, which needs the same number.
+        step.norm = pl_module.gradient_norm = gradient_norm(trainer)
         if self.action == "skip":
             self._skip_if_bad(trainer, pl_module, step)
 
@@ -93,7 +95,7 @@ class NonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if _owns_gradients(trainer) and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._steps[-1].norm = gradient_norm(trainer, pl_module)
+            self._steps[-1].norm = pl_module.gradient_norm = gradient_norm(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._look(trainer)
@@ -152,7 +154,7 @@ class NonFinite(Callback):
             )
 
 
-def gradient_norm(trainer: Trainer, pl_module: LightningModule) -> Tensor | None:
+def gradient_norm(trainer: Trainer) -> Tensor | None:
     """The gradient's norm, on the device, unscaled and before clipping; None where there is none.
 
     Under float16 an overflow is the scaler's business, which lowers its scale and leaves the step
@@ -163,7 +165,8 @@ def gradient_norm(trainer: Trainer, pl_module: LightningModule) -> Tensor | None
     if _owns_gradients(trainer):
         norm = trainer.strategy.model.get_global_grad_norm()  # type: ignore[union-attr,operator]
         return None if norm is None else torch.as_tensor(norm)
-    gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+    groups = trainer.optimizers[0].param_groups
+    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients) if gradients else None
 
 

@@ -21,6 +21,7 @@ from dlm.callbacks.metrics_log import MetricsLog
 from dlm.callbacks.nonfinite import NonFinite
 from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
+from dlm.callbacks.step_curves import StepCurves
 from dlm.callbacks.stopwatch import WAIT, Stopwatch
 from dlm.callbacks.throughput import Throughput
 from dlm.config.durations import seconds_of
@@ -151,6 +152,7 @@ def build_trainer(
         NonFinite(
             job.name, action=config.train.on_nonfinite, every_n_steps=config.logging.every_n_steps
         ),
+        StepCurves(),
         *generated_score(job, start, data),
         *weight_average(job),
         checkpoint,
