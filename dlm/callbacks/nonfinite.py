@@ -67,7 +67,7 @@ class NonFinite(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        pl_module.gradient_norm = None
+        _keep_norm(pl_module, None)
         step = trainer.global_step
         if batch_idx % trainer.accumulate_grad_batches == 0:
             if step % self.every_n_steps == 0:
@@ -86,8 +86,7 @@ class NonFinite(Callback):
         if _owns_gradients(trainer):
             return
         step = self._steps[-1]
-        # Kept where clipping finds it, which needs the same number.
-        step.norm = pl_module.gradient_norm = gradient_norm(trainer)
+        step.norm = _keep_norm(pl_module, gradient_norm(trainer))
         if self.action == "skip":
             self._skip_if_bad(trainer, pl_module, step)
 
@@ -95,7 +94,7 @@ class NonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if _owns_gradients(trainer) and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._steps[-1].norm = pl_module.gradient_norm = gradient_norm(trainer)
+            self._steps[-1].norm = _keep_norm(pl_module, gradient_norm(trainer))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._look(trainer)
@@ -168,6 +167,12 @@ def gradient_norm(trainer: Trainer) -> Tensor | None:
     groups = trainer.optimizers[0].param_groups
     gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients) if gradients else None
+
+
+def _keep_norm(stage: Any, norm: Tensor | None) -> Tensor | None:
+    """Where clipping and the log find it, which need the same number."""
+    stage.gradient_norm = norm
+    return norm
 
 
 def _owns_gradients(trainer: Trainer) -> bool:
