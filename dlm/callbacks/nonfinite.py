@@ -67,6 +67,7 @@ class NonFinite(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        _keep_norm(pl_module, None)
         step = trainer.global_step
         if batch_idx % trainer.accumulate_grad_batches == 0:
             if step % self.every_n_steps == 0:
@@ -85,7 +86,7 @@ class NonFinite(Callback):
         if _owns_gradients(trainer):
             return
         step = self._steps[-1]
-        step.norm = gradient_norm(trainer, pl_module)
+        step.norm = _keep_norm(pl_module, gradient_norm(trainer))
         if self.action == "skip":
             self._skip_if_bad(trainer, pl_module, step)
 
@@ -93,7 +94,7 @@ class NonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if _owns_gradients(trainer) and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._steps[-1].norm = gradient_norm(trainer, pl_module)
+            self._steps[-1].norm = _keep_norm(pl_module, gradient_norm(trainer))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._look(trainer)
@@ -152,7 +153,7 @@ class NonFinite(Callback):
             )
 
 
-def gradient_norm(trainer: Trainer, pl_module: LightningModule) -> Tensor | None:
+def gradient_norm(trainer: Trainer) -> Tensor | None:
     """The gradient's norm, on the device, unscaled and before clipping; None where there is none.
 
     Under float16 an overflow is the scaler's business, which lowers its scale and leaves the step
@@ -163,8 +164,15 @@ def gradient_norm(trainer: Trainer, pl_module: LightningModule) -> Tensor | None
     if _owns_gradients(trainer):
         norm = trainer.strategy.model.get_global_grad_norm()  # type: ignore[union-attr,operator]
         return None if norm is None else torch.as_tensor(norm)
-    gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+    groups = trainer.optimizers[0].param_groups
+    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients) if gradients else None
+
+
+def _keep_norm(stage: Any, norm: Tensor | None) -> Tensor | None:
+    """Where clipping and the log find it, which need the same number."""
+    stage.gradient_norm = norm
+    return norm
 
 
 def _owns_gradients(trainer: Trainer) -> bool:

@@ -12,9 +12,10 @@ from dlm.report.tables import Cell, Column, Table
 NOISE = "validation_noise/"
 _UNITS = {
     "loss": "loss", "bleu": "BLEU (percent)", "chrf": "chrF (percent)",
-    "exact_match": "exact match (percent)", "lr": "learning rate",
+    "exact_match": "exact match (percent)", "learning_rate": "learning rate",
+    "gradient_norm": "gradient norm before clipping",
 }  # fmt: skip
-_FIRST = ("loss", "bleu", "chrf", "exact_match", "lr")
+_FIRST = ("loss", "bleu", "chrf", "exact_match", "learning_rate", "gradient_norm")
 
 
 @dataclass(frozen=True)

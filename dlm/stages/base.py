@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
 
 from dlm.data.batches.batching import Predicted, TokenBatch, TokenCounts
 from dlm.diffusion.counter import counter_seed
@@ -32,6 +33,8 @@ class TrainingStage(LightningModule):
         self.seed = seed
         self.validation_means = ValidationMeans(self.validation_names)
         self._micro_batches: list[Tensor] = []
+        self.gradient_norm: Tensor | None = None
+        """Of the step that is being done, before clipping, on the device; None: not measured."""
         self.predicted_tokens = 0
         """Positions whose logits the last training step computed."""
 
@@ -97,6 +100,19 @@ class TrainingStage(LightningModule):
 
     def configure_optimizers(self) -> Any:
         return build_optimizer(self, self.optimizer_settings)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm that was measured; where none was, as Lightning does."""
+        if self.gradient_norm is None or gradient_clip_val is None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        clip_grads_with_norm_(parameters, gradient_clip_val, self.gradient_norm)
 
     def global_mean(self, numerator: Tensor, denominator: int) -> Tensor:
         """This micro-batch's part of a mean over the global batch.

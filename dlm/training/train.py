@@ -22,6 +22,7 @@ from dlm.callbacks.metrics_log import MetricsLog
 from dlm.callbacks.nonfinite import NonFinite
 from dlm.callbacks.preemption import Preemption
 from dlm.callbacks.progress import StageProgress
+from dlm.callbacks.step_curves import StepCurves
 from dlm.callbacks.stopwatch import WAIT, Stopwatch
 from dlm.callbacks.throughput import Throughput
 from dlm.config.durations import seconds_of
@@ -157,6 +158,7 @@ def build_trainer(
             job.name, action=config.train.on_nonfinite, every_n_steps=config.logging.every_n_steps
         ),
         SomethingCounts(job.name, monitor=checkpoint.monitor),
+        StepCurves(),
         *generated_score(job, start, data),
         *weight_average(job),
         checkpoint,

@@ -162,21 +162,22 @@ def fake_trainer(**parts: Any) -> Any:
     return SimpleNamespace(
         precision_plugin=SimpleNamespace(scaler=parts.get("scaler")),
         strategy=SimpleNamespace(model=parts.get("model")),
+        optimizers=[SimpleNamespace(param_groups=[{"params": parts.get("parameters", [])}])],
     )
 
 
 def test_an_overflow_under_float16_is_left_to_the_scaler() -> None:
     module: Any = torch.nn.Linear(2, 1, bias=False)
     module(torch.ones(1, 2)).sum().backward()
-    norm = gradient_norm(fake_trainer(), module)
+    norm = gradient_norm(fake_trainer(parameters=[*module.parameters()]))
     assert norm is not None and float(norm) == pytest.approx(2**0.5)
-    assert gradient_norm(fake_trainer(scaler=object()), module) is None
+    assert gradient_norm(fake_trainer(scaler=object())) is None
 
 
 def test_under_deepspeed_the_norm_is_the_engines_and_skip_is_refused() -> None:
     engine = SimpleNamespace(get_global_grad_norm=lambda: 2.5)
     trainer, module = fake_trainer(model=engine), Any
-    norm = gradient_norm(trainer, module)  # type: ignore[arg-type]
+    norm = gradient_norm(trainer)
     assert norm is not None and float(norm) == 2.5
     check: Callable[..., None] = NonFinite("adapt", action="skip", every_n_steps=1).on_fit_start
     with pytest.raises(UserError, match=r"on_nonfinite=skip: stage adapt runs under DeepSpeed"):

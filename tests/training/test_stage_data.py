@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,30 @@ def test_a_mixture_is_drawn_as_it_says_and_what_was_drawn_is_kept(
     assert {name: row["draws"] for name, row in sources.items()} == drawn
     assert abs(drawn["b"] - 768) <= 1
     assert "mixture: a 25.0% (10 rows), b 75.0% (4 rows)" in data_notes(data)
+    copies = [note for note in data_notes(data) if "more than once" in note]
+    assert len(copies) == 1 and "source 'b' has 4 rows, and about 6 in a batch" in copies[0]
+
+
+def test_more_places_in_a_batch_than_rows_are_said(tmp_path: Path, start: StartingPoint) -> None:
+    config = config_of(tmp_path)
+    for size, said in ((14, False), (16, True)):
+        few = replace(config, train=TrainConfig(global_batch_size=size))
+        notes = data_notes(build(few, start))
+        assert any("14 rows for batches of about 16" in note for note in notes) == said
+
+
+def test_a_checkpoint_with_another_order_of_rows_says_so(
+    tmp_path: Path, start: StartingPoint
+) -> None:
+    data = build(config_of(tmp_path), start)
+    said: list[str] = []
+    data._say = said.append
+    data.trainer = SimpleNamespace(global_step=3, is_global_zero=True)  # type: ignore[assignment]
+    state = data.state_dict()
+    data.load_state_dict(state)
+    assert not said
+    data.load_state_dict({"samples_consumed": 24, "window": [1, 3]})
+    assert "another order of rows" in said[0] and data._known_window == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from typing import Any
 
 
 def where(default: Any) -> Any:
-    """A field that says where or how often, not what: it never changes the numbers."""
+    """A field that says where or how often, not what: it never changes the numbers. (The draws of
+    dropout alone are those of a device's micro-batch, and differ between the ways to cut one.)"""
     return field(default=default, metadata={"semantic": False})
 
 

@@ -89,7 +89,8 @@ class TrainConfig:
     fit padded, or with ``length_grouping: 0`` as many as their own tokens fit."""
     micro_batch_size: int | None = where(None)
     """Rows per device and forward pass; None: global_batch_size / devices. The rest is
-    accumulated."""
+    accumulated. Batches, noise and the loss's mean stay the same; with dropout the draws of
+    dropout do not, which are those of a micro-batch: losses then differ as between two seeds."""
     micro_batch_tokens: int | None = where(None)
     """With ``global_batch_tokens``: about so many tokens per device and forward pass; None: all of
     a device's at once."""
