@@ -175,7 +175,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     (
         "--infill",
         "[MASK:64]",
-    ): "66 tokens, 64 of them masks, which do not fit the model's 64 positions",
+    ): "64 of them masks, which do not fit the model's 64 positions",
     ("--infill", "[MASK]\udcff"): "infill text 1 of 1 is not UTF-8",
     ("--prefix", "\udcff", "--span", "1"): "--prefix is not UTF-8",
     ("--infill", "[MASK]", "--span", "3"): "--infill and --span are two ways to say it",
