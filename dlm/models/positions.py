@@ -14,7 +14,7 @@ ResponseLayout = Literal["continued", "fixed"]
 
 # Model types whose position ids start behind the padding index.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
-_MULTIPLE = 16
+_MULTIPLE = 32
 
 
 @dataclass(frozen=True)

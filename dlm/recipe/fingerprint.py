@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
 from dlm.config.checks import reads
+from dlm.config.data_checks import tasks_of
 from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
 from dlm.training.selection import VALIDATION_LOSS, monitored
 
@@ -109,6 +110,9 @@ def _new_meanings(stage: StageConfig) -> dict[str, str]:
         meanings["validation_strata"] = "of all validation rows"
     if stage.kind == "autoregressive" and stage.data.task == "text":
         meanings["text"] = "learnt from left to right"
+    pairs = stage.kind in ("pretrain", "adapt", "autoregressive") and tasks_of(stage) != {"text"}
+    if pairs and stage.model.response_positions is None:
+        meanings["response_positions"] = "from one start on, where rows leave room"
     return meanings
 
 

@@ -4,13 +4,11 @@ from pathlib import Path
 
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
+from dlm.data.rows.wanted import RowSides
 from dlm.errors import UserError
 from dlm.generation.model import read_description
 from dlm.models.backbone import Backbone
-from dlm.models.positions import ResponsePositions, fixed_start, has_token_types
-
-DEFAULT_LAYOUT = "continued"
-"""Of a model that has seen no responses, where a recipe does not say."""
+from dlm.models.positions import CONTINUED, ResponsePositions, fixed_start, has_token_types
 
 
 def known_positions(job: StageJob) -> ResponsePositions | None:
@@ -38,8 +36,11 @@ def known_positions(job: StageJob) -> ResponsePositions | None:
                     f"(responses {given}): remove the setting, or train {source} with it"
                 )
         return given
-    layout = model.response_positions or DEFAULT_LAYOUT
-    if layout == "fixed" and model.response_start is None:
+    # By default the responses of instructions, which are as long as they please, follow them.
+    continued = model.response_positions == "continued" or (
+        model.response_positions is None and job.config.kind == "instruct"
+    )
+    if not continued and model.response_start is None:
         return None
     return ResponsePositions(model.response_start, bool(model.response_token_type))
 
@@ -54,9 +55,9 @@ def settle_positions(job: StageJob, backbone: Backbone, data: RowsDataModule) ->
     if longest is None:  # no row has a prompt: whatever comes next decides
         return None
     where = known_positions(job)
+    note = None
     if where is None:
-        start = fixed_start(longest.prompt, longest.response, backbone.max_length)
-        where = ResponsePositions(start, bool(job.config.model.response_token_type))
+        where, note = _measured(job, backbone, longest)
     if where.token_type and not has_token_types(backbone.network.config):
         raise UserError(
             f"{job.name}: model.response_token_type=true: a model of type "
@@ -72,4 +73,25 @@ def settle_positions(job: StageJob, backbone: Backbone, data: RowsDataModule) ->
             f"{backbone.max_length - longest.response}, or set data.too_long=drop"
         )
     backbone.response_positions = where
-    return f"responses stand {where}" if where.start is not None or where.token_type else None
+    return note or (f"responses stand {where}" if where != CONTINUED else None)
+
+
+def _measured(
+    job: StageJob, backbone: Backbone, longest: RowSides
+) -> tuple[ResponsePositions, str | None]:
+    """The start that the rows need; by default, where they leave no room for one or the network
+    writes from left to right, responses follow their prompts. And what is to be said of that."""
+    typed = bool(job.config.model.response_token_type)
+    needed = longest.prompt + longest.response
+    if job.config.model.response_positions is None:
+        if backbone.causal:
+            return ResponsePositions(None, typed), None
+        if needed > backbone.max_length:
+            return ResponsePositions(None, typed), (
+                f"responses follow their prompts: from one start on the longest prompt "
+                f"({longest.prompt} tokens) and the longest response ({longest.response}) would "
+                f"need {needed} positions, and the model has {backbone.max_length} "
+                "(model.response_positions)"
+            )
+    start = fixed_start(longest.prompt, longest.response, backbone.max_length)
+    return ResponsePositions(start, typed), None

@@ -118,7 +118,7 @@ def test_room_and_longest_prompt_agree(where: ResponsePositions) -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "response", "start"),
-    [(3, 4, 16), (16, 4, 16), (17, 4, 32), (33, 24, 40), (40, 24, 40)],
+    [(3, 4, 32), (32, 4, 32), (33, 4, 60), (20, 34, 30), (40, 24, 40)],
 )
 def test_a_start_is_rounded_up_where_responses_leave_room(
     prompt: int, response: int, start: int

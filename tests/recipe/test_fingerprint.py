@@ -118,16 +118,25 @@ def test_a_setting_that_came_later_is_in_the_key_only_where_it_is_set() -> None:
 
 def test_a_setting_that_means_something_else_now_has_another_key() -> None:
     """Whatever had no other result keeps its key."""
-    assert "meaning" not in semantic_config(STAGE)
+
+    def meaning(stage: StageConfig) -> Any:
+        return semantic_config(stage).get("meaning")
+
+    placed = {"response_positions": "from one start on, where rows leave room"}
+    strata = {"validation_strata": "of all validation rows"}
+    assert meaning(STAGE) == placed
+    said = replace(STAGE, model=ModelConfig(response_positions="continued"))
+    assert meaning(said) is None
+    assert meaning(replace(STAGE, kind="instruct")) is None
+    assert meaning(replace(STAGE, kind="pretrain")) is None, "texts have no responses"
     validated = replace(DATA, validation=DATA.train)
-    drawn = replace(STAGE, data=validated, objective=ObjectiveConfig(times="low_discrepancy"))
-    assert "meaning" not in semantic_config(drawn), "a generated score chooses the step"
-    by_loss = replace(drawn, validation=ValidationConfig(generate_rows=0))
-    assert semantic_config(by_loss)["meaning"] == {"validation_strata": "of all validation rows"}
+    drawn = replace(said, data=validated, objective=ObjectiveConfig(times="low_discrepancy"))
+    assert meaning(drawn) is None, "a generated score chooses the step"
+    assert meaning(replace(drawn, validation=ValidationConfig(generate_rows=0))) == strata
     twin = StageConfig(kind="autoregressive", data=DATA, seed=0)
-    assert "meaning" not in semantic_config(twin)
+    assert meaning(twin) == placed
     of_texts = replace(twin, data=replace(DATA, task="text"))
-    assert semantic_config(of_texts)["meaning"] == {"text": "learnt from left to right"}
+    assert meaning(of_texts) == {"text": "learnt from left to right"}
 
 
 def test_the_semantic_config_is_plain_and_without_where() -> None:

@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_start_is_measured_exported_and_taken_over(run: Path) -> None:
     placed = said(run, "adapt")
     assert placed["layout"] == "fixed" and placed["token_type"] is True
-    assert placed["start"] % 16 == 0
+    assert placed["start"] % 32 == 0
     assert said(run, "length") == said(run, "instruct") == placed
     opened = open_model(export_of(run, "length"))
     assert opened.backbone.response_positions == ResponsePositions(placed["start"], True)
@@ -104,16 +104,45 @@ def test_exports_of_format_1_continue_and_newer_ones_are_refused(run: Path, tmp_
         open_model(old)
 
 
-def test_texts_decide_nothing_and_pairs_behind_them_do(
+def test_by_default_a_start_is_measured_where_there_is_room(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Texts decide nothing; pairs have a start, instructions and crowded rows none."""
     model = write_family(tmp_path / "modernbert", "modernbert")
-    options = ("stages.pairs.model.response_positions=fixed", "stages.scores=null")
-    assert run_family(model, tmp_path / "run", *options, more=TEXTS) == 0
-    assert said(tmp_path / "run", "texts") is None
+    run_dir = tmp_path / "run"
+    # Instructions have no model to take it over from, and `pairs` is told to continue.
+    options = (
+        "stages.pairs.model.response_positions=continued", "stages.instruct.init_from=texts",
+        "stages.scores=null", "stages.length=null",
+    )  # fmt: skip
+    assert run_family(model, run_dir, *options, more=TEXTS + TUNE) == 0
+    assert said(run_dir, "texts") is None
+    start = said(run_dir, "adapt")["start"]
+    assert start % 32 == 0 and said(run_dir, "adapt")["layout"] == "fixed"
+    assert said(run_dir, "pairs") == said(run_dir, "instruct") == CONTINUED.as_json()
+    assert f"adapt: responses stand fixed, from position {start}" in capfd.readouterr().out
+
+
+def test_by_default_responses_follow_where_one_start_does_not_fit(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each row fits, but the longest prompt and the longest response together do not."""
+    model = write_family(tmp_path / "bert", "bert")
+    texts = ["one " * 90, "two"], ["two", "one " * 90]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"src": a, "tgt": b}) + "\n" for a, b in texts))
+    source = f"[{{path: {rows}}}]"
+    options = (f"data.train={source}", f"data.validation={source}")
+    assert run_family(model, tmp_path / "run", *options, only="adapt") == 0
     assert said(tmp_path / "run", "adapt") == CONTINUED.as_json()
-    assert said(tmp_path / "run", "pairs")["layout"] == "fixed"
-    assert "pairs: responses stand fixed, from position" in capfd.readouterr().out
+    note = "adapt: responses follow their prompts: from one start on the longest prompt (92 tokens)"
+    assert note in capfd.readouterr().out
+
+
+def test_by_default_a_causal_model_stays_as_it_is(tmp_path: Path) -> None:
+    model = write_family(tmp_path / "llama", "llama")
+    assert run_family(model, tmp_path / "run", only="adapt") == 0
+    assert said(tmp_path / "run", "adapt") == CONTINUED.as_json()
 
 
 @pytest.mark.parametrize(
