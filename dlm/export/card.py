@@ -236,7 +236,12 @@ def _limits(exported: Exported, history: History) -> Iterator[str]:
             "The usual `fill-mask` pipeline fills in a single mask; text needs the iterations of "
             "the script or of `dlm generate`."
         )
-    yield f"Prompt and answer together have at most {exported.positions} tokens."
+    start = said.response_positions.start if said.response_positions else None
+    if start is None:
+        yield f"Prompt and answer together have at most {exported.positions} tokens."
+    else:
+        rest = exported.positions - start
+        yield f"A prompt has at most {start} tokens, an answer at most {rest}, special ones too."
     if exported.longest_answer:
         yield f"No answer is longer than {exported.longest_answer} tokens."
     if history.results:

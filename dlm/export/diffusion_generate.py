@@ -192,7 +192,8 @@ def generate(model: DiffusionModel, prompt: str, length: int | None = None, **gi
     ids = [model.begin, *text["input_ids"], model.end]
     too_long = len(ids) > (model.start or len(ids))
     if too_long or (canvas if on_canvas else (length or 1) + 1) > model.room(len(ids)):
-        stop(f"prompt and answer do not fit the model's {model.max_length} positions")
+        first = f", the first {model.start} of which are the prompt's" if model.start else ""
+        stop(f"prompt and answer do not fit the model's {model.max_length} positions{first}")
     if on_canvas:  # one row, which ends itself
         canvas_1N = denoise(model, ids, [canvas], ends_itself=True, **how)[0]
         best = [*canvas_1N[0].tolist(), model.end]

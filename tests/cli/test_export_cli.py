@@ -19,6 +19,7 @@ from dlm.export.card import Exported, model_card
 from dlm.export.history import History, read_history
 from dlm.export.origin import rows_of
 from dlm.generation.model import Description
+from dlm.models.positions import ResponsePositions
 from dlm.recipe.fingerprint import plain, semantic_config
 from dlm.recipe.manifest import read_manifest
 
@@ -309,6 +310,12 @@ def test_networks_that_predict_the_next_token_have_a_card_of_their_own() -> None
     card = model_card(Exported("m", "RobertaForMaskedLM", 5, 64, twin, "", None, False), History())
     assert "it writes from left to right" in card and "dlm generate DIR" in card
     assert front_matter(card)["tags"] == ["dlm", "autoregressive"]
+
+
+def test_a_card_tells_the_room_of_prompts_and_answers() -> None:
+    said = Description(response_positions=ResponsePositions(16), ours=True)
+    card = model_card(Exported("m", "BertForMaskedLM", 5, 64, said, "", None, False), History())
+    assert "at most 16 tokens, an answer at most 48" in card and "together" not in card
 
 
 def test_a_stage_whose_licence_changes_is_the_same_stage(trained: TrainedRun) -> None:

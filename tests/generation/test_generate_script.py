@@ -161,7 +161,7 @@ def test_what_does_not_fit_and_what_is_empty_is_refused(plain: Path) -> None:
 
 def test_a_prompt_longer_than_the_start_and_a_newer_format_are_refused(tmp_path: Path) -> None:
     directory = exported(tmp_path / "model", response_positions=ResponsePositions(4))
-    with pytest.raises(SystemExit, match="do not fit the model's 40 positions"):
+    with pytest.raises(SystemExit, match="40 positions, the first 4 of which are the prompt's"):
         generate_alone(DiffusionModel(directory), PROMPTS[2])
     values = json.loads((directory / "dlm.json").read_text())
     (directory / "dlm.json").write_text(json.dumps(values | {"format": 3}))

@@ -222,11 +222,13 @@ def misfit_text(
         problem = f"a prompt of {prompt} tokens, where responses start at position {sides.prompt}"
         remedy = "model.response_start, if the model it starts from was not trained with this one"
     elif sides is not None and length - prompt > sides.response:
+        which = "canvas" if canvas_length else "response"
         problem = (
-            f"a response of {length - prompt} tokens, where the model has {sides.response} "
+            f"a {which} of {length - prompt} tokens, where the model has {sides.response} "
             "positions behind model.response_start"
         )
-        remedy = "model.max_positions (or lower model.response_start)"
+        lower = "model.response_start" + (" or data.canvas_length" if canvas_length else "")
+        remedy = f"model.max_positions (or lower {lower})"
     else:
         canvas = f" and a canvas of {canvas_length}" if canvas_length else ""
         problem = (
