@@ -17,6 +17,7 @@ from dlm.config.schema import (
 SIZES = ("architecture", "hidden_size", "num_layers", "num_heads", "intermediate_size",
          "max_positions", "initializer_range")  # fmt: skip
 """Settings of a model from scratch."""
+_RESPONSE_SETTINGS = ("response_positions", "response_start", "response_token_type")
 
 
 def sizes_of_a_finished_model(
@@ -76,8 +77,18 @@ def vocabulary_findings(stage: StageConfig) -> Iterator[Finding]:
         yield Finding(("lora.keep_adapter", "model.vocabulary.keep"), reason, True)
 
 
-def response_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:
+def response_findings(
+    stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]
+) -> Iterator[Finding]:
     """Where responses stand: a start that means something, and what an earlier stage has."""
+    if tasks_of(stage) == {"text"}:
+        # The recipe's own section may say it for the stages behind this one.
+        for name in _RESPONSE_SETTINGS:
+            value = getattr(stage.model, name)
+            if holds(own, f"model.{name}") and value != getattr(recipe.model, name):
+                reason = "ignored setting: texts have no responses; set it for the first stage on "
+                yield Finding((f"model.{name}", "data.task"), f"{reason}pairs", value)
+        return
     model = stage.model
     start, key = model.response_start, "model.response_start"
     if start is not None and model.response_positions != "fixed":
@@ -89,7 +100,7 @@ def response_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Find
     source = recipe.stages.get(stage.init_from or "")
     if source is None or (source.kind == "pretrain" and tasks_of(source) == {"text"}):
         return
-    for name in ("response_positions", "response_start", "response_token_type"):
+    for name in _RESPONSE_SETTINGS:
         value, has = getattr(model, name), getattr(source.model, name)
         if value is not None and has is not None and value != has:
             reason = (

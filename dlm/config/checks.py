@@ -211,7 +211,7 @@ def stage_findings(
         yield from sizes_of_a_finished_model(stage, recipe, own)
         yield from fresh_head_findings(stage, recipe, own)
         yield from vocabulary_findings(stage)
-        yield from response_findings(stage, recipe)
+        yield from response_findings(stage, recipe, own)
     if reads(stage.kind, "objective"):
         yield from noise_levels(stage, own)
     if reads(stage.kind, "train"):

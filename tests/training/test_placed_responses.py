@@ -121,6 +121,10 @@ def test_texts_decide_nothing_and_pairs_behind_them_do(
     [
         (("model.response_start=3",), "where responses start at position 3 .* model.response_s"),
         (("model.response_start=125",), "where the model has 5 positions behind"),
+        (
+            ("model.response_start=100", "stages.adapt.data.canvas_length=31"),
+            "a canvas of 31 tokens, where the model has 30 positions .* or data.canvas_length",
+        ),
         (("model.response_start=3", "data.too_long=drop"), "every row is longer"),
         (("model.response_token_type=true",), "type 'modernbert' has no second token type"),
     ],
@@ -146,6 +150,10 @@ def test_rows_and_networks_that_do_not_fit_are_refused(
         (("model.response_start=9",), "model.response_start.*needs model.response_positions=fixed"),
         (("model.response_positions=fixed", "model.response_start=0"), "must be at least 1"),
         (
+            ("stages.texts.model.response_positions=fixed",),
+            "texts.*model.response_positions.*fixed.: ignored setting: texts have no responses",
+        ),
+        (
             ("stages.adapt.model.pretrained=null", "stages.adapt.tokenizer=x",
              "model.response_positions=fixed", "model.response_start=600"),
             "beyond model.max_positions = 512",
@@ -157,6 +165,6 @@ def test_what_a_recipe_cannot_mean_is_refused_before_any_work(
     options: tuple[str, ...], text: str, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "r.yaml"
-    recipe.write_text(RECIPE.replace("DIRECTORY", "somewhere") + TUNE)
+    recipe.write_text(RECIPE.replace("DIRECTORY", "somewhere") + TUNE + TEXTS)
     with pytest.raises(UserError, match=f"(?s){text}"):
         load_recipe(str(recipe), list(options))
