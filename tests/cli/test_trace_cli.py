@@ -172,7 +172,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("--infill", "a [MASK:0]"): "infill text 1 of 1, character 3: '[MASK:0]' is no mask; write",
     ("--infill", "[MASK]", "--infill", "a [MASK:x] b"): "infill text 2 of 2, character 3",
     ("--infill", "no masks"): "has no mask, so there is nothing to fill in: write [MASK]",
-    ("--infill", "[MASK:64]"): "66 tokens, 64 of them masks, which do not fit the model's 64 positions",
+    ("--infill", "[MASK:64]"): "66 tokens, 64 of them masks, which do not fit the model's 64 pos",
     ("--infill", "[MASK]\udcff"): "infill text 1 of 1 is not UTF-8",
     ("--prefix", "\udcff", "--span", "1"): "--prefix is not UTF-8",
     ("--infill", "[MASK]", "--span", "3"): "--infill and --span are two ways to say it",
