@@ -74,6 +74,11 @@ class ScoredRow:
     """Leading tokens that an autoregressive model reads as a whole, as it was trained."""
 
     @property
+    def is_text(self) -> bool:
+        """Whether it has no prompt but the begin token: none of it is a response."""
+        return self.prompt == 1
+
+    @property
     def count(self) -> int:
         return self.stop - self.start
 
@@ -167,10 +172,12 @@ def _next_token_bounds(
         )
         scored_BL = (column_L >= start_B[:, None]) & (column_L < stop_B[:, None])
         place_M = scored_BL.flatten().nonzero().squeeze(1)
+        texts = chosen[0].is_text  # as all of them are, or none
+        response_BL = valid_BL & (column_L >= prompt_B[:, None]) & (not texts)
         # The state before a token predicts it.
         hidden_MH = model.backbone.hidden(
-            tokens_BL, valid_BL, attention="prefix_causal",
-            response_BL=valid_BL & (column_L >= prompt_B[:, None]), place_M=place_M - 1,
+            tokens_BL, valid_BL, attention="causal" if texts else "prefix_causal",
+            response_BL=response_BL, place_M=place_M - 1,
         )  # fmt: skip
         sum_B = _scored_sums(model, hidden_MH, place_M, tokens_BL, forbidden_ids)
         return sum_B.tolist()
@@ -232,10 +239,13 @@ def _cross_entropy_sums(
         noise_BL = _padded([plans[r].noise_UL[u] for r, u in chosen], False, model)
         scored_BL = _padded([plans[r].scored_UL[u] for r, u in chosen], False, model)
         valid_BL = _padded([torch.ones_like(plans[r].noise_UL[u]) for r, u in chosen], False, model)
-        # The prompt, for networks whose prompt does not see the response.
-        prompt_B = torch.tensor([rows[r].start for r, _ in chosen], device=model.device)
-        column_L = torch.arange(clean_BL.shape[1], device=model.device)
-        response_BL = valid_BL & (column_L >= prompt_B[:, None])
+        # Behind the prompt, for networks whose prompt does not see it or that place it apart.
+        longest = clean_BL.shape[1]
+        first_B = torch.tensor(
+            [longest if rows[r].is_text else rows[r].start for r, _ in chosen], device=model.device
+        )
+        column_L = torch.arange(longest, device=model.device)
+        response_BL = valid_BL & (column_L >= first_B[:, None])
         place_M = scored_BL.flatten().nonzero().squeeze(1)
         packs = model.backbone.packs(valid_BL.device)
         hidden_MH = model.backbone.hidden(

@@ -16,7 +16,6 @@ from dlm.data.task_modules import DATA_MODULES
 from dlm.errors import UserError
 from dlm.evaluation.task_rows import read_task
 from dlm.evaluation.tasks import load_task
-from dlm.models.positions import ResponsePositions
 from dlm.training.response_positions import known_positions
 from dlm.training.sources import build_bad_rows, build_examples, build_mixture, masking_of
 from dlm.training.start import StartingPoint
@@ -118,7 +117,7 @@ def build_rows(
             global_batch_tokens=config.train.global_batch_tokens,
             packed=packed,
         ),
-        canvas=build_canvas(config), sides=row_sides(known_positions(job), max_positions),
+        canvas=build_canvas(config), sides=row_sides(job, max_positions),
         bad_rows=build_bad_rows(job, lists=lists and getattr(rank_zero_only, "rank", 0) == 0),
     )  # fmt: skip
     if config.train.global_batch_tokens is not None:
@@ -152,9 +151,12 @@ def _check_token_budget(config: StageConfig, longest: int, devices: int, accumul
     )
 
 
-def row_sides(where: ResponsePositions | None, max_positions: int) -> RowSides | None:
-    """The room of prompts and responses where those start at one position that is known."""
-    if where is None or where.start is None:
+def row_sides(job: StageJob, max_positions: int) -> RowSides | None:
+    """The room of prompts and responses where those start at one position that is known, and rows
+    that are too long for it are left out or cut. (Others are refused once all are read, so that
+    stages before and behind the first that has a start share their prepared rows.)"""
+    where = known_positions(job)
+    if where is None or where.start is None or job.config.data.too_long == "error":
         return None
     return RowSides(where.start, max_positions - where.start)
 

@@ -66,11 +66,14 @@ def settle_positions(job: StageJob, backbone: Backbone, data: RowsDataModule) ->
     if where.start is not None and (
         longest.prompt > where.start or longest.response > backbone.max_length - where.start
     ):
+        highest = backbone.max_length - longest.response
+        fits = longest.prompt <= highest
         raise UserError(
-            f"{job.name}: model.response_start={where.start}: prompts have up to {longest.prompt} "
-            f"tokens and responses up to {longest.response}, where the model has "
-            f"{backbone.max_length} positions: choose a start from {longest.prompt} to "
-            f"{backbone.max_length - longest.response}, or set data.too_long=drop"
+            f"{job.name}: responses start at position {where.start} of the model's "
+            f"{backbone.max_length} (model.response_start), and the rows have prompts of up to "
+            f"{longest.prompt} tokens and responses of up to {longest.response}: "
+            + (f"train with a start from {longest.prompt} to {highest}, or " if fits else "")
+            + "leave such rows out (data.too_long=drop)"
         )
     backbone.response_positions = where
     return note or (f"responses stand {where}" if where != CONTINUED else None)

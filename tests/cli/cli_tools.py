@@ -17,7 +17,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = """
 data: {max_length: 64}
 model: {architecture: xlm-roberta, hidden_size: 32, num_layers: 2, num_heads: 2,
-        max_positions: 64, dropout: 0.0}
+        max_positions: 64, dropout: 0.0,
+        response_positions: continued}
 optim: {lr: 2.0e-3, schedule: constant}
 train: {steps: 20, global_batch_size: 16}
 validation: {every_n_steps: 20, batch_size: 32, generate_rows: 8, metric: exact_match}

@@ -148,11 +148,11 @@ def test_by_default_a_causal_model_stays_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("model.response_start=3",), "where responses start at position 3 .* model.response_s"),
-        (("model.response_start=125",), "where the model has 5 positions behind"),
+        (("model.response_start=3",), "responses start at position 3 .*: train with a start from"),
+        (("model.response_start=125",), "position 125 of the model's 130 .*: train with a start"),
         (
             ("model.response_start=100", "stages.adapt.data.canvas_length=31"),
-            "a canvas of 31 tokens, where the model has 30 positions .* or data.canvas_length",
+            "position 100 of the model's 130 .* responses of up to 31: train with a start",
         ),
         (("model.response_start=3", "data.too_long=drop"), "every row is longer"),
         (("model.response_token_type=true",), "type 'modernbert' has no second token type"),
