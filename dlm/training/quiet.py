@@ -23,7 +23,7 @@ def quiet_libraries() -> None:
         # Slurm is installed, and the user chose not to use it.
         ".*`srun` command is available.*",
         ".*lr_scheduler.step\\(\\).*",
-        # The engine clips, and the stage's own clipping, which is by a measured norm, is not called.
+        # The engine clips; the stage's own clipping, by a measured norm, is not called.
         ".*DeepSpeed handles gradient clipping internally.*",
         # DeepSpeed calls torch by a name that it is about to lose.
         ".*`torch.distributed.\\w+` is deprecated.*",
