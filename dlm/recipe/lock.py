@@ -113,13 +113,15 @@ class StageLock:
         if expect_free:
             # Exclusive even where the file system knows no file locks.
             try:
-                with self.path.open("x", encoding="utf-8") as stream:
-                    stream.write(content)
+                stream = self.path.open("x", encoding="utf-8")
             except FileExistsError:
                 raise in_use(self.path, _read(self.path)[0]) from None
+            with _gone_if_it_fails(self.path), stream:
+                stream.write(content)
         else:
             temporary = self.path.with_name(f".{self.path.name}.{self._me.token}")
-            temporary.write_text(content, encoding="utf-8")
+            with _gone_if_it_fails(temporary):
+                temporary.write_text(content, encoding="utf-8")
             temporary.replace(self.path)
 
     def _is_mine(self) -> bool:
@@ -140,6 +142,16 @@ def in_use(path: Path, holder: Holder | None) -> RunInUse:
         f"ends, or stop it there; `dlm status` shows how far it is. If it is surely gone, delete "
         f"{path}"
     )
+
+
+@contextmanager
+def _gone_if_it_fails(path: Path) -> Iterator[None]:
+    """On a full disk a lock is left empty: nobody's, and in everybody's way."""
+    try:
+        yield
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
