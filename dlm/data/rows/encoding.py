@@ -195,7 +195,6 @@ def limit_length(
             + misfit_text(
                 int(rows.lengths[first]), int(responses[first]), max_length,
                 canvas_length, rows.responses[first],
-                sides=sides if has_prompt(rows.prompt_lengths)[first] else None,
                 more=f"{len(too_long)} of {len(rows)} rows are too long. Shorten or remove them",
             )
         )  # fmt: skip
@@ -206,29 +205,16 @@ def limit_length(
 
 
 def misfit_text(
-    length: int, response: int, max_length: int, canvas_length: int | None, text: str, *, more: str,
-    sides: RowSides | None = None,
-) -> str:  # fmt: skip
+    length: int, response: int, max_length: int, canvas_length: int | None, text: str, *, more: str
+) -> str:
     """What of a row is too long, how long it is, and what can be done; ``response`` counts its end
     token, ``more`` is said between them."""
-    prompt = length - max(response, canvas_length or 0)
     if canvas_length and response > canvas_length:
         problem = (
             f"a response of {response} tokens, its end token included, where the canvas has "
             f"{canvas_length}"
         )
         remedy = "data.canvas_length"
-    elif sides is not None and prompt > sides.prompt:
-        problem = f"a prompt of {prompt} tokens, where responses start at position {sides.prompt}"
-        remedy = "model.response_start, if the model it starts from was not trained with this one"
-    elif sides is not None and length - prompt > sides.response:
-        which = "canvas" if canvas_length else "response"
-        problem = (
-            f"a {which} of {length - prompt} tokens, where the model has {sides.response} "
-            "positions behind model.response_start"
-        )
-        lower = "model.response_start" + (" or data.canvas_length" if canvas_length else "")
-        remedy = f"model.max_positions (or lower {lower})"
     else:
         canvas = f" and a canvas of {canvas_length}" if canvas_length else ""
         problem = (

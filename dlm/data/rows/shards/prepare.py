@@ -21,7 +21,7 @@ from dlm.data.rows.shards.place import only_one, shard_directory
 from dlm.data.rows.shards.portions import Portion, encoded_portions, portions
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.shards.writer import ShardWriter
-from dlm.data.rows.wanted import RowSides, RowsWanted
+from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import BadRows
 from dlm.errors import UserError
 
@@ -204,25 +204,20 @@ def _short_enough(
             "them). Shorten or remove such rows"
         )
         text = misfit_text(
-            length, response, wanted.max_length, wanted.canvas_length, example.response, more=more,
-            sides=_sides(row, wanted),
-        )  # fmt: skip
+            length, response, wanted.max_length, wanted.canvas_length, example.response, more=more
+        )
         raise UserError(f"{example.place}: {text}")
     return kept, len(rows) - len(kept)
 
 
 def _fits(row: list[Ids], wanted: RowsWanted) -> bool:
     response, length = _sizes(row, wanted)
-    canvas, sides = wanted.canvas_length or 0, _sides(row, wanted)
+    is_text = len(row) == 3  # begin text end
+    canvas, sides = wanted.canvas_length or 0, None if is_text else wanted.sides
     if length > wanted.max_length or response > (canvas or response):
         return False
     behind = max(response, canvas)
     return sides is None or (length - behind <= sides.prompt and behind <= sides.response)
-
-
-def _sides(row: list[Ids], wanted: RowsWanted) -> RowSides | None:
-    is_text = len(row) == 3  # begin text end
-    return None if is_text else wanted.sides
 
 
 def _sizes(row: list[Ids], wanted: RowsWanted) -> tuple[int, int]:
