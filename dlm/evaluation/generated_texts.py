@@ -17,10 +17,7 @@ from dlm.generation.settings import Generated, GenerationSettings
 def check_generation(model: GenerativeModel, rows: TaskRows, settings: GenerationSettings) -> None:
     """Refuse a system that could not answer, and a row that leaves no room for an answer."""
     if model.kind == "diffusion":
-        try:
-            settings.parts()
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        settings.check_parts()
         settings = settled(model, settings)
         if settings.length == "predicted" and model.length_predictor is None:
             raise UserError(

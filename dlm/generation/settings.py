@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from dlm.diffusion.sampling.choice import ScoreName
 from dlm.diffusion.sampling.samplers import Sampler, customised
+from dlm.errors import UserError
 from dlm.generation.rerank import Rerank
 from dlm.generation.trace import History
 
@@ -48,6 +49,16 @@ class GenerationSettings:
             ValueError: There is no such sampler, or it does not read one of the options.
         """
         return customised(self.sampler, **{name: getattr(self, name) for name in _SAMPLER_OPTIONS})
+
+    def check_parts(self) -> None:
+        """
+        Raises:
+            UserError: There are no such ``parts``.
+        """
+        try:
+            self.parts()
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def shown(self, kind: str) -> dict[str, Any]:
         """The settings that matter to a diffusion or an autoregressive model."""

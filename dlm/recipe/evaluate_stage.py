@@ -7,11 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dlm.config.job import StageJob
 from dlm.config.schema import SystemConfig
-from dlm.distributed.joining import joined, own_device
+from dlm.distributed.joining import own_device
 from dlm.distributed.share import Share
 from dlm.evaluation.evaluate import (
     check_system,
@@ -27,11 +25,8 @@ from dlm.evaluation.tasks import load_task
 from dlm.generation.model import GenerativeModel, open_model
 from dlm.generation.settings import GenerationSettings
 from dlm.recipe.console import make_console, say
-from dlm.recipe.ranks import devices_per_node, process_rank
+from dlm.recipe.shared_stage import carry_out_shared
 from dlm.training.builders import generation_settings
-from dlm.training.device import prepare_torch
-from dlm.training.quiet import quiet_libraries
-from dlm.training.train import slurm_environment
 
 _SHOWN_SAMPLES = 2
 
@@ -41,15 +36,7 @@ def evaluate_stage(job: StageJob) -> dict[str, Any]:
 
     Called on every rank: the ranks share the work, rank 0 writes and speaks.
     """
-    quiet_libraries()
-    hardware = job.config.hardware
-    devices = devices_per_node(hardware)
-    if devices * hardware.num_nodes == 1 and process_rank():
-        return {}  # of an earlier stage, which had more ranks
-    gpus = hardware.accelerator != "cpu" and torch.cuda.is_available()
-    with joined(devices, hardware.num_nodes, slurm_environment(), gpus=gpus) as share:
-        prepare_torch(hardware.num_threads)
-        return _evaluate(job, share)
+    return carry_out_shared(job, _evaluate)
 
 
 def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:

@@ -10,14 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dlm.callbacks.deadline import Deadline
 from dlm.config.job import StageJob
 from dlm.data.prompts import Example
 from dlm.data.rows.encoding import unknown_tokens
 from dlm.data.sources import BadRows, file_sha256
-from dlm.distributed.joining import joined, own_device
+from dlm.distributed.joining import own_device
 from dlm.distributed.share import Share
 from dlm.errors import Preempted, UserError
 from dlm.evaluation.progress import Progress
@@ -27,13 +25,11 @@ from dlm.generation.model import GenerativeModel, open_model
 from dlm.generation.settings import Generated, GenerationSettings
 from dlm.recipe.console import duration, say
 from dlm.recipe.manifest import read_manifest
-from dlm.recipe.ranks import devices_per_node, process_rank
+from dlm.recipe.shared_stage import carry_out_shared
 from dlm.recipe.written_rows import RowsOnDisk, Written
 from dlm.training.builders import generation_settings
-from dlm.training.device import prepare_torch
-from dlm.training.quiet import quiet_libraries
 from dlm.training.sources import build_bad_rows, build_examples
-from dlm.training.train import build_deadline, slurm_environment
+from dlm.training.train import build_deadline
 
 CHUNK_PROMPTS = 2048
 """So many prompts are batched by length together: of more, batches are hardly tighter."""
@@ -49,15 +45,7 @@ def generate_stage(job: StageJob) -> dict[str, Any]:
 
     Called on every rank: the ranks share the batches, rank 0 writes and speaks.
     """
-    quiet_libraries()
-    hardware = job.config.hardware
-    devices = devices_per_node(hardware)
-    if devices * hardware.num_nodes == 1 and process_rank():
-        return {}  # of an earlier stage, which had more ranks
-    gpus = hardware.accelerator != "cpu" and torch.cuda.is_available()
-    with joined(devices, hardware.num_nodes, slurm_environment(), gpus=gpus) as share:
-        prepare_torch(hardware.num_threads)
-        return Writing(job, share).carry_out()
+    return carry_out_shared(job, lambda job, share: Writing(job, share).carry_out())
 
 
 @dataclass(frozen=True)
@@ -260,10 +248,7 @@ def _fitting(model: GenerativeModel, settings: GenerationSettings) -> Generation
         UserError: They cannot be used with the model.
     """
     if model.kind == "diffusion":
-        try:
-            settings.parts()
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        settings.check_parts()
     settings = settled(model, settings)
     predicts = model.kind == "diffusion" and settings.length == "predicted"
     if predicts and model.length_predictor is None:

@@ -154,10 +154,7 @@ def chosen_settings(
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise UserError(f"{OPTION_OF[name]} must be at least 1, not {value}")
-    try:
-        settings.parts()
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    settings.check_parts()
     settings = settled(model, settings)
     if model.kind == "diffusion":
         _refuse_options_of_other_lengths(options, settings.length)
