@@ -3,8 +3,8 @@
 The stream is cut into windows of equally many samples, and where epochs end among these into runs
 that do not go from one to the next. A run is sorted by length and cut into batches of like length
 whose padded size, rows x longest, is within the budget; without grouping it keeps the stream's
-order, and the sum of a batch's lengths is. About a batch of samples around an epoch's end keeps the
-stream's order too, which has copies of a row far apart. A window's batches are known from its
+order, and the sum of a batch's lengths is. About a batch of samples around an epoch's end is a run
+of its own, in which that epoch stays before the next. A window's batches are known from its
 lengths, so that the window of a step is found by counting the batches of those before it.
 """
 
@@ -125,6 +125,23 @@ class TokenBudgetOrder:
     def _lengths_of(self, positions: Positions) -> Positions:
         return self.lengths[positions % len(self.lengths)]
 
+    def _longest_first(self, positions: Positions) -> Positions:
+        return np.argsort(-self._lengths_of(positions), kind="stable")
+
+    def _order_over_border(self, positions: Positions) -> Positions:
+        """Samples among which sources go from one epoch to the next: what ends an epoch shortest
+        first, then what begins one longest first, so that neighbours are of like length. As they
+        are where a row occurs twice: the stream has its copies far apart."""
+        rows = positions % len(self.lengths)
+        if len(np.unique(rows)) < len(rows):
+            return np.arange(len(rows))
+        sources, passes = self.stream.source_of(positions), positions // len(self.lengths)
+        earliest = np.full(int(sources.max()) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(earliest, sources, passes)
+        later = passes > earliest[sources]
+        lengths = self._lengths_of(positions)
+        return np.lexsort((np.where(later, -lengths, lengths), later))
+
     def _cut_window(self, window: int) -> _Window:
         size = self.samples_per_window
         positions = self.stream.positions(window * size, size)
@@ -136,8 +153,7 @@ class TokenBudgetOrder:
         rows, unit = len(self.lengths), self.usual_rows
         for first, end, border in runs_within_epochs(self.stream, positions, rows, unit):
             run = positions[first * unit : end * unit]
-            if not border:
-                run = run[np.argsort(-self._lengths_of(run), kind="stable")]
+            run = run[self._order_over_border(run) if border else self._longest_first(run)]
             bounds = cut_padded(self._lengths_of(run), self.tokens)
             if not border:
                 mixed.append((len(batches), len(batches) + len(bounds) - 1))
