@@ -8,6 +8,7 @@ on; the tensors alone are copied first.
 import errno
 import hashlib
 import json
+import math
 import os
 import pickle
 import shutil
@@ -21,6 +22,7 @@ from typing import Any, Literal
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from dlm.callbacks import VALIDATION_LOSS
 from dlm.distributed.checkpoint_io import SUM_SUFFIX, CheckpointFiles, Writing, sum_of
 from dlm.distributed.portable import SHAPE
 from dlm.distributed.saved_tensors import STATE_FILE
@@ -46,7 +48,11 @@ class SavedStep:
 
 
 class TrainingCheckpoint(Callback):
-    """Save the whole training state; remember which validated step was the best."""
+    """Save the whole training state; remember which validated step was the best.
+
+    Of steps with equal scores the one of the lower loss is the better, then the later one: where
+    a score is 0 throughout, as BLEU early in training, the loss decides.
+    """
 
     def __init__(
         self,
@@ -67,6 +73,7 @@ class TrainingCheckpoint(Callback):
         self.monitor = monitor
         self.mode = mode
         self.best_score: float | None = None
+        self.best_loss = math.inf
         self.best_step: int | None = None
         self.last_save_s = 0.0
         """How long the last save took until it was on disk."""
@@ -78,10 +85,15 @@ class TrainingCheckpoint(Callback):
         self._partial = directory
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_score": self.best_score, "best_step": self.best_step}
+        return {
+            "best_score": self.best_score,
+            "best_loss": self.best_loss,
+            "best_step": self.best_step,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
+        self.best_loss = state_dict.get("best_loss", math.inf)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -109,11 +121,22 @@ class TrainingCheckpoint(Callback):
         if self.monitor is None or trainer.sanity_checking:
             return
         score = float(trainer.callback_metrics[self.monitor])
-        sign = 1 if self.mode == "max" else -1
-        best = self.best_score
-        if best is None or sign * score > sign * best:
-            self.best_score, self.best_step = score, trainer.global_step
+        loss = float(trainer.callback_metrics.get(VALIDATION_LOSS, math.inf))
+        if self.best_score is None or self._rank(score, loss) >= self._rank(
+            self.best_score, self.best_loss
+        ):
+            self.best_score, self.best_loss = score, loss
+            self.best_step = trainer.global_step
             self._saved_at = -1  # the state on disk does not know of it yet
+
+    def _rank(self, score: float, loss: float) -> tuple[float, float]:
+        """What decides between two steps, greater is better: the score, then the loss."""
+        return (score if self.mode == "max" else -score), -loss
+
+    def chosen_by(self) -> str:
+        """What decided on the best step."""
+        name = (self.monitor or "").removeprefix("validation/")
+        return f"loss ({name} stayed 0)" if self.mode == "max" and self.best_score == 0 else name
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

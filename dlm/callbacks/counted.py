@@ -5,9 +5,8 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from dlm.callbacks import VALIDATION_LOSS
 from dlm.errors import StageFailed, UserError
-
-_LOSS = "validation/loss"
 
 
 class SomethingCounts(Callback):
@@ -46,7 +45,7 @@ class SomethingCounts(Callback):
             if name.startswith("validation/")
         }
         where = f"stage {self.name}: the validation after step {trainer.global_step}"
-        needed = [name for name in (_LOSS, self.monitor) if name in figures]
+        needed = [name for name in (VALIDATION_LOSS, self.monitor) if name in figures]
         if bad := [name for name in needed if not math.isfinite(figures[name])]:
             raise StageFailed(
                 f"{where} gave {bad[0].removeprefix('validation/')} {figures[bad[0]]}, which says "
@@ -54,10 +53,11 @@ class SomethingCounts(Callback):
                 "the usual reasons: lower optim.lr, or raise train.precision"
             )
         if self.monitor not in figures if self.monitor else not figures:
+            missing = self.monitor or VALIDATION_LOSS
             raise UserError(
-                f"{where} gave no {(self.monitor or _LOSS).removeprefix('validation/')}: of its "
-                "rows no token is predicted, because they have none, or because under the noise "
-                "of validation, which is the same at every one, none of so few is masked. Give "
-                "data.validation more rows or longer ones (validation.max_rows takes some of "
-                "them), or none at all with validation.export=last"
+                f"{where} gave no {missing.removeprefix('validation/')}: of its rows no token is "
+                "predicted, because they have none, or because under the noise of validation, "
+                "which is the same at every one, none of so few is masked. Give data.validation "
+                "more rows or longer ones (validation.max_rows takes some of them), or none at "
+                "all with validation.export=last"
             )

@@ -164,8 +164,9 @@ def _stage_row(stage: PastStage) -> list[str]:
     manifest = stage.manifest
     steps, exported = manifest.metrics.get("steps"), manifest.metrics.get("exported_step")
     shown = "" if steps is None else f"{steps:,}"
-    if exported not in (None, steps):
-        shown += f" (weights of step {exported:,})"
+    chosen = manifest.metrics.get("exported_by")
+    if exported not in (None, steps) or chosen:
+        shown += f" (weights of step {exported:,}{f' by {chosen}' if chosen else ''})"
     measured = manifest.metrics.get("throughput") or {}
     tokens = ""
     if steps and measured.get("steps"):

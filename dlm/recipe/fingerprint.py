@@ -10,7 +10,7 @@ from typing import Any
 from dlm.config.checks import reads
 from dlm.config.data_checks import tasks_of
 from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
-from dlm.training.selection import VALIDATION_LOSS, monitored
+from dlm.training.selection import exports_best, scores_answers
 
 FORMAT = 1
 """Version of the key; a change here makes every earlier result stale."""
@@ -92,6 +92,9 @@ def semantic_config(stage: StageConfig) -> dict[str, Any]:
         system["generation"] = {
             key: value for key, value in system["generation"].items() if key not in _WHERE
         }
+    if "validation" in config and not scores_answers(stage):
+        # Not read; the default that it had when the key was made.
+        config["validation"]["metric"] = config["validation"]["metric"] or "bleu"
     if meaning := _new_meanings(stage):
         config["meaning"] = meaning
     return config | {name: getattr(stage, name) for name in (*_REFERENCE_FIELDS, "seed")}
@@ -105,7 +108,8 @@ def _new_meanings(stage: StageConfig) -> dict[str, str]:
     if (
         "objective" in sections
         and stage.objective.times == "low_discrepancy"
-        and monitored(stage)[0] == VALIDATION_LOSS
+        and exports_best(stage)
+        and not scores_answers(stage)
     ):
         meanings["validation_strata"] = "of all validation rows"
     if stage.kind == "autoregressive" and stage.data.task == "text":

@@ -61,6 +61,7 @@ def export_stage(
     if job.config.model.vocabulary.keep == "used" and start.cut is not None:
         metrics["vocabulary"] = len(start.cut.kept)
     if checkpoint.best_score is not None and checkpoint.monitor is not None:
+        metrics["exported_by"] = checkpoint.chosen_by()
         metrics[checkpoint.monitor.replace("/", "_")] = round(checkpoint.best_score, 6)
     return metrics
 

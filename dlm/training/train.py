@@ -47,7 +47,7 @@ from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.response_positions import settle_positions
 from dlm.training.rows_report import data_notes, rows_read
-from dlm.training.selection import monitored, scores_answers
+from dlm.training.selection import fitting_metric, monitored, scores_answers
 from dlm.training.start import StartingPoint, starting_point
 
 
@@ -78,12 +78,14 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         notes.append(placed)
     if isinstance(stage, DenoisingStage):
         notes.append(stage.description)
+    score = generated_score(job, start, data)
+    notes += metric_notes(job, score)
     for note in notes:
         rank_zero_only(print)(f"{job.name}: {note}", flush=True)
-    checkpoint = build_checkpoint(job)
+    checkpoint = build_checkpoint(job, score)
     resumed_step = resume.step if resume else 0
     meter = build_meter(job, stage, resumed_step)
-    trainer = build_trainer(job, start, data, checkpoint, meter, resumed_step)
+    trainer = build_trainer(job, data, checkpoint, score, meter, resumed_step)
     with no_code_from(checkpoint.directory):
         trainer.fit(stage, data, ckpt_path=resume.state if resume else None, weights_only=True)
     if trainer.interrupted:
@@ -110,9 +112,9 @@ def skipped_steps(trainer: Trainer) -> dict[str, int]:
     return next(c.figures() for c in callbacks if isinstance(c, NonFinite))
 
 
-def build_checkpoint(job: StageJob) -> TrainingCheckpoint:
+def build_checkpoint(job: StageJob, score: GeneratedScore | None) -> TrainingCheckpoint:
     """The callback that saves, and remembers the best step."""
-    monitor, mode = monitored(job.config)
+    monitor, mode = monitored(job.config, score.metric_name if score else None)
     return TrainingCheckpoint(
         job.directory / "checkpoints",
         files=CheckpointFiles(background=job.config.checkpoint.background),
@@ -138,9 +140,9 @@ def build_meter(job: StageJob, stage: TrainingStage, resumed_step: int) -> Throu
 
 def build_trainer(
     job: StageJob,
-    start: StartingPoint,
     data: RowsDataModule,
     checkpoint: TrainingCheckpoint,
+    score: GeneratedScore | None,
     meter: Throughput,
     resumed_step: int,
 ) -> Trainer:
@@ -159,7 +161,7 @@ def build_trainer(
         ),
         SomethingCounts(job.name, monitor=checkpoint.monitor),
         StepCurves(),
-        *generated_score(job, start, data),
+        *([score] if score else []),
         *weight_average(job),
         checkpoint,
         Preemption(job.name, checkpoint, build_deadline(hardware)),
@@ -260,12 +262,12 @@ def slurm_environment() -> list[SLURMEnvironment]:
 
 def generated_score(
     job: StageJob, start: StartingPoint, data: RowsDataModule
-) -> list[GeneratedScore]:
+) -> GeneratedScore | None:
     """The generated validation score, where the stage has one."""
     config = job.config
     rows = data.validation_rows
     if not scores_answers(config) or rows is None:
-        return []
+        return None
     count = min(config.validation.generate_rows, len(rows))
     canvas = data.canvas
     on_canvas = canvas is not None and config.generation.length in ("canvas", None)
@@ -276,18 +278,27 @@ def generated_score(
     if canvas is not None and on_canvas:
         settings = replace(settings, canvas_length=settings.canvas_length or canvas.length)
         room_for_canvas(start, settings, int(rows.prompt_lengths[:count].max()))
+    references = rows.responses[:count]
+    return GeneratedScore(
+        tokenizer=start.tokenizer,
+        kind="autoregressive" if config.kind == "autoregressive" else "diffusion",
+        prompts=rows.prompts[:count],
+        references=references,
+        settings=settings,
+        canvas_length=canvas.length if canvas is not None else None,
+        metric=config.validation.metric or fitting_metric(references),
+        samples=config.logging.samples,
+        directory=job.directory / "samples",
+    )
+
+
+def metric_notes(job: StageJob, score: GeneratedScore | None) -> list[str]:
+    """That BLEU, the usual score, does not fit the validation rows."""
+    if score is None or job.config.validation.metric or score.metric_name == "bleu":
+        return []
     return [
-        GeneratedScore(
-            tokenizer=start.tokenizer,
-            kind="autoregressive" if config.kind == "autoregressive" else "diffusion",
-            prompts=rows.prompts[:count],
-            references=rows.responses[:count],
-            settings=settings,
-            canvas_length=canvas.length if canvas is not None else None,
-            metric=config.validation.metric,
-            samples=config.logging.samples,
-            directory=job.directory / "samples",
-        )
+        f"validation is scored by {score.metric_name}: most of its responses have fewer than "
+        "four words, for which BLEU is 0 (validation.metric chooses another)"
     ]
 
 

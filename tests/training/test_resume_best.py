@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,8 +19,11 @@ from resume_tools import (
 )
 from safetensors.torch import load
 
+from dlm.callbacks.checkpoint import TrainingCheckpoint
 from dlm.callbacks.generated_score import GeneratedScore
+from dlm.distributed.checkpoint_io import CheckpointFiles
 from dlm.recipe.manifest import read_manifest
+from dlm.training.selection import fitting_metric
 
 Script = Callable[[dict[int, float]], None]
 
@@ -59,7 +63,6 @@ def exported_step(stage: Path) -> int:
         pytest.param({8: 0.9, 16: 0.1, 24: 0.2}, 22, 8, id="best before the cut",
                      marks=pytest.mark.slow),
         pytest.param({8: 0.1, 16: 0.9, 24: 0.2}, 16, 16, id="cut before it was saved"),
-        pytest.param({8: 0.5, 16: 0.5, 24: 0.5}, 18, 8, id="a tie keeps the first"),
     ],
 )  # fmt: skip
 def test_the_best_step_is_exported_after_a_resume(
@@ -70,6 +73,56 @@ def test_the_best_step_is_exported_after_a_resume(
     assert run(stage.parent, only="adapt") == 0
     assert exported_step(stage) == best
     assert len(values(stage, "validation/chrf")) == 3
+
+
+def test_of_equal_scores_the_lower_loss_decides_and_the_manifest_says_so(
+    scores: Script, stage: Path
+) -> None:
+    scores({8: 0.0, 16: 0.0, 24: 0.0})
+    run_interrupted(stage.parent, "adapt", 18)
+    assert run(stage.parent, only="adapt") == 0
+    losses = values(stage, "validation/loss")
+    assert losses[0] > min(losses)
+    assert exported_step(stage) == 8 * (1 + losses.index(min(losses)))
+    manifest = read_manifest(stage)
+    assert manifest is not None and manifest.metrics["exported_by"] == "loss (chrf stayed 0)"
+
+
+@pytest.mark.parametrize(
+    ("scores_and_losses", "best"),
+    [
+        pytest.param([(5.0, 1.0), (5.0, 0.5), (5.0, 0.7)], 2, id="of equal scores the lower loss"),
+        pytest.param([(5.0, 0.5), (5.0, 0.5), (4.0, 0.1)], 2, id="of all equal the later step"),
+        pytest.param([(5.0, 0.5), (6.0, 0.9), (5.9, 0.1)], 2, id="the score first"),
+        pytest.param([(0.0, 0.5), (0.0, 0.4), (0.1, 0.9)], 3, id="a score that leaves its floor"),
+    ],
+)  # fmt: skip
+def test_score_then_loss_then_the_later_step(
+    scores_and_losses: list[tuple[float, float]], best: int, tmp_path: Path
+) -> None:
+    checkpoint = TrainingCheckpoint(
+        tmp_path, files=CheckpointFiles(), every_n_steps=1, keep=1,
+        monitor="validation/bleu", mode="max",
+    )  # fmt: skip
+    for step, (score, loss) in enumerate(scores_and_losses, start=1):
+        figures = {"validation/bleu": torch.tensor(score), "validation/loss": torch.tensor(loss)}
+        trainer: Any = SimpleNamespace(
+            callback_metrics=figures, global_step=step, sanity_checking=False
+        )
+        checkpoint.on_validation_end(trainer, cast(Any, None))
+    assert checkpoint.best_step == best
+
+
+@pytest.mark.parametrize(
+    ("references", "metric"),
+    [
+        (["two dogs run fast", "a man sits on a bench", "hello"], "bleu"),
+        (["yes", "no", "a man sits on a bench"], "chrf"),
+        (["两只狗在草地上奔跑", "一个男人坐在长凳上"], "chrf"),
+    ],
+)
+def test_the_default_metric_can_tell_answers_apart(references: list[str], metric: str) -> None:
+    assert fitting_metric(references) == metric
 
 
 def test_a_score_that_is_no_number_stops_the_stage(

@@ -138,11 +138,13 @@ class ValidationConfig:
     """Rows of the validation loss, spread evenly over all of them; None: all."""
     generate_rows: int = 200
     """Rows that are also generated and scored; 0: none. Texts, which have no prompt, are not."""
-    metric: MetricName = "bleu"
-    """The generated score."""
+    metric: MetricName | None = None
+    """The generated score. Default: bleu; chrf where most validation responses have fewer than four
+    words, for which BLEU is 0 (short answers, scripts without blanks between words)."""
     export: Literal["best", "last"] | None = None
     """Which weights the stage hands on. Default: best by the generated score where there is one
-    (as in the paper), else last for pretrain and best by the loss for length."""
+    (as in the paper), else last for pretrain and best by the loss for length. Of equal scores the
+    lower loss decides, then the later step."""
 
 
 @dataclass(frozen=True)
