@@ -2,7 +2,7 @@
 
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,13 +174,25 @@ class RowsDataModule(LightningDataModule):
         """Tokens of the longest prompt and of the longest response; None: no row has a prompt."""
         prompt = response = 0
         for rows in filter(None, (self.train_rows, self.validation_rows)):
-            for start in range(0, len(rows), _COUNTED):
-                part = np.arange(start, min(start + _COUNTED, len(rows)))
+            for part in _parts(len(rows)):
                 prompts = rows.prompt_lengths[part]
                 responses = (rows.lengths[part] - prompts)[has_prompt(prompts)]
                 prompt = max(prompt, int(prompts.max()))
                 response = max(response, int(responses.max(initial=0)))
         return RowSides(prompt, response) if response else None
+
+    def responses_beyond(self, length: int) -> tuple[int, int]:
+        """Training and validation rows whose response has more tokens, its end not counted."""
+        training, validation = (
+            0
+            if rows is None
+            else sum(
+                int((rows.lengths[part] - rows.prompt_lengths[part] - 1 > length).sum())
+                for part in _parts(len(rows))
+            )
+            for rows in (self.train_rows, self.validation_rows)
+        )
+        return training, validation
 
     def _count(self, shards: TokenShards) -> None:
         reached = shards.index.reached
@@ -331,3 +343,9 @@ def _spread(rows: EncodedRows, keep: int | None) -> EncodedRows:
     if keep is None or keep >= every:
         return rows
     return rows.select([number * every // keep for number in range(keep)])
+
+
+def _parts(rows: int) -> Iterator[np.ndarray]:
+    """The numbers of all rows, a part after the other."""
+    for start in range(0, rows, _COUNTED):
+        yield np.arange(start, min(start + _COUNTED, rows))

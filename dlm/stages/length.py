@@ -37,19 +37,21 @@ class LengthPrediction(TrainingStage):
         return batch.prompt_counts
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        logits_BC, class_B = self.predict(batch)
+        logits_BC, length_B = self.predict(batch)
         loss_sum = F.cross_entropy(
-            logits_BC.float(), class_B, reduction="sum", label_smoothing=self.label_smoothing
-        )
+            logits_BC.float(), self.nearest_class(length_B), reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )  # fmt: skip
         loss = self.global_mean(loss_sum, batch.global_rows)
         self.log_training(loss)
         return loss
 
     def validation_sums(self, batch: TokenBatch) -> dict[str, ValidationSum]:
-        logits_BC, class_B = self.predict(batch)
-        rows = len(class_B)
-        loss_B = F.cross_entropy(logits_BC.float(), class_B, reduction="none")
-        hit_BK = top_lengths(logits_BC, 5) == class_B[:, None] + 1
+        logits_BC, length_B = self.predict(batch)
+        rows = len(length_B)
+        loss_B = F.cross_entropy(logits_BC.float(), self.nearest_class(length_B), reduction="none")
+        # A length without a class is always a miss.
+        hit_BK = top_lengths(logits_BC, 5) == length_B[:, None]
         totals = loss_B.double().sum(), hit_BK[:, 0].sum(), hit_BK.any(dim=1).sum()
         return {
             name: ValidationSum(total, rows, rows)
@@ -57,7 +59,8 @@ class LengthPrediction(TrainingStage):
         }
 
     def predict(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        """Logits of the lengths and the right class (length - 1); the response is cut away."""
+        """Logits of the lengths 1..max [B, C] and the right length in tokens, at least 1 [B]; the
+        response is cut away."""
         prompt_BL = batch.valid_BL & ~batch.response_BL
         width = batch.prompt_counts.positions // len(prompt_BL)
         tokens_BL, valid_BL = batch.tokens_BL[:, :width], prompt_BL[:, :width]
@@ -67,5 +70,8 @@ class LengthPrediction(TrainingStage):
                 tokens_BL, valid_BL, response_BL=torch.zeros_like(valid_BL)
             )
         length_B = batch.response_BL.sum(dim=1) - 1  # without the end token
-        class_B = (length_B - 1).clamp(0, self.predictor.max_length - 1)
-        return self.predictor(feature_BLH, valid_BL), class_B
+        return self.predictor(feature_BLH, valid_BL), length_B.clamp(min=1)
+
+    def nearest_class(self, length_B: Tensor) -> Tensor:
+        """The class of a length, counted from 0; the last one for longer ones."""
+        return length_B.clamp(max=self.predictor.max_length) - 1

@@ -20,11 +20,22 @@ from dlm.stages.optimizer import OptimizerSettings
 from dlm.stages.pretrain import MaskedLanguageModeling
 from dlm.training.start import StartingPoint
 
+_CLASSES_MULTIPLE = 32
+
 DENOISING_STAGES: dict[str, type[DenoisingStage]] = {
     "pretrain": MaskedLanguageModeling,
     "adapt": DiffusiveAdaptation,
     "instruct": InstructionTuning,
 }
+
+
+def length_classes(config: StageConfig, data: RowsDataModule) -> int:
+    """Classes of a length predictor: as the recipe says, or as the longest response needs."""
+    if config.length.max_response_length is not None:
+        return config.length.max_response_length
+    longest = data.longest_parts()
+    tokens = longest.response - 1 if longest else 1
+    return -(-tokens // _CLASSES_MULTIPLE) * _CLASSES_MULTIPLE
 
 
 def build_objective(config: StageConfig) -> Objective:
@@ -74,7 +85,8 @@ def build_stage(job: StageJob, start: StartingPoint, data: RowsDataModule) -> Tr
     if config.kind == "length":
         length = config.length
         predictor = LengthPredictor(
-            start.backbone.hidden_size, max_length=length.max_response_length,
+            start.backbone.hidden_size,
+            max_length=length_classes(config, data),
             num_heads=length.num_heads, dropout=length.dropout, relative=length.relative,
         )  # fmt: skip
         return LengthPrediction(

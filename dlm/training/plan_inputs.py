@@ -61,7 +61,7 @@ def stage_inputs(recipe: RecipeConfig, name: str, known: KnownRows) -> StageInpu
     network = meta_network(config)
     predictor = (
         meta_predictor(
-            shape.hidden, max_length=stage.length.max_response_length,
+            shape.hidden, max_length=stage.length.max_response_length or length,
             num_heads=stage.length.num_heads, relative=stage.length.relative,
         )
         if stage.kind == "length"

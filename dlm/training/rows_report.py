@@ -49,3 +49,20 @@ def data_notes(data: RowsDataModule) -> list[str]:
             "generated: train it on text that has their characters"
         )
     return notes
+
+
+def class_notes(data: RowsDataModule, classes: int) -> list[str]:
+    """That some responses are longer than any class of a length predictor."""
+    beyond = data.responses_beyond(classes)
+    parts = [
+        f"{count} {part}"
+        for count, part in zip(beyond, ("training rows", "validation rows"), strict=True)
+        if count
+    ]
+    if not parts:
+        return []
+    return [
+        f"responses of {' and '.join(parts)} have more than {classes} tokens, the longest length "
+        "that the predictor knows: in training they count as that, in validation as wrong "
+        "(length.max_response_length)"
+    ]

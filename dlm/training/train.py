@@ -37,6 +37,7 @@ from dlm.models.recomputation import recompute_activations
 from dlm.process_time import STARTED_S
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
+from dlm.stages.length import LengthPrediction
 from dlm.stages.work import StageWork
 from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
@@ -46,7 +47,7 @@ from dlm.training.layout import choose_layout
 from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.response_positions import settle_positions
-from dlm.training.rows_report import data_notes, rows_read
+from dlm.training.rows_report import class_notes, data_notes, rows_read
 from dlm.training.selection import fitting_metric, monitored, scores_answers
 from dlm.training.start import StartingPoint, starting_point
 
@@ -78,6 +79,8 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         notes.append(placed)
     if isinstance(stage, DenoisingStage):
         notes.append(stage.description)
+    if isinstance(stage, LengthPrediction):
+        notes += class_notes(data, stage.predictor.max_length)
     score = generated_score(job, start, data)
     notes += metric_notes(job, score)
     for note in notes:

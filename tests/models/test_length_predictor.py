@@ -83,16 +83,35 @@ def test_training_sees_what_generation_sees_the_bare_prompt() -> None:
 
 def test_class_is_the_number_of_response_tokens_without_the_end() -> None:
     tokenizer = tiny_tokenizer()
-    _, class_B = stage(max_length=5).predict(batch_of(PROMPTS, [SHORT[0], SHORT[1], LONG[2]]))
-    for number, text in zip(class_B.tolist(), [SHORT[0], SHORT[1], LONG[2]], strict=True):
-        length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        assert number + 1 == min(length, 5)
+    made = stage(max_length=5)
+    _, length_B = made.predict(batch_of(PROMPTS, [SHORT[0], SHORT[1], LONG[2]]))
+    lengths = [
+        len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        for text in (SHORT[0], SHORT[1], LONG[2])
+    ]
+    assert length_B.tolist() == lengths and lengths[2] > 5
+    assert made.nearest_class(length_B).tolist() == [min(n, 5) - 1 for n in lengths]
+
+
+@pytest.mark.parametrize(("max_length", "right"), [(5, 0), (16, 2)])
+def test_a_length_beyond_the_classes_counts_as_wrong(max_length: int, right: int) -> None:
+    """The network says the last class of every row, or the right one where it has it."""
+    made = stage(max_length)
+    batch = batch_of(PROMPTS[:2], [LONG[2], LONG[0]])
+    _, length_B = made.predict(batch)
+    assert int(length_B.min()) > 5
+    logits_BC = torch.zeros(2, max_length)
+    logits_BC[torch.arange(2), made.nearest_class(length_B)] = 1.0
+    made.predictor.forward = lambda *_: logits_BC  # type: ignore[method-assign]
+    sums = made.validation_sums(batch)
+    assert sums["length_accuracy"].total == right
+    assert sums["length_in_top5"].total == right
 
 
 def test_training_the_predictor_leaves_the_backbone_alone() -> None:
     made = stage().train()
-    logits, class_B = made.predict(batch_of(PROMPTS, SHORT))
-    torch.nn.functional.cross_entropy(logits, class_B).backward()
+    logits, length_B = made.predict(batch_of(PROMPTS, SHORT))
+    torch.nn.functional.cross_entropy(logits, made.nearest_class(length_B)).backward()
     assert not made.backbone.training
     assert all(p.grad is None for p in made.backbone.parameters())
     assert all(p.grad is not None and p.grad.any() for p in made.predictor.mlp[-1].parameters())

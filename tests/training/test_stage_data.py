@@ -14,6 +14,7 @@ from dlm.config.job import StageJob
 from dlm.config.schema import (
     DataConfig,
     FewShotConfig,
+    LengthConfig,
     MixtureConfig,
     SourceConfig,
     StageConfig,
@@ -26,8 +27,9 @@ from dlm.models.build import build_from_scratch
 from dlm.models.special_tokens import SpecialTokens
 from dlm.recipe.fingerprint import identify
 from dlm.recipe.kinds import data_identity
+from dlm.training.builders import length_classes
 from dlm.training.data import build_data
-from dlm.training.rows_report import data_notes, rows_read
+from dlm.training.rows_report import class_notes, data_notes, rows_read
 from dlm.training.sources import build_examples
 from dlm.training.start import StartingPoint
 
@@ -255,3 +257,20 @@ def test_names_decide_a_stage_only_where_settings_refer_to_them(tmp_path: Path) 
     assert key(("x", "y"), **weights) != key(("y", "x"), **weights)
     assert key(("x", "y"), overlap="report") == key(("x", "y"))
     assert key(("x", "y"), deduplicate=True) != key(("x", "y"))
+
+
+@pytest.mark.parametrize(("responses", "classes"), [([3, 7], 32), ([32, 5], 32), ([33, 5], 64)])
+def test_a_length_predictor_has_classes_for_the_rows(
+    responses: list[int], classes: int, tmp_path: Path, start: StartingPoint
+) -> None:
+    (tmp_path / "long.jsonl").write_text(
+        "".join(json.dumps({"src": "one", "tgt": " ".join(["two"] * n)}) + "\n" for n in responses)
+    )
+    config = config_of(tmp_path, train=[SourceConfig(path="long.jsonl")])
+    config = replace(config, kind="length")
+    data = build(config, start)
+    assert length_classes(config, data) == classes and not class_notes(data, classes)
+    asked = replace(config, length=LengthConfig(max_response_length=6))
+    assert length_classes(asked, data) == 6
+    [note] = class_notes(data, 6)
+    assert f"{sum(n > 6 for n in responses)} training rows have more than 6 tokens" in note

@@ -151,8 +151,10 @@ class ValidationConfig:
 class LengthConfig:
     """The length predictor: one encoder layer over the frozen backbone's prompt features."""
 
-    max_response_length: int = 128
-    """Number of classes: response lengths 1..max in tokens, without the end token."""
+    max_response_length: int | None = None
+    """Number of classes: response lengths 1..max in tokens, without the end token. Default: the
+    longest response of the rows, rounded up to a multiple of 32. Longer responses teach the last
+    class, and count as wrong."""
     num_heads: int = 4
     """Attention heads of its encoder layer."""
     dropout: float = 0.1
