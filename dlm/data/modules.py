@@ -25,6 +25,7 @@ from dlm.data.rows.encoding import EncodedRows
 from dlm.data.rows.in_memory import rows_in_memory
 from dlm.data.rows.masking import PLAIN, Masking, has_prompt
 from dlm.data.rows.protocol import TokenRows
+from dlm.data.rows.round_trip import RoundTrip, round_trip
 from dlm.data.rows.shards.prepare import token_shards
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.wanted import RowSides, RowsWanted, TooLong
@@ -128,6 +129,7 @@ class RowsDataModule(LightningDataModule):
         """What was left out of the training rows or cut, by reason."""
         self.validation_counts: Counter[str] = Counter()
         """The same of the validation rows."""
+        self.examples = train
         self._known_window = WindowPlace(0, 0)
         self._max_length = max_length
         self._say = say
@@ -169,6 +171,13 @@ class RowsDataModule(LightningDataModule):
     def packed_width(self) -> int | None:
         """Width of the rows that samples share; None: each has its own."""
         return self._max_length if self.batches.packed else None
+
+    @cached_property
+    def round_trip(self) -> RoundTrip:
+        """What of the validation responses the tokenizer can give back."""
+        rows = self.validation_rows
+        answers = rows is not None and has_prompt(rows.prompt_lengths).all()
+        return round_trip(self.tokenizer, rows.responses if rows and answers else [])
 
     def longest_parts(self) -> RowSides | None:
         """Tokens of the longest prompt and of the longest response; None: no row has a prompt."""

@@ -20,6 +20,8 @@ def rows_read(data: RowsDataModule, steps: int) -> dict[str, Any]:
                 data.source_names, data.mixture.rows, data.mixture.shares, draws, strict=True
             )
         }
+    if (reachable := data.round_trip.share) < 1:
+        figures["validation_reachable"] = round(reachable, 6)
     if data.overlap is not None:
         figures["overlap"] = data.overlap.metrics()
     return figures
@@ -48,7 +50,7 @@ def data_notes(data: RowsDataModule) -> list[str]:
             f"{data.unknown_tokens} tokens of the rows are unknown to the tokenizer, and cannot be "
             "generated: train it on text that has their characters"
         )
-    return notes
+    return notes + data.round_trip.warnings("validation responses")
 
 
 def class_notes(data: RowsDataModule, classes: int) -> list[str]:

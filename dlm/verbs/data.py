@@ -1,8 +1,10 @@
 """dlm data prepare, inspect, stats: a recipe's training rows before anything trains on them."""
 
 import argparse
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from dlm.recipe.plan import PlannedStage
 
 _STEPS = 200
+_COMPARED = 1000
 """Steps over which padding is measured."""
 
 
@@ -158,9 +161,13 @@ def _text(rows: "RowsDataModule", tokens: list[int]) -> str:
 
 def _stats(stage: str, rows: "RowsDataModule") -> None:
     from dlm.data.batches.batching import StepSampler, TokenDataset
+    from dlm.data.rows.round_trip import round_trip
     from dlm.data.statistics import duplicates, length_quantiles, padding_share
 
     shards, batches = rows.shards, rows.batches
+    first = [example.response for _, example in islice(rows.examples.stream(Counter()), _COMPARED)]
+    back = round_trip(rows.tokenizer, first)
+    lost = f" (lost: {back.lost})" if back.lost else ""
     reached, tokens = shards.index.reached, shards.index.tokens
     repeated = duplicates(shards)
     read = rows.train_rows
@@ -180,6 +187,7 @@ def _stats(stage: str, rows: "RowsDataModule") -> None:
         "too long": f"{reached.dropped:,} rows left out, {reached.cut_prompts:,} prompts cut",
         "duplicates": f"{repeated.rows:,} ({repeated.share:.2%} of {of})",
         "unknown": f"{reached.unknown_tokens:,} tokens ({reached.unknown_tokens / tokens:.3%})",
+        "comes back": f"{back.share:.1%} of the first {back.texts:,} responses or texts{lost}",
         "padding": f"{waste:.1%} of the first {_STEPS} batches",
     }
     print(f"{stage}:")
