@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, help="print the version")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _run_verbs(verbs)
     _recipe_verbs(verbs)
@@ -27,6 +28,19 @@ def build_parser() -> argparse.ArgumentParser:
     _model_verbs(verbs)
     _cluster_verbs(verbs)
     return parser
+
+
+class _Version(argparse.Action):
+    """Print the version and end; it is looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"dlm {version('dlm')}")
+        parser.exit()
 
 
 def _verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, target: str,
@@ -90,9 +104,10 @@ def _recipe_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         verbs, "validate", "recipes:validate", "check recipes, and that their files are there"
     )
     validate.add_argument("recipes", nargs="+", metavar="RECIPE",
-                          help="recipe files or names of shipped recipes")  # fmt: skip
+                          help="recipe files or names of shipped recipes, and key=value: "
+                               "overrides, for every recipe")  # fmt: skip
     validate.add_argument("--set", dest="overrides", action="append", default=[],
-                          metavar="key=value", help="overrides, for every recipe")  # fmt: skip
+                          metavar="key=value", help="an override too")  # fmt: skip
     show = _verb(verbs, "show", "recipes:show", "print a recipe with everything resolved")
     _recipe_argument(show)
     _cell_argument(show)
@@ -298,6 +313,10 @@ def _take_overrides(options: argparse.Namespace, rest: list[str]) -> None:
         options.parser.error(_unknown(options.parser, stray or rest))
     if rest:
         options.overrides = [*options.overrides, *rest]
+    if options.verb == "validate":
+        given = [word for word in options.recipes if "=" in word and not os.path.exists(word)]
+        options.overrides = [*options.overrides, *given]
+        options.recipes = [word for word in options.recipes if word not in given]
     if options.verb == "run" and "=" in options.recipe and not os.path.exists(options.recipe):
         options.overrides = [options.recipe, *options.overrides]
         options.recipe = "quickstart"

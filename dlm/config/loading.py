@@ -57,11 +57,21 @@ def load_recipe(
     raw.setdefault("name", shipped.default_name(path))
     recipe = _typed_recipe(raw, problems)
     if problems:
-        lines = dict.fromkeys(f"  {problem}" for problem in problems)
+        lines = dict.fromkeys(f"  {p}{_from_override(p.key, overrides)}" for p in problems)
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         place = f"{path}, cell {cell.name}" if cell else str(path)
         raise UserError("\n".join([f"{count} in {place}:", *lines]))
     return recipe
+
+
+def _from_override(key: str, overrides: Sequence[str]) -> str:
+    """That a setting was given on the command line, for itself or for every stage."""
+    for text in overrides:
+        given = text.partition("=")[0]
+        of_every_stage = key.startswith("stages.") and key.endswith(f".{given}")
+        if key == given or of_every_stage or f"{given}.".startswith(f"{key}."):
+            return f" (on the command line: {text})"
+    return ""
 
 
 def load_cells(

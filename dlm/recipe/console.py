@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dlm.config.job import StageJob
-from dlm.errors import DlmError, Preempted, StageFailed
+from dlm.errors import DlmError, Preempted, StageFailed, UserError
 from dlm.recipe.plan import PlannedStage
 from dlm.recipe.refusal import change_lines
 from dlm.recipe.state import StageState
@@ -121,6 +121,13 @@ def continue_line(words: Sequence[str], begun: Collection[str]) -> str:
         elif not any(word == f"--force={name}" for name in begun):
             kept.append(word)
     return f"continue with: {' '.join(kept)}"
+
+
+def last_line(exit_code: int, words: Sequence[str], begun: Collection[str] = ()) -> str:
+    """What to do next; where something is to be corrected first, the command may change too."""
+    if exit_code == UserError.exit_code:
+        return "what is done is kept: once that is corrected, the run goes on from there"
+    return continue_line(words, begun)
 
 
 def explain(error: BaseException) -> None:

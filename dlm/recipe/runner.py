@@ -152,7 +152,8 @@ def run_recipe(
 
     def farewell(error: BaseException) -> None:
         console.explain(error)
-        console.say(console.continue_line(words, run.begun(force)), stderr=True)
+        code = error.exit_code if isinstance(error, DlmError) else 1
+        console.say(console.last_line(code, words, run.begun(force)), stderr=True)
 
     ranks = LaunchedRanks(farewell)
     run = RecipeRun(recipe, run_dir, " ".join(words), execute or partial(_execute_kind, ranks))

@@ -11,7 +11,7 @@ from typing import Any
 from dlm.config.schema import RecipeConfig
 from dlm.config.sweep import Cell
 from dlm.errors import Preempted, RunInUse, StageFailed, UserError, did_you_mean
-from dlm.recipe.console import continue_line, say
+from dlm.recipe.console import last_line, say
 from dlm.recipe.manifest import write_json
 from dlm.recipe.ranks import launcher, process_rank
 
@@ -152,9 +152,10 @@ def run_cells(
         f"{name} ({_ENDINGS.get(code, f'exit {code}')})" for name, code in left.items()
     )
     say(f"error: not all cells ended well: {told}; what was said of each stands above", stderr=True)
-    say(continue_line(words, ()), stderr=True)
     order = [*_ENDINGS]
-    return max(left.values(), key=lambda code: order.index(code) if code in order else len(order))
+    worst = max(left.values(), key=lambda code: order.index(code) if code in order else len(order))
+    say(last_line(worst, words), stderr=True)
+    return worst
 
 
 def settings_text(cell: Cell) -> str:

@@ -28,7 +28,7 @@ class Checked:
 
 def run(options: argparse.Namespace) -> int:
     """Run a recipe, or continue it; of a sweep, cell after cell."""
-    from dlm.recipe.console import continue_line, explain, words_of
+    from dlm.recipe.console import explain, words_of
     from dlm.recipe.endings import leave_exit_code
     from dlm.recipe.ranks import process_rank
     from dlm.recipe.runner import run_recipe
@@ -48,7 +48,6 @@ def run(options: argparse.Namespace) -> int:
     except UserError as error:
         if process_rank() == 0:
             explain(error)
-            print(continue_line(words_of(command), ()), file=sys.stderr)
         return leave_exit_code(error.exit_code)
 
     def run_one(recipe: RecipeConfig, run_dir: Path) -> int:

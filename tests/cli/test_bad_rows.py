@@ -50,7 +50,7 @@ def test_a_bad_row_is_named_by_file_and_line_and_nothing_finished_is_touched(
     assert words in outcome.err
     assert any(remedy in outcome.err for remedy in REMEDIES)
     assert "Traceback" not in outcome.err
-    assert outcome.last_line.startswith(f"continue with: dlm run {begun.recipe} --run-dir")
+    assert outcome.last_line.startswith("what is done is kept")
     assert {stage: files_of(begun.stage(stage)) for stage in finished} == finished
 
 
@@ -182,7 +182,7 @@ def test_a_source_that_gives_no_rows_is_named_with_the_remedy(
     outcome = adapt(call, begun, source)
     assert outcome.code == 2
     assert SOURCES[source] in outcome.err
-    assert outcome.last_line.startswith("continue with: dlm run ")
+    assert "continue with" not in outcome.err
 
 
 def test_files_of_no_kind_that_is_read_are_named_before_any_stage_begins(

@@ -67,7 +67,7 @@ def test_what_is_wrong_is_said_before_anything_is_run(
 ) -> None:
     done = call("run", recipe, "--run-dir", tmp_path / "run", *words)
     assert done.code == 2 and reason in done.err and not (tmp_path / "run").exists()
-    assert done.err.splitlines()[-1].startswith("continue with: dlm run")
+    assert "continue with" not in done.err
 
 
 @pytest.mark.parametrize("verb", [("plan",), ("bench",), ("data", "stats")])

@@ -17,6 +17,7 @@ from dlm.recipe.manifest import read_manifest
 
 Output = pytest.CaptureFixture[str]
 CONTINUE = "continue with: dlm run small.yaml"
+CORRECT = "what is done is kept: once that is corrected, the run goes on from there"
 
 
 def last_line(output: Output) -> str:
@@ -60,7 +61,7 @@ def test_a_changed_value_is_refused_with_the_difference_and_nothing_touched(
     error = capsys.readouterr().err
     assert "stage pretrain is stale" in error and "train.steps: 4 -> 8" in error
     assert "--force pretrain --force adapt --force twin" in error and "--run-dir" in error
-    assert error.splitlines()[-1] == CONTINUE
+    assert error.splitlines()[-1] == CORRECT
 
 
 def test_another_number_of_workers_is_not_refused(place: Workplace) -> None:
@@ -147,7 +148,7 @@ def test_every_end_has_its_exit_code_message_and_last_line(
     assert place.run() == code
     output = capsys.readouterr()
     assert message in output.err and "Traceback" not in output.err
-    assert output.err.splitlines()[-1] == CONTINUE
+    assert output.err.splitlines()[-1] == (CORRECT if code == 2 else CONTINUE)
     failed = (place.directory("pretrain") / "failure.json").exists()
     assert failed == (code in (2, 3))
     assert not lock_path(place.run_dir, "pretrain").exists()
