@@ -4,25 +4,19 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 
+from dlm.evaluation.extraction.final_number import final_number
+from dlm.evaluation.extraction.languages import UNKNOWN, Languages
+from dlm.evaluation.extraction.letters import chosen_letter, final_answer, same_answer
+from dlm.evaluation.extraction.numbers import shown_number
 from dlm.evaluation.rouge import rouge, rouge_signature
 
-Score = Callable[[str, str], float]
-"""Hypothesis and reference -> 0 to 1."""
+Score = Callable[..., float]
+"""Hypothesis and reference -> 0 to 1; those of ``EXTRACTED`` take ``languages`` too."""
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-# A minus is a sign where no word or number stands before it; groups are of three digits, or of two
-# before the last three (1,00,000).
-_NUMBER = re.compile(r"(?:(?<![\w.)])-)?(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+")
-_GSM8K = re.compile("####")
-_ANSWER_IS = re.compile(r"\banswer is\b:?", re.IGNORECASE)
-_ANSWER_MARKS = (_GSM8K, _ANSWER_IS)
-_FIRST_LETTER = re.compile(r"[\s*]*\(?(?![AI] \w)([A-Z])\b\)?(?![\w'])")
-_LETTER_BEHIND = re.compile(r"\b[Aa]nswer(?: is)?:?[\s*]*\(?([A-Z])\b(?![\w' ]\w)")
-_LONE_LETTER = re.compile(r"\W*([A-Za-z])\W*")
 _LETTER_ALONE = re.compile(r"\W*[A-Z]\W*")
-_LETTER_IN_BRACKETS = re.compile(r"\(([A-Z])\)")
+_NUMBER_ALONE = re.compile(r"\s*[-−]?\s?[\d.,]*\d\s*")
 
 
 def answer_words(text: str) -> list[str]:
@@ -44,73 +38,44 @@ def token_f1(hypothesis: str, reference: str) -> float:
     return _f1(sum((Counter(given) & Counter(right)).values()), given, right)
 
 
-def final_number(text: str) -> Decimal | None:
-    """The number behind "####" (GSM8K), else behind "answer is", else the last one.
-
-    1,000 and 1,00,000 are one number, 3,4 are two; digits of any script count.
-    """
-    for mark in _ANSWER_MARKS:
-        *_, behind = ("", *mark.split(text)[1:])
-        if found := _NUMBER.search(behind):
-            return _decimal(found[0])
-        if mark is _GSM8K and behind:
-            return None
-    numbers = _NUMBER.findall(text)
-    return _decimal(numbers[-1]) if numbers else None
+def number_match(hypothesis: str, reference: str, languages: Languages = UNKNOWN) -> float:
+    """1 where both give the same number: 51, 51.0 and "... #### 51" do."""
+    right = final_number(reference, languages.references)
+    return float(right is not None and final_number(hypothesis, languages.answers) == right)
 
 
-def number_match(hypothesis: str, reference: str) -> float:
-    """1 where both end in the same number: 51, 51.0 and "... #### 51" are."""
-    right = final_number(reference)
-    return float(right is not None and final_number(hypothesis) == right)
-
-
-def chosen_letter(text: str) -> str | None:
-    """The capital that the text begins with ("B", "(B) four", "B."), else the one behind "answer
-    is" or "answer:", else the first "(B)". A letter alone may be small; the words "A" and "I"
-    before another are none."""
-    if lone := _LONE_LETTER.fullmatch(text):  # of a model whose vocabulary has no capitals
-        return lone[1].upper()
-    begins = _FIRST_LETTER.match(text)
-    found = begins or _LETTER_BEHIND.search(text) or _LETTER_IN_BRACKETS.search(text)
-    return found[1] if found else None
-
-
-def final_answer(text: str) -> str:
-    """What stands behind the last "answer is", without its full stop; else the whole text."""
-    *before, behind = _ANSWER_IS.split(text)
-    return behind.strip().removesuffix(".") if before and behind.strip() else text
-
-
-def choice_match(hypothesis: str, reference: str) -> float:
-    """1 where both choose the same letter; a reference that is no letter is an answer."""
+def choice_match(hypothesis: str, reference: str, languages: Languages = UNKNOWN) -> float:
+    """1 where both choose the same letter. A reference that is no letter is an answer written out:
+    a number, which must be equal, or a text, which must say the same (``same_answer``)."""
     if _LETTER_ALONE.fullmatch(reference):
         return float(chosen_letter(hypothesis) == chosen_letter(reference))
-    hypothesis = final_answer(hypothesis)
-    if answer_words(reference):
-        return answer_match(hypothesis, reference)
-    return float(hypothesis.split() == reference.split())  # nothing but brackets and the like
+    if _is_number(reference, languages):
+        return number_match(hypothesis, reference, languages)
+    return float(same_answer(final_answer(hypothesis), reference))
 
 
-def extracted_number(hypothesis: str, reference: str) -> str | None:
+def extracted_number(hypothesis: str, reference: str, languages: Languages = UNKNOWN) -> str | None:
     """What ``number_match`` reads as the answer; None where there is none: it counts as wrong."""
-    number = final_number(hypothesis)
-    return None if number is None else str(number)
+    number = final_number(hypothesis, languages.answers)
+    return None if number is None else shown_number(number)
 
 
-def extracted_choice(hypothesis: str, reference: str) -> str | None:
+def extracted_choice(hypothesis: str, reference: str, languages: Languages = UNKNOWN) -> str | None:
     """What ``choice_match`` reads as the answer; None where there is none: it counts as wrong."""
     if _LETTER_ALONE.fullmatch(reference):
         return chosen_letter(hypothesis)
+    if _is_number(reference, languages):
+        return extracted_number(hypothesis, reference, languages)
     return final_answer(hypothesis).strip() or None
+
+
+def _is_number(reference: str, languages: Languages) -> bool:
+    alone = _NUMBER_ALONE.fullmatch(reference) is not None
+    return alone and final_number(reference, languages.references) is not None
 
 
 def _f1(common: int, given: Sequence[str], right: Sequence[str]) -> float:
     return 2 * common / (len(given) + len(right))
-
-
-def _decimal(text: str) -> Decimal:
-    return Decimal(text.replace(",", ""))
 
 
 ANSWER_SCORES: dict[str, tuple[Score, Callable[[], str]]] = {
@@ -127,7 +92,7 @@ ANSWER_SCORES: dict[str, tuple[Score, Callable[[], str]]] = {
 }
 """Name -> the score of one answer, and what it depends on."""
 
-EXTRACTED: dict[str, Callable[[str, str], str | None]] = {
+EXTRACTED: dict[str, Callable[[str, str, Languages], str | None]] = {
     "number_match": extracted_number,
     "choice_match": extracted_choice,
 }

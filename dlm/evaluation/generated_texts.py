@@ -5,6 +5,7 @@ from typing import Any
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.evaluation.answer_scores import EXTRACTED
+from dlm.evaluation.extraction.final_number import final_number
 from dlm.evaluation.metrics import Sample
 from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows, refuse_none_left
@@ -15,7 +16,10 @@ from dlm.generation.settings import Generated, GenerationSettings
 
 
 def check_generation(model: GenerativeModel, rows: TaskRows, settings: GenerationSettings) -> None:
-    """Refuse a system that could not answer, and a row that leaves no room for an answer."""
+    """Refuse a system that could not answer, a reference without the number that is asked for, and
+    a row that leaves no room for an answer."""
+    if "number_match" in rows.task.metrics:
+        _refuse_unread_references(rows)
     if model.kind == "diffusion":
         settings.check_parts()
         settings = settled(model, settings)
@@ -39,6 +43,19 @@ def check_generation(model: GenerativeModel, rows: TaskRows, settings: Generatio
         f"{len(rows.prompts)}: shorten or remove such rows, or leave them out "
         f"(evaluation.too_long=skip; --skip-too-long){lower}"
     )
+
+
+def _refuse_unread_references(rows: TaskRows) -> None:
+    """Every answer to such a row would be wrong."""
+    language = rows.task.languages.references
+    for index, reference in enumerate(rows.references):
+        for text in (reference, *(rows.others[index] if rows.others else ())):
+            if final_number(text, language) is None:
+                raise UserError(
+                    f"row {index + 1}: number_match finds no sure number in the reference "
+                    f"{text[-60:]!r}, so no answer could be right: write it in digits, and "
+                    "set `language` (or `reference_language`) of the task where it is not English"
+                )
 
 
 def _too_long(
@@ -79,7 +96,11 @@ def _sample(rows: TaskRows, index: int, answer: Generated) -> Sample:
         sample["references"] = [reference, *rows.others[index]]
     if rows.inputs:
         sample["input"] = rows.inputs[index]
+    if rows.task.language:
+        sample["language"] = rows.task.language
+    if rows.task.reference_language:
+        sample["reference_language"] = rows.task.reference_language
     extracts = [EXTRACTED[metric] for metric in rows.task.metrics if metric in EXTRACTED]
     if extracts:
-        sample["extracted"] = extracts[0](answer.text, reference)
+        sample["extracted"] = extracts[0](answer.text, reference, rows.task.languages)
     return {**sample, "length": answer.length, "score": round(answer.score, 6)}

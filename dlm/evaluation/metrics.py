@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dlm.evaluation.answer_scores import EXTRACTED
+from dlm.evaluation.extraction.languages import Languages
 from dlm.evaluation.learned_scores import LEARNED
 from dlm.evaluation.scores import (
     SCORES,
@@ -52,13 +54,24 @@ def texts_of(samples: Sequence[Sample]) -> Texts:
         [sample["hypothesis"] for sample in samples],
         [references_of(sample) for sample in samples],
         [str(sample.get("input", sample.get("source", ""))) for sample in samples],
+        _languages_of(samples),
     )
 
 
-def _of_texts(score: Score) -> RowMetric:
+def _languages_of(samples: Sequence[Sample]) -> Languages:
+    """Those of the task, which every row has."""
+    first = samples[0] if samples else {}
+    language = first.get("language")
+    return Languages(language, first.get("reference_language", language))
+
+
+def _of_texts(name: str, score: Score) -> RowMetric:
     def signature(samples: Sequence[Sample]) -> str:
         counts = {len(references_of(sample)) for sample in samples}
-        return score.signature(counts.pop() if len(counts) == 1 else None)
+        said = score.signature(counts.pop() if len(counts) == 1 else None)
+        if name not in EXTRACTED:
+            return said
+        return f"{said}|language:{_languages_of(samples).answers or 'not given'}"
 
     return RowMetric(
         lambda samples: score.statistics(texts_of(samples)),
@@ -84,7 +97,7 @@ def _bounds(samples: Sequence[Sample]) -> Statistics:
 
 METRICS: dict[str, dict[str, RowMetric]] = {
     "generation": {
-        **{name: _of_texts(score) for name, score in SCORES.items()},
+        **{name: _of_texts(name, score) for name, score in SCORES.items()},
         **{name: _learned(name) for name in LEARNED},
     },
     "multiple_choice": {

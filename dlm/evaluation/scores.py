@@ -15,8 +15,9 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
-from dlm.evaluation.answer_scores import ANSWER_SCORES
+from dlm.evaluation.answer_scores import ANSWER_SCORES, EXTRACTED
 from dlm.evaluation.answer_scores import Score as AnswerScore
+from dlm.evaluation.extraction.languages import UNKNOWN, Languages
 from dlm.evaluation.sari import sentence_sari
 
 Statistics = npt.NDArray[np.float64]
@@ -32,6 +33,8 @@ class Texts:
     """Of every row one or several."""
     sources: list[str] = field(default_factory=list)
     """What was to be rewritten; read by ``sari`` alone."""
+    languages: Languages = UNKNOWN
+    """Of the task; read by the metrics that look for an answer in a text."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,15 @@ class Score:
         return self.describe(num_references)
 
 
-def _mean(of_answer: AnswerScore, depends_on: Callable[[], str]) -> Score:
+def _mean(
+    of_answer: AnswerScore, depends_on: Callable[[], str], *, by_language: bool = False
+) -> Score:
     """The mean over rows; of several references the best counts (as SQuAD and rouge-score do)."""
 
     def statistics(texts: Texts) -> Statistics:
+        score = partial(of_answer, languages=texts.languages) if by_language else of_answer
         pairs = zip(texts.hypotheses, texts.references, strict=True)
-        return _of_rows(
-            [max(of_answer(given, right) for right in rights) for given, rights in pairs]
-        )
+        return _of_rows([max(score(given, right) for right in rights) for given, rights in pairs])
 
     def describe(num_references: int | None) -> str:
         return depends_on() + ("" if num_references == 1 else "|best of the references")
@@ -115,7 +119,9 @@ SCORES: dict[str, Score] = {
         _sari, mean_in_percent,
         lambda num: f"SARI of sentences, mean over rows|nrefs:{num or 'var'}|case:lc|tok:13a|0/0=1",
     ),
-    **{name: _mean(*given) for name, given in ANSWER_SCORES.items()},
+    **{
+        name: _mean(*given, by_language=name in EXTRACTED) for name, given in ANSWER_SCORES.items()
+    },
 }  # fmt: skip
 """Metric name -> how it is computed."""
 

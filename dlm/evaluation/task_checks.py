@@ -8,12 +8,15 @@ from dlm.data.prompts import Template
 from dlm.data.sources import json_kind
 from dlm.data.tasks.registry import TASKS
 from dlm.errors import did_you_mean
+from dlm.evaluation.extraction.languages import language_problem
 from dlm.evaluation.task_shots import few_shot_problems
 
 TaskKind = Literal["generation", "multiple_choice", "perplexity"]
 
+_LANGUAGES = ("language", "reference_language")
+
 KEYS_OF_KIND: dict[str, set[str]] = {
-    "generation": {"prompt", "response", "task", "few_shot", "variants"},
+    "generation": {"prompt", "response", "task", "few_shot", "variants", *_LANGUAGES},
     "multiple_choice": {"prompt", "choices", "answer", "likelihood"},
     "perplexity": {"prompt", "response", "text", "likelihood"},
 }
@@ -65,6 +68,7 @@ def task_problems(raw: dict[str, Any]) -> list[str]:
         problems = [*_source(raw["source"]), *_metrics(raw["metrics"], kind)]
         problems += likelihood_problems(raw.get("likelihood") or {})
         problems += _examples(raw)
+        problems += _languages(raw)
     if not problems:
         problems += _sari(raw)
     return problems
@@ -78,6 +82,12 @@ def _choices(value: Any) -> Iterator[str]:
         yield (
             "choices must be the name of a field, or a list of at least two texts, all different"
         )
+
+
+def _languages(raw: dict[str, Any]) -> Iterator[str]:
+    for key in (key for key in _LANGUAGES if key in raw):
+        if problem := language_problem(raw[key]):
+            yield f"{key} = {problem}"
 
 
 def _sari(raw: dict[str, Any]) -> Iterator[str]:

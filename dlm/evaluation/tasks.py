@@ -16,6 +16,7 @@ from dlm.data.few_shot import FewShot
 from dlm.data.prompts import Template
 from dlm.data.sources import Source
 from dlm.errors import UserError, did_you_mean
+from dlm.evaluation.extraction.languages import Languages
 from dlm.evaluation.task_checks import TaskKind, likelihood_problems, task_problems
 from dlm.evaluation.task_shots import replaced
 
@@ -48,6 +49,10 @@ class Task:
     """Estimator, samples, seed, and what else of ``LikelihoodSettings`` the task says."""
     shape: str = "translation"
     """The task whose shape the rows have, in the words of ``data.task``."""
+    language: str | None = None
+    """generation: the language of the answers, by CLDR's code; None: not known."""
+    reference_language: str | None = None
+    """generation: the language in whose way the references write numbers; None: the answers'."""
     few_shot: Mapping[str, Any] | None = None
     """Demonstrations before every prompt: count (0: none unless the user asks), and as wished
     source (default: the rows themselves), separator, joiner and pool_rows."""
@@ -56,6 +61,11 @@ class Task:
     def shots(self) -> int:
         """How many demonstrations stand before every prompt."""
         return int((self.few_shot or {}).get("count", 0))
+
+    @property
+    def languages(self) -> Languages:
+        """Of the answers, and of the references."""
+        return Languages(self.language, self.reference_language or self.language)
 
     @property
     def keep_only(self) -> dict[str, tuple[str, ...]]:
@@ -110,7 +120,8 @@ class Task:
             "prompt": self.template.prompt, "response": self.template.response,
         }  # fmt: skip
         if self.kind == "generation":
-            return said
+            languages = {"language": self.language, "reference_language": self.reference_language}
+            return said | {key: value for key, value in languages.items() if value}
         choices = self.choices if isinstance(self.choices, str) else list(self.choices)
         own = {"kind": self.kind, "choices": choices, "answer": self.answer}
         return said | own | {"likelihood": dict(self.likelihood)}
@@ -219,6 +230,8 @@ def load_task(name: str) -> Task:
         metrics=raw["metrics"],
         template=_template(raw),
         shape=raw.get("task", "translation"),
+        language=raw.get("language"),
+        reference_language=raw.get("reference_language"),
         few_shot=raw.get("few_shot"),
         kind=raw.get("kind", "generation"),
         choices=_choices(raw.get("choices", "")),

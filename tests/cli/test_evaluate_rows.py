@@ -14,6 +14,7 @@ from cli_tools import RECIPE, Caller, TrainedRun, files_of, read_scores
 from rouge_score.rouge_scorer import RougeScorer
 
 from dlm.errors import UserError
+from dlm.evaluation.metrics import METRICS
 from dlm.evaluation.sari import sentence_sari
 
 
@@ -101,6 +102,33 @@ def test_answers_that_cannot_be_extracted_are_wrong_and_counted(
     assert (metrics["scores"]["number_match"]["score"], metrics["answers_not_extracted"]) == (25, 2)
     table = (tmp_path / "o" / "table.md").read_text()
     assert "number_match 25.0" in table and "no answer found in 2 of 4 (wrong)" in table
+
+
+def test_numbers_are_read_in_the_language_of_the_task(
+    call: Caller, trained: TrainedRun, tmp_path: Path, answers: list[str]
+) -> None:
+    rows = [{"question": str(n), "answer": "1,000"} for n in range(3)]
+    answers += ["Die Antwort ist 1.000.", "1.000", "1,000"]
+    said = {"task": "math", "language": "de", "reference_language": "en"}
+    path = task(tmp_path, ["number_match"], rows, **said)
+    metrics, samples = scored(call, trained, path, tmp_path / "o", "--length", "predicted")
+    assert [sample["extracted"] for sample in samples] == ["1000", "1000", "1"]
+    assert {(s["language"], s["reference_language"]) for s in samples} == {("de", "en")}
+    found = metrics["scores"]["number_match"]
+    assert found["score"] == pytest.approx(200 / 3)
+    assert found["signature"].endswith("|language:de")
+    assert METRICS["generation"]["number_match"].statistics(samples)[:, 0].tolist() == [1, 1, 0]
+
+
+def test_a_reference_without_the_number_is_refused_by_row(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    rows = [{"question": "a", "answer": "5"}, {"question": "b", "answer": "8:30"}]
+    path = task(tmp_path, ["number_match"], rows, task="math")
+    refused = call("evaluate", trained.directory, "--tasks", path, "--output", tmp_path / "o",
+                   "--data-root", tmp_path)  # fmt: skip
+    assert refused.code == 2
+    assert "row 2: number_match finds no sure number in the reference '8:30'" in refused.err
 
 
 def test_the_row_with_the_references_lengths_stands_beside(

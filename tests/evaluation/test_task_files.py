@@ -136,6 +136,11 @@ WRONG: dict[str, tuple[object, str]] = {
     ),
     "few-shot without a count": (GOOD | {"few_shot": {"joiner": ""}}, "few_shot.count is missing"),
     "variants of ones own": (GOOD | {"variants": {"a": ["b"]}}, "read in shipped tasks only"),
+    "a language that YAML reads as false": (
+        GOOD | {"language": False},
+        "language = False is no language that CLDR knows",
+    ),
+    "a language of questions": (QUESTIONS | {"language": "de"}, "'language' is read by kind"),
     "a prompt of numbers": (GOOD | {"prompt": 5}, "prompt is a number, where it must be text"),
 }
 
