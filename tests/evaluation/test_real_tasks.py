@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from babel.numbers import format_decimal
 
 from dlm.data.sources import Source, stream_rows
 from dlm.evaluation.answer_scores import choice_match, number_match
@@ -75,6 +76,18 @@ def test_the_numbers_of_solutions_written_by_people_are_found() -> None:
     assert len(shown) == 11 * 8
     missed = [row for row in shown if not number_match(row[1], str(row[2]))]
     assert missed == []
+
+
+@pytest.mark.parametrize("language", ["bn", "de", "en", "es", "fr", "ja", "ru", "te", "th", "zh"])
+def test_right_answers_of_mgsm_count_as_the_language_writes_them(language: str) -> None:
+    """CLDR's way; the references are written as in English in all files."""
+    rows = read_task(load_task(f"mgsm_{language}"), root=str(root()), limit=None)
+    languages = rows.task.languages
+    for reference in rows.references:
+        written = format_decimal(int(reference.replace(",", "")), locale=language)
+        assert number_match(written, reference, languages), (written, reference)
+        assert number_match(f"-{written}", f"-{reference}", languages)
+        assert not number_match(written, f"{reference}0", languages)
 
 
 def test_the_answers_of_reasoning_about_bbh_are_found() -> None:
