@@ -88,7 +88,10 @@ def _learned(name: str) -> RowMetric:
 
 
 def _right(samples: Sequence[Sample]) -> Statistics:
-    return np.array([[float(s["chosen"] == s["right"]), 1.0] for s in samples])
+    """1 for the right choice, 1/k where it is one of k with equal bounds."""
+    chosen = [sample.get("equal", [sample["chosen"]]) for sample in samples]
+    rows = zip(samples, chosen, strict=True)
+    return np.array([[(s["right"] in equal) / len(equal), 1.0] for s, equal in rows])
 
 
 def _bounds(samples: Sequence[Sample]) -> Statistics:
@@ -102,8 +105,9 @@ METRICS: dict[str, dict[str, RowMetric]] = {
     },
     "multiple_choice": {
         "accuracy": RowMetric(
-            _right, mean_in_percent, lambda samples: "lowest likelihood bound per token"
-        )
+            _right, mean_in_percent,
+            lambda samples: "lowest likelihood bound per token|1/k of k equal",
+        ),
     },
     "perplexity": {
         "perplexity": RowMetric(

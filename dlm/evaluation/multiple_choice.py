@@ -1,4 +1,7 @@
-"""Tasks of kind multiple_choice: the choice of the lowest likelihood bound per token."""
+"""Tasks of kind multiple_choice: the choice of the lowest likelihood bound per token.
+
+Where k choices have that bound, each of them is chosen by 1/k.
+"""
 
 from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.share import ALONE, Share
@@ -53,6 +56,7 @@ def score_multiple_choice(model: GenerativeModel, rows: TaskRows, share: Share =
         per_token = [bound.per_token for bound in choice.bounds]
         samples.append({
             "source": prompt, "choices": choices, "right": right, "chosen": choice.index,
+            **({"equal": list(choice.lowest)} if len(choice.lowest) > 1 else {}),
             "nats_per_token": [estimate.value for estimate in per_token],
             "standard_error": [estimate.standard_error for estimate in per_token],
             "tokens": [bound.tokens for bound in choice.bounds],
@@ -60,6 +64,8 @@ def score_multiple_choice(model: GenerativeModel, rows: TaskRows, share: Share =
     chance = sum(1 / len(choices) for choices in rows.choices) / len(rows.choices)
     texts = [*rows.prompts, *(choice for choices in rows.choices for choice in choices)]
     figures = {"chance": round(100 * chance, 2), **unknown_figures(model, texts)}
+    if equal := sum("equal" in sample for sample in samples):
+        figures["equal_bounds"] = equal
     if rows.skip_too_long:
         figures["skipped_rows"] = len(skipped)
     return Scored(samples, shown_likelihood(model, rows.task), figures=figures)

@@ -79,10 +79,12 @@ def score_rows(results: Sequence[Result]) -> list[list[str]]:
 
 
 def _left_out(metrics: dict[str, Any]) -> list[str]:
-    """Answers that could not be found in a text, and rows that were not asked."""
+    """Answers that could not be found in a text, rows without one choice, and rows not asked."""
     shown = []
     if count := metrics.get("answers_not_extracted"):
         shown.append(f"no answer found in {count} of {metrics['rows']} (wrong)")
+    if count := metrics.get("equal_bounds"):
+        shown.append(f"equal bounds in {count} of {metrics['rows']} (1/k for each of k choices)")
     if count := metrics.get("skipped_rows"):
         shown.append(f"{count} more rows skipped as too long")
     return shown
@@ -128,8 +130,10 @@ def comparison_text(row: dict[str, Any]) -> str:
 def sample_text(sample: Sample) -> str:
     """One row of samples.jsonl in a line."""
     if "choices" in sample:
-        chosen, right = (sample["choices"][sample[name]] for name in ("chosen", "right"))
-        wrong = "" if chosen == right else f"  (right: {right})"
+        equal = sample.get("equal", [sample["chosen"]])
+        chosen = " = ".join(str(sample["choices"][index]) for index in equal)
+        right = sample["choices"][sample["right"]]
+        wrong = "" if equal == [sample["right"]] else f"  (right: {right})"
         return f"{sample['source']}  ->  {chosen}{wrong}"
     if "bound" in sample:
         text = " | ".join(part for part in (sample["source"], sample["text"]) if part)

@@ -32,16 +32,25 @@ from dlm.generation.scored_rows import (
     scored_row,
 )
 
+_ROUNDING = 1e-6
+"""Bounds this near are equal: float32 gives the same row other last digits in another batch."""
+
 
 @dataclass(frozen=True)
 class Choice:
     """The answer to a multiple-choice question."""
 
-    index: int
-    """The choice whose bound per token is lowest; the first of equal ones."""
+    lowest: tuple[int, ...]
+    """The choices whose bound per token is lowest: one, or several of equal bounds, none of which
+    is the model's choice more than another."""
     bounds: list[Bound]
     """The bound of every choice. Choices of a question share their draws: those of one length are
     masked alike, so their difference is surer than two independent standard errors say."""
+
+    @property
+    def index(self) -> int:
+        """The first of ``lowest``."""
+        return self.lowest[0]
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ def multiple_choice(
     row_ids: Sequence[int] | None = None,
     share: Share = ALONE,
 ) -> list[Choice]:
-    """For every prompt the choice of the lowest bound per token.
+    """For every prompt the choice of the lowest bound per token, or all choices of that bound.
 
     Arguments and errors are those of ``conditional_bounds``, with ``choices`` in place of
     responses and ``row_ids`` of the questions; a prompt without choices is a ``UserError``.
@@ -262,7 +271,10 @@ def _even_cuts(length: int, most: int) -> list[int]:
 
 
 def _choice(bounds: list[Bound]) -> Choice:
-    return Choice(min(range(len(bounds)), key=lambda i: bounds[i].per_token.value), bounds)
+    rates = [bound.per_token.value for bound in bounds]
+    least = min(rates)
+    same = (math.isclose(rate, least, rel_tol=_ROUNDING, abs_tol=_ROUNDING) for rate in rates)
+    return Choice(tuple(itertools.compress(range(len(rates)), same)), bounds)
 
 
 def _total(bounds: Sequence[Bound]) -> Bound:

@@ -42,6 +42,24 @@ def test_an_accuracy_counts_the_right_choices() -> None:
     assert interval(METRICS["multiple_choice"]["accuracy"], marks, resamples=10).value == 50
 
 
+def test_equal_bounds_are_credited_to_each_choice_alike() -> None:
+    """A model that knows nothing scores as chance does, whichever choice is the right one."""
+    accuracy = METRICS["multiple_choice"]["accuracy"]
+    for right in range(4):
+        row = {"chosen": 0, "equal": [0, 1, 2, 3], "right": right}
+        assert interval(accuracy, [row], resamples=10).value == 25
+    rows = [{"chosen": 1, "equal": [1, 2], "right": right} for right in (0, 1, 2)]
+    assert accuracy.statistics(rows)[:, 0].tolist() == [0, 0.5, 0.5]
+    assert "1/k" in accuracy.signature(rows)
+
+
+def test_equal_bounds_are_said_in_the_table_and_the_sample() -> None:
+    row = {"source": "q", "choices": ["a", "b", "c"], "chosen": 1, "equal": [1, 2], "right": 2}
+    assert sample_text(row) == "q  ->  b = c  (right: c)"
+    table = markdown_table([result("s", "t", [row], rows=9, equal_bounds=1)], [])
+    assert "equal bounds in 1 of 9 (1/k for each of k choices)" in table
+
+
 def test_perplexities_are_compared_row_by_row_and_lower_is_better() -> None:
     texts = np.random.default_rng(0).uniform(2, 6, size=30)
     worse, better = ([bound(t * 5 + add, 5) for t in texts] for add in (1.0, 0.0))

@@ -195,10 +195,13 @@ def test_multiple_choice_takes_the_lowest_bound_per_token() -> None:
     ), "no question tells the lowest bound from the lowest bound per token"
 
 
-def test_equal_choices_have_equal_bounds_and_the_first_is_taken() -> None:
-    (answer,) = multiple_choice(tiny_model(), ["a dog"], [["ran fast", "ran fast"]], SETTINGS)
-    assert answer.bounds[0] == answer.bounds[1]
-    assert answer.index == 0
+def test_equal_choices_have_equal_bounds_and_none_is_taken_alone() -> None:
+    choices = ["ran fast", "the mat", "ran fast"]
+    (answer,) = multiple_choice(tiny_model(), ["a dog"], [choices], SETTINGS)
+    assert answer.bounds[0] == answer.bounds[2]
+    assert answer.lowest == ((1,) if answer.index == 1 else (0, 2))
+    (twice,) = multiple_choice(tiny_model(), ["a dog"], [["ran fast", "ran fast"]], SETTINGS)
+    assert (twice.lowest, twice.index) == ((0, 1), 0)
 
 
 def test_a_text_that_fits_is_one_row_without_a_prompt() -> None:
