@@ -179,7 +179,7 @@ def _scaled(
     if found is None:
         return value, end
     scale, end = writing.scales[found[0]], found.end()
-    rest = re.compile(r"\d[\d,]*").match(text, end)
+    rest = re.compile(r"\d(?:[\d,]*\d)?").match(text, end)
     if rest is None:
         return value * scale, end
     more, end = _scaled(text, rest.start(), rest.end(), writing, alone)
