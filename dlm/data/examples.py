@@ -219,8 +219,7 @@ class ExampleRecipe:
 def _example(template: Template, fields: Row, place: Place) -> Example:
     prompt, response = template.fill(fields, place)
     filled = (template.fill({**fields, **other}, place)[1] for other in fields.get(OTHERS, ()))
-    others = tuple(other for other in dict.fromkeys(filled) if other != response)
-    return Example(place, prompt, response, others)
+    return Example(place, prompt, response, tuple(filled))
 
 
 def _open_example(template: Template, fields: Row, place: Place) -> Example:

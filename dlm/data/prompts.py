@@ -81,7 +81,8 @@ class Example(NamedTuple):
     prompt: str
     response: str
     others: tuple[str, ...] = ()
-    """Other right responses of the row, for scores; nothing is trained on them."""
+    """Other right responses of the row, for scores; nothing is trained on them. Equal ones stay:
+    each is a vote of SARI."""
     asked: str = ""
     """The prompt without the demonstrations before it; empty where it has none."""
     open_fields: dict[str, str] | None = None

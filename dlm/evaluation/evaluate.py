@@ -18,6 +18,7 @@ from dlm.evaluation.metrics import (
     difference,
     interval,
     not_comparable,
+    source_unchanged,
     texts_of,
 )
 from dlm.evaluation.multiple_choice import check_multiple_choice, score_multiple_choice
@@ -165,6 +166,9 @@ def _score(name: str, rows: TaskRows, scored: Scored, resamples: int) -> dict[st
     value: dict[str, Any] = interval(metric, scored.samples, resamples=resamples).as_dict()
     if name in scored.standard_errors:
         value["standard_error"] = scored.standard_errors[name]
+    copied = source_unchanged(metric, scored.samples)
+    if copied is not None:
+        value["source_unchanged"] = copied
     return {**value, "signature": metric.signature(scored.samples)}
 
 

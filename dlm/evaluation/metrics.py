@@ -37,6 +37,8 @@ class RowMetric:
     lower_is_better: bool = False
     per_token: bool = False
     """Comparable only between models that cut the texts into the same tokens."""
+    of_rewriting: bool = False
+    """Whether the source left as it is scores too."""
 
 
 def references_of(sample: Sample) -> list[str]:
@@ -51,8 +53,12 @@ def texts_of(samples: Sequence[Sample]) -> Texts:
     return Texts(
         [sample["hypothesis"] for sample in samples],
         [references_of(sample) for sample in samples],
-        [str(sample.get("input", sample.get("source", ""))) for sample in samples],
+        [_source_of(sample) for sample in samples],
     )
+
+
+def _source_of(sample: Sample) -> str:
+    return str(sample.get("input", sample.get("source", "")))
 
 
 def _of_texts(score: Score) -> RowMetric:
@@ -62,7 +68,7 @@ def _of_texts(score: Score) -> RowMetric:
 
     return RowMetric(
         lambda samples: score.statistics(texts_of(samples)),
-        score.aggregate, signature, score.lower_is_better,
+        score.aggregate, signature, score.lower_is_better, of_rewriting=score.of_rewriting,
     )  # fmt: skip
 
 
@@ -109,6 +115,14 @@ METRICS: dict[str, dict[str, RowMetric]] = {
 def interval(metric: RowMetric, samples: Sequence[Sample], *, resamples: int) -> Interval:
     """The score of all rows with its bootstrap interval over rows."""
     return bootstrap(metric.aggregate, metric.statistics(samples), samples=resamples)
+
+
+def source_unchanged(metric: RowMetric, samples: Sequence[Sample]) -> float | None:
+    """What a system scores that leaves every source as it is; None where it would score nothing."""
+    if not metric.of_rewriting:
+        return None
+    copied = [{**sample, "hypothesis": _source_of(sample)} for sample in samples]
+    return metric.aggregate(metric.statistics(copied).sum(axis=0))
 
 
 def difference(

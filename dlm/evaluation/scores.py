@@ -17,7 +17,7 @@ from sacrebleu.metrics.ter import TER
 
 from dlm.evaluation.answer_scores import ANSWER_SCORES
 from dlm.evaluation.answer_scores import Score as AnswerScore
-from dlm.evaluation.sari import sentence_sari
+from dlm.evaluation.sari import sari_counts, sari_of
 
 Statistics = npt.NDArray[np.float64]
 """Per-row statistics [rows, k]."""
@@ -45,6 +45,8 @@ class Score:
     describe: Callable[[int | None], str]
     """Number of references of every row, None where it varies -> the signature."""
     lower_is_better: bool = False
+    of_rewriting: bool = False
+    """Whether the source left as it is scores too, and has to stand beside."""
 
     def signature(self, num_references: int | None = 1) -> str:
         """What the score depends on, for papers."""
@@ -77,7 +79,11 @@ def mean_in_percent(total: Statistics) -> float:
 
 def _sari(texts: Texts) -> Statistics:
     rows = zip(texts.sources, texts.hypotheses, texts.references, strict=True)
-    return _of_rows([sentence_sari(*row) for row in rows])
+    return np.stack([sari_counts(*row) for row in rows])
+
+
+def _sari_signature(num_references: int | None) -> str:
+    return f"corpus SARI|nrefs:{num_references or 'var'}|case:lc|tok:13a|del:f1|as EASSE"
 
 
 def _sacrebleu(make: Callable[[], Any], *, lower_is_better: bool = False) -> Score:
@@ -111,10 +117,7 @@ SCORES: dict[str, Score] = {
     # For models whose vocabulary has no capitals: both sides are lower-cased. TER is so anyway.
     "bleu_lowercase": _sacrebleu(partial(BLEU, lowercase=True)),
     "chrf_lowercase": _sacrebleu(partial(CHRF, lowercase=True)),
-    "sari": Score(
-        _sari, mean_in_percent,
-        lambda num: f"SARI of sentences, mean over rows|nrefs:{num or 'var'}|case:lc|tok:13a|0/0=1",
-    ),
+    "sari": Score(_sari, sari_of, _sari_signature, of_rewriting=True),
     **{name: _mean(*given) for name, given in ANSWER_SCORES.items()},
 }  # fmt: skip
 """Metric name -> how it is computed."""

@@ -1,6 +1,6 @@
 """Score tables for people: terminal and Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -54,7 +54,14 @@ def _score(name: str, value: dict[str, Any], *, with_interval: bool) -> str:
         text += f" ± {value['standard_error']:.{digits}f}"
     if with_interval:
         text += f" [{value['ci95_low']:.{digits}f}, {value['ci95_high']:.{digits}f}]"
-    return text
+    return text + unchanged_text(name, value)
+
+
+def unchanged_text(name: str, value: Mapping[str, Any]) -> str:
+    """The score of the sources left as they are, behind the score of a rewriting; else nothing."""
+    if "source_unchanged" not in value:
+        return ""
+    return f" (source unchanged {value['source_unchanged']:.{score_digits(name)}f})"
 
 
 def score_digits(metric: str) -> int:

@@ -180,4 +180,6 @@ def test_the_signatures_say_what_a_score_depends_on() -> None:
         "rouge2 F1|stem:no|tok:a-z0-9|mean over rows|rouge-score "
         f"{version('rouge-score')}|best of the references"
     )
-    assert "mean over rows|nrefs:var|case:lc|tok:13a|0/0=1" in SCORES["sari"].signature(None)
+    assert SCORES["sari"].signature(None) == (
+        "corpus SARI|nrefs:var|case:lc|tok:13a|del:f1|as EASSE"
+    )

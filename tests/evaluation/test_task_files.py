@@ -295,11 +295,27 @@ def test_all_summaries_and_answers_of_a_row_are_references(tmp_path: Path) -> No
         tmp_path, summaries, {"document": "long", "summary": ["s", "t", "s", " ", "u"]},
         {"document": "long", "summary": "v"},
     )  # fmt: skip
-    assert (rows.references, rows.others) == (["s", "v"], [("t", "u"), ()])
+    assert (rows.references, rows.others) == (["s", "v"], [("t", "s", "u"), ()])
     questions = GOOD | {"task": "question_answering", "metrics": ["token_f1"]}
     row = {"context": "c", "question": "q", "answers": {"text": ["1", "one"]}}
     rows = rows_of(tmp_path, questions, row)
     assert (rows.references, rows.others) == (["1"], [("one",)])
+
+
+@pytest.mark.parametrize(
+    ("task", "prompt", "response"),
+    [("simplification", "src", "tgt"), ("translation", "src", "tgt"), ("paraphrase", "src", "tgt"),
+     ("headline", "document", "headline"), ("instruction", "inputs", "targets")],
+)  # fmt: skip
+def test_a_list_of_targets_is_a_list_of_references(
+    tmp_path: Path, task: str, prompt: str, response: str
+) -> None:
+    """As ASSET and TurkCorpus have them: equal ones stay, each is a vote."""
+    own = {**GOOD, "task": task, "metrics": ["bleu"]}
+    rows = rows_of(
+        tmp_path, own, {prompt: "long", response: ["s", "t", "s"]}, {prompt: "more", response: "v"}
+    )
+    assert (rows.references, rows.others) == (["s", "v"], [("t", "s"), ()])
 
 
 def test_xquad_is_read_as_its_public_rows_are(tmp_path: Path) -> None:
