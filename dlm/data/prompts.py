@@ -89,6 +89,8 @@ class Example(NamedTuple):
     """Of a row whose response a model is to write: the fields of its prompt."""
     answer_field: str | None = None
     """Of such a row: the field that the answer belongs into, if it is one."""
+    cluster: str = ""
+    """What it shares with rows that it is not independent of, for intervals of scores."""
 
 
 def stream_examples(

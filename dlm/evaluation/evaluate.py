@@ -15,7 +15,9 @@ from dlm.evaluation.metrics import (
     METRICS,
     RowMetric,
     Sample,
+    clusters_of,
     difference,
+    exact_interval,
     interval,
     not_comparable,
     source_unchanged,
@@ -90,6 +92,7 @@ def evaluate_system(
         "task_kind": task.kind,
         "few_shot": task.shots,
         "rows": len(scored.samples),
+        **_clusters(scored.samples),
         **scored.settings,
         "scores": {
             metric: _score(metric, rows, scored, bootstrap_samples) for metric in task.metrics
@@ -166,10 +169,18 @@ def _score(name: str, rows: TaskRows, scored: Scored, resamples: int) -> dict[st
     value: dict[str, Any] = interval(metric, scored.samples, resamples=resamples).as_dict()
     if name in scored.standard_errors:
         value["standard_error"] = scored.standard_errors[name]
+    exact = exact_interval(metric, scored.samples)
+    if exact is not None:
+        value["clopper_pearson95"] = list(exact)
     copied = source_unchanged(metric, scored.samples)
     if copied is not None:
         value["source_unchanged"] = copied
     return {**value, "signature": metric.signature(scored.samples)}
+
+
+def _clusters(samples: Sequence[Sample]) -> dict[str, int]:
+    clusters = clusters_of(samples)
+    return {"clusters": len(set(clusters))} if clusters else {}
 
 
 def _difference(metric: RowMetric, a: Result, b: Result, resamples: int) -> dict[str, Any]:
@@ -182,4 +193,5 @@ def _difference(metric: RowMetric, a: Result, b: Result, resamples: int) -> dict
         "ci95_high": found.high,
         "significant": found.low > 0 or found.high < 0,
         "lower_is_better": metric.lower_is_better,
+        "interval": found.method,
     }

@@ -1,4 +1,4 @@
-"""Corpus scores with bootstrap intervals, alone and as paired differences.
+"""Corpus scores with 95 % intervals, alone and as paired differences.
 
 A score is a function of per-row statistics that add up over rows, so a resample is a sum.
 """
@@ -7,20 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from dlm.evaluation.answer_scores import ANSWER_SCORES
 from dlm.evaluation.answer_scores import Score as AnswerScore
+from dlm.evaluation.intervals import (
+    Interval,
+    Statistics,
+    bootstrap,
+    mean_interval,
+    paired_marks,
+)
 from dlm.evaluation.sari import sari_counts, sari_of
-
-Statistics = npt.NDArray[np.float64]
-"""Per-row statistics [rows, k]."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Score:
     describe: Callable[[int | None], str]
     """Number of references of every row, None where it varies -> the signature."""
     lower_is_better: bool = False
+    is_mean: bool = False
+    """Whether it is a mean over rows of scores from 0 to 1."""
     of_rewriting: bool = False
     """Whether the source left as it is scores too, and has to stand beside."""
 
@@ -65,7 +70,7 @@ def _mean(of_answer: AnswerScore, depends_on: Callable[[], str]) -> Score:
     def describe(num_references: int | None) -> str:
         return depends_on() + ("" if num_references == 1 else "|best of the references")
 
-    return Score(statistics, mean_in_percent, describe)
+    return Score(statistics, mean_in_percent, describe, is_mean=True)
 
 
 def _of_rows(values: Sequence[float]) -> Statistics:
@@ -123,56 +128,59 @@ SCORES: dict[str, Score] = {
 """Metric name -> how it is computed."""
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, float]:
-        """In the names of metrics.json."""
-        return {"score": self.value, "ci95_low": self.low, "ci95_high": self.high}
-
-
 def score(name: str, hypotheses: list[str], references: Sequence[str], *, samples: int) -> Interval:
-    """A corpus score with the percentile interval of ``samples`` resamples of the rows."""
+    """A corpus score with its 95 % interval; a bootstrap takes ``samples`` resamples."""
     metric = SCORES[name]
     texts = _one_reference(hypotheses, references)
-    return bootstrap(metric.aggregate, metric.statistics(texts), samples=samples)
+    return score_interval(metric, metric.statistics(texts), samples=samples)
 
 
 def paired_difference(
     name: str, first: list[str], second: list[str], references: Sequence[str], *, samples: int
 ) -> Interval:
-    """Score of the first system minus the second's, with a paired bootstrap interval."""
+    """Score of the first system minus the second's, with its 95 % interval."""
     metric = SCORES[name]
-    both = (metric.statistics(_one_reference(given, references)) for given in (first, second))
-    return bootstrap(metric.aggregate, *both, samples=samples)
+    ours, theirs = (
+        metric.statistics(_one_reference(given, references)) for given in (first, second)
+    )
+    return difference_interval(metric, ours, theirs, samples=samples)
 
 
 def _one_reference(hypotheses: list[str], references: Sequence[str]) -> Texts:
     return Texts(hypotheses, [[text] for text in references], [""] * len(hypotheses))
 
 
-def bootstrap(
-    aggregate: Callable[[Statistics], float],
+class Aggregated(Protocol):
+    """A score of summed statistics, whatever its rows are."""
+
+    @property
+    def aggregate(self) -> Callable[[Statistics], float]:
+        """Summed statistics [k] -> the score."""
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is a mean over rows of scores from 0 to 1, their statistics that and 1."""
+
+
+def score_interval(
+    metric: Aggregated, statistics: Statistics, *, samples: int, clusters: Sequence[int] = ()
+) -> Interval:
+    """The score of rows with the interval that fits it."""
+    if metric.is_mean:
+        return mean_interval(statistics[:, 0], clusters)
+    return bootstrap(metric.aggregate, statistics, samples=samples, clusters=clusters)
+
+
+def difference_interval(
+    metric: Aggregated,
     first: Statistics,
-    second: Statistics | None = None,
+    second: Statistics,
     *,
     samples: int,
+    clusters: Sequence[int] = (),
 ) -> Interval:
-    """A score of rows, or the difference of two on the same rows, with the percentile interval of
-    ``samples`` resamples of the rows."""
-
-    def value(weights: Statistics) -> float:
-        result = aggregate(weights @ first)
-        return result if second is None else result - aggregate(weights @ second)
-
-    rows = len(first)
-    random = np.random.default_rng(0)
-    draws = random.multinomial(rows, np.full(rows, 1 / rows), size=samples)
-    values = [value(draw.astype(np.float64)) for draw in draws]
-    low, high = np.percentile(values, [2.5, 97.5]) if values else (float("nan"), float("nan"))
-    return Interval(value(np.ones(rows)), float(low), float(high))
+    """The difference of two scores of the same rows with the interval that fits it."""
+    marks = all(np.isin(given[:, 0], (0.0, 1.0)).all() for given in (first, second))
+    if metric.is_mean and marks and not clusters:
+        return paired_marks(first[:, 0], second[:, 0])
+    return bootstrap(metric.aggregate, first, second, samples=samples, clusters=clusters)

@@ -86,8 +86,10 @@ def score_rows(results: Sequence[Result]) -> list[list[str]]:
 
 
 def _left_out(metrics: dict[str, Any]) -> list[str]:
-    """Answers that could not be found in a text, and rows that were not asked."""
+    """What rows share, answers that could not be found in a text, rows that were not asked."""
     shown = []
+    if count := metrics.get("clusters"):
+        shown.append(f"interval over {count} clusters of rows")
     if count := metrics.get("answers_not_extracted"):
         shown.append(f"no answer found in {count} of {metrics['rows']} (wrong)")
     if count := metrics.get("skipped_rows"):
@@ -128,7 +130,7 @@ def comparison_text(row: dict[str, Any]) -> str:
         f"{row['task']}: {row['first']} - {row['second']} = "
         f"{row['difference']:+.{digits}f} {row['metric']} "
         f"[{row['ci95_low']:+.{digits}f}, {row['ci95_high']:+.{digits}f}], {lower}{verdict} at "
-        "95 % (paired bootstrap)"
+        f"95 % ({row.get('interval', 'paired bootstrap')})"
     )
 
 

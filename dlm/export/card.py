@@ -197,7 +197,7 @@ def _scores(results: Sequence[Result]) -> Iterator[str]:
         yield "Not evaluated in its run."
         return
     yield (
-        "Of this stage, with 95 % bootstrap intervals over rows. A system is the model with "
+        "Of this stage, with 95 % intervals over rows. A system is the model with "
         "settings of its own; one with oracle length was told how long each answer is."
     )
     yield _table(

@@ -16,6 +16,7 @@ _ORACLE = '<span class="tag" title="the lengths of the references were given">or
 ORACLE_NOTE = (
     "Oracle rows are given the lengths of the references: a bound, not what a user would get."
 )
+PAIRED = "Paired over rows or clusters: Tango's interval of 0/1 scores, else a bootstrap"
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,23 @@ def score_table(stage: str, task: str, entries: Sequence[Entry]) -> Table:
         for name, value in e.metrics["scores"].items() if value.get("signature")
     ]  # fmt: skip
     notes += [f"{text}." for text in dict.fromkeys(signatures)]
+    notes += [f"Intervals: {text}." for text in _methods(entries)]
     if any("standard_error" in v for e in entries for v in e.metrics["scores"].values()):
         notes.append("± is the standard error of the estimate; the interval is over rows.")
     if any(entry.oracle for entry in entries):
         notes.append(ORACLE_NOTE)
     return Table(f"scores_{stage}_{task}", f"{stage}: {task}", tuple(columns), rows,
                  " ".join(notes))  # fmt: skip
+
+
+def _methods(entries: Sequence[Entry]) -> list[str]:
+    """How the intervals of each metric were found, where the file says it."""
+    found: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        for name, value in entry.metrics["scores"].items():
+            if "interval" in value:
+                found.setdefault(value["interval"], {})[name] = None
+    return [f"{method} ({', '.join(names)})" for method, names in found.items()]
 
 
 def comparison_table(stage: str, runs: Sequence[Run]) -> Table | None:
@@ -109,7 +121,7 @@ def comparison_table(stage: str, runs: Sequence[Run]) -> Table | None:
     if not rows:
         return None
     title = f"{stage}: paired differences"
-    return difference_table(f"comparisons_{stage}", title, rows, "Paired bootstrap over rows.",
+    return difference_table(f"comparisons_{stage}", title, rows, f"{PAIRED}.",
                             with_run=not runs[0].alone)  # fmt: skip
 
 

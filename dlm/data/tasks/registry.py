@@ -24,6 +24,8 @@ class TaskShape:
     """A row -> the fields of its examples."""
     conditional: bool = True
     """Whether there is a prompt; a text alone has none."""
+    cluster: str = ""
+    """The field whose value rows share that are not independent of each other; most have none."""
 
 
 _LIST = "(a text, or a list: the first; all are references)"
@@ -35,8 +37,12 @@ TASKS: dict[str, TaskShape] = {
     "headline": TaskShape(f"document, headline {_LIST}", first_of("headline")),
     "paraphrase": TaskShape(f"src, tgt {_LIST}", first_of("tgt")),
     "simplification": TaskShape(f"src, tgt {_LIST}", first_of("tgt")),
-    "question_generation": TaskShape("context, answers or answer, question", answered),
-    "question_answering": TaskShape("context, question, answers.text, answers or answer", answered),
+    "question_generation": TaskShape(
+        "context, answers or answer, question", answered, cluster="context"
+    ),
+    "question_answering": TaskShape(
+        "context, question, answers.text, answers or answer", answered, cluster="context"
+    ),
     "math": TaskShape("question, answer; or Body, Question, Answer", word_problem),
     "reasoning": TaskShape("question, rationale, answer"),
     "multiple_choice": TaskShape("question, choices, answer; or input, target", multiple_choice),
