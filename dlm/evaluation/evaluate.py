@@ -28,7 +28,9 @@ from dlm.evaluation.perplexity import check_perplexity, score_perplexity
 from dlm.evaluation.progress import FILE, Progress, progress_key
 from dlm.evaluation.results import Result, is_finished, read_result, write_result
 from dlm.evaluation.scored import Scored
+from dlm.evaluation.scores import TOKENIZED
 from dlm.evaluation.task_rows import TaskRows
+from dlm.evaluation.words import check_tokenizer
 from dlm.generation.lengths import settled
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
@@ -51,6 +53,8 @@ def check_system(
                 check_perplexity(model, rows)
             else:
                 check_generation(model, rows, settings)
+                if any(metric in TOKENIZED for metric in rows.task.metrics):
+                    check_tokenizer(rows.task.language)
             for metric in rows.task.metrics:
                 if metric in LEARNED:
                     LEARNED[metric].check()

@@ -79,6 +79,8 @@ def _sample(rows: TaskRows, index: int, answer: Generated) -> Sample:
         sample["references"] = [reference, *rows.others[index]]
     if rows.inputs:
         sample["input"] = rows.inputs[index]
+    if rows.task.language:
+        sample["language"] = rows.task.language
     if rows.clusters:
         sample["cluster"] = rows.clusters[index]
     extracts = [EXTRACTED[metric] for metric in rows.task.metrics if metric in EXTRACTED]

@@ -62,6 +62,7 @@ def texts_of(samples: Sequence[Sample]) -> Texts:
         [sample["hypothesis"] for sample in samples],
         [references_of(sample) for sample in samples],
         [_source_of(sample) for sample in samples],
+        samples[0].get("language", "") if samples else "",
     )
 
 
@@ -70,13 +71,9 @@ def _source_of(sample: Sample) -> str:
 
 
 def _of_texts(score: Score) -> RowMetric:
-    def signature(samples: Sequence[Sample]) -> str:
-        counts = {len(references_of(sample)) for sample in samples}
-        return score.signature(counts.pop() if len(counts) == 1 else None)
-
     return RowMetric(
         lambda samples: score.statistics(texts_of(samples)),
-        score.aggregate, signature, score.lower_is_better,
+        score.aggregate, lambda samples: score.signature(texts_of(samples)), score.lower_is_better,
         is_mean=score.is_mean, of_rewriting=score.of_rewriting,
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ from dlm.evaluation.intervals import (
     paired_marks,
 )
 from dlm.evaluation.sari import sari_counts, sari_of
+from dlm.evaluation.words import check_tokenizer, fitting_tokenizer
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Texts:
     """Of every row one or several."""
     sources: list[str] = field(default_factory=list)
     """What was to be rewritten; read by ``sari`` alone."""
+    language: str = ""
+    """Of hypotheses and references, such as ``ja``; where it is not said, their script decides."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,13 @@ class Score:
     """Texts -> per-row statistics."""
     aggregate: Callable[[Statistics], float]
     """Summed statistics [k] -> the score."""
-    describe: Callable[[int | None], str]
-    """Number of references of every row, None where it varies -> the signature."""
+    signature: Callable[[Texts], str]
+    """Texts -> what the score depends on, for papers."""
     lower_is_better: bool = False
     is_mean: bool = False
     """Whether it is a mean over rows of scores from 0 to 1."""
     of_rewriting: bool = False
     """Whether the source left as it is scores too, and has to stand beside."""
-
-    def signature(self, num_references: int | None = 1) -> str:
-        """What the score depends on, for papers."""
-        return self.describe(num_references)
 
 
 def _mean(of_answer: AnswerScore, depends_on: Callable[[], str]) -> Score:
@@ -67,10 +66,16 @@ def _mean(of_answer: AnswerScore, depends_on: Callable[[], str]) -> Score:
             [max(of_answer(given, right) for right in rights) for given, rights in pairs]
         )
 
-    def describe(num_references: int | None) -> str:
-        return depends_on() + ("" if num_references == 1 else "|best of the references")
+    def describe(texts: Texts) -> str:
+        return depends_on() + ("" if _num_references(texts) == 1 else "|best of the references")
 
     return Score(statistics, mean_in_percent, describe, is_mean=True)
+
+
+def _num_references(texts: Texts) -> int | None:
+    """Of every row; None where it varies."""
+    counts = {len(row) for row in texts.references}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _of_rows(values: Sequence[float]) -> Statistics:
@@ -87,45 +92,81 @@ def _sari(texts: Texts) -> Statistics:
     return np.stack([sari_counts(*row) for row in rows])
 
 
-def _sari_signature(num_references: int | None) -> str:
-    return f"corpus SARI|nrefs:{num_references or 'var'}|case:lc|tok:13a|del:f1|as EASSE"
+def _sari_signature(texts: Texts) -> str:
+    return f"corpus SARI|nrefs:{_num_references(texts) or 'var'}|case:lc|tok:13a|del:f1|as EASSE"
 
 
-def _sacrebleu(make: Callable[[], Any], *, lower_is_better: bool = False) -> Score:
+def _sacrebleu(
+    make: Callable[[str], Any],
+    *,
+    lower_is_better: bool = False,
+    tokenizes: bool = True,
+    cuts: bool = False,
+) -> Score:
+    """A metric of sacrebleu, made for the tokenizer that fits the texts.
+
+    Args:
+        tokenizes: Whether there is such a tokenizer at all; chrF has none.
+        cuts: Whether it is ours to call, as the metric itself splits at blanks alone.
+    """
+
+    def tokenizer_of(texts: Texts) -> str:
+        if not tokenizes:
+            return _DEFAULT
+        check_tokenizer(texts.language)
+        return fitting_tokenizer(texts.language, texts.references)
+
     def statistics(texts: Texts) -> Statistics:
+        tokenizer = tokenizer_of(texts)
+        cut = _cutter(tokenizer) if cuts and tokenizer != _DEFAULT else str
         # A column a reference; sacrebleu passes over None, where a row has fewer.
-        columns = list(zip_longest(*texts.references))
-        extracted = make()._extract_corpus_statistics(texts.hypotheses, columns)
+        columns = list(zip_longest(*([cut(text) for text in row] for row in texts.references)))
+        given = [cut(text) for text in texts.hypotheses]
+        extracted = make(tokenizer)._extract_corpus_statistics(given, columns)
         return np.array(extracted, dtype=np.float64)
 
     def aggregate(total: Statistics) -> float:
-        metric = make()
-        return float(metric._compute_score_from_stats(total.tolist()).score)
+        return float(make(_DEFAULT)._compute_score_from_stats(total.tolist()).score)
 
-    def describe(num_references: int | None) -> str:
-        metric = make()
+    def describe(texts: Texts) -> str:
+        tokenizer, num_references = tokenizer_of(texts), _num_references(texts)
+        metric = make(tokenizer)
         if num_references is None:
             metric.corpus_score(["a", "a"], [["a", "a"], ["a", None]])
         else:
             metric.corpus_score(["a"], [["a"]] * num_references)
-        return str(metric.get_signature())
+        words = f"|words:{tokenizer}" if cuts and tokenizer != _DEFAULT else ""
+        return f"{metric.get_signature()}{words}"
 
     return Score(statistics, aggregate, describe, lower_is_better)
 
 
+def _cutter(tokenizer: str) -> Callable[[str], str]:
+    metric = _bleu(tokenizer)
+    return lambda text: str(metric.tokenizer(text.rstrip()))
+
+
+def _bleu(tokenizer: str, *, lowercase: bool = False) -> BLEU:
+    return BLEU(tokenize=tokenizer, lowercase=lowercase)
+
+
+_DEFAULT = "13a"
+
 SCORES: dict[str, Score] = {
     "exact_match": _mean(lambda given, right: float(given == right), lambda: "exact string match"),
-    "bleu": _sacrebleu(BLEU),
-    "chrf": _sacrebleu(CHRF),
-    "chrf++": _sacrebleu(partial(CHRF, word_order=2)),
-    "ter": _sacrebleu(TER, lower_is_better=True),
+    "bleu": _sacrebleu(_bleu),
+    "chrf": _sacrebleu(lambda _: CHRF(), tokenizes=False),
+    "chrf++": _sacrebleu(lambda _: CHRF(word_order=2), tokenizes=False),
+    "ter": _sacrebleu(lambda _: TER(), lower_is_better=True, cuts=True),
     # For models whose vocabulary has no capitals: both sides are lower-cased. TER is so anyway.
-    "bleu_lowercase": _sacrebleu(partial(BLEU, lowercase=True)),
-    "chrf_lowercase": _sacrebleu(partial(CHRF, lowercase=True)),
+    "bleu_lowercase": _sacrebleu(partial(_bleu, lowercase=True)),
+    "chrf_lowercase": _sacrebleu(lambda _: CHRF(lowercase=True), tokenizes=False),
     "sari": Score(_sari, sari_of, _sari_signature, of_rewriting=True),
     **{name: _mean(*given) for name, given in ANSWER_SCORES.items()},
 }  # fmt: skip
 """Metric name -> how it is computed."""
+TOKENIZED = ("bleu", "bleu_lowercase", "ter")
+"""Those whose words are cut by the tokenizer of a language."""
 
 
 def score(name: str, hypotheses: list[str], references: Sequence[str], *, samples: int) -> Interval:

@@ -13,7 +13,7 @@ from dlm.evaluation.task_shots import few_shot_problems
 TaskKind = Literal["generation", "multiple_choice", "perplexity"]
 
 KEYS_OF_KIND: dict[str, set[str]] = {
-    "generation": {"prompt", "response", "task", "few_shot", "variants", "cluster"},
+    "generation": {"prompt", "response", "task", "few_shot", "variants", "cluster", "language"},
     "multiple_choice": {"prompt", "choices", "answer", "likelihood", "cluster"},
     "perplexity": {"prompt", "response", "text", "likelihood"},
 }
@@ -25,7 +25,7 @@ _SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "
 _TYPES: dict[str, type] = {
     "version": int, "description": str, "source": dict, "metrics": list, "prompt": str,
     "response": str, "text": str, "answer": str, "likelihood": dict,
-    "task": str,
+    "task": str, "language": str,
 }  # fmt: skip
 _WORDS = {int: "a whole number", dict: "a mapping", list: "a list", str: "text"}
 ESTIMATORS = ("exactly_l", "bernoulli", "chain_rule")

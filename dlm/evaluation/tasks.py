@@ -53,6 +53,8 @@ class Task:
     few_shot: Mapping[str, Any] | None = None
     """Demonstrations before every prompt: count (0: none unless the user asks), and as wished
     source (default: the rows themselves), separator, joiner and pool_rows."""
+    language: str = ""
+    """Of the answers, such as ``ja`` or ``jpn_Jpan``; else their script decides what words are."""
     cluster: Cluster | None = None
     """What rows share that are not independent of each other, such as a paragraph."""
 
@@ -226,6 +228,7 @@ def load_task(name: str) -> Task:
         template=_template(raw),
         shape=raw.get("task", "translation"),
         few_shot=raw.get("few_shot"),
+        language=raw.get("language", ""),
         cluster=_cluster(raw),
         kind=raw.get("kind", "generation"),
         choices=_choices(raw.get("choices", "")),

@@ -10,7 +10,7 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from dlm.evaluation.scores import SCORES, paired_difference, score
+from dlm.evaluation.scores import SCORES, Texts, paired_difference, score
 
 CORPUS = ("exact_match", "bleu", "chrf", "ter", "rouge_l")
 RESAMPLED = ("bleu", "chrf", "ter")
@@ -172,25 +172,29 @@ def test_scores_without_case_lower_both_sides_and_say_so() -> None:
         upper = [text.title() for text in REFERENCES]
         assert score(name, REFERENCES, upper, samples=1).value < 50
         assert score(lower, REFERENCES, upper, samples=1).value == pytest.approx(100)
-        assert "|case:lc|" in SCORES[lower].signature()
+        assert "|case:lc|" in signed(lower)
+
+
+def signed(name: str, *references: int) -> str:
+    """The signature of a score of rows with so many references."""
+    rows = [["a"] * count for count in references or (1,)]
+    return SCORES[name].signature(Texts(["a"] * len(rows), rows, ["a"] * len(rows)))
 
 
 def test_the_signatures_say_what_a_score_depends_on() -> None:
-    assert SCORES["bleu"].signature() == (
+    assert signed("bleu") == (
         f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{sacrebleu.__version__}"
     )
-    assert SCORES["chrf"].signature().startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no")
-    assert SCORES["exact_match"].signature() == "exact string match"
-    assert SCORES["ter"].signature().startswith("nrefs:1|case:lc|tok:tercom|norm:no|punct:yes|")
-    assert "|nw:2|" in SCORES["chrf++"].signature()
-    assert [SCORES["bleu"].signature(count)[:9] for count in (2, None)] == [
+    assert signed("chrf").startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no")
+    assert signed("exact_match") == "exact string match"
+    assert signed("ter").startswith("nrefs:1|case:lc|tok:tercom|norm:no|punct:yes|")
+    assert "|nw:2|" in signed("chrf++")
+    assert [signed("bleu", *rows)[:9] for rows in ([2, 2], [1, 2])] == [
         "nrefs:2|c",
         "nrefs:var",
     ]
-    assert SCORES["rouge_2"].signature(3) == (
+    assert signed("rouge_2_ascii", 3) == (
         "rouge2 F1|stem:no|tok:a-z0-9|mean over rows|rouge-score "
         f"{version('rouge-score')}|best of the references"
     )
-    assert SCORES["sari"].signature(None) == (
-        "corpus SARI|nrefs:var|case:lc|tok:13a|del:f1|as EASSE"
-    )
+    assert signed("sari", 1, 2) == ("corpus SARI|nrefs:var|case:lc|tok:13a|del:f1|as EASSE")

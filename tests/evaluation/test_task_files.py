@@ -126,6 +126,10 @@ WRONG: dict[str, tuple[object, str]] = {
         QUESTIONS | {"choices": ["A"]},
         "choices must be the name of a field, or a list of at least two texts",
     ),
+    "a language as a list": (
+        GOOD | {"language": ["ja"]},
+        "language is a list, where it must be text",
+    ),
     "a cluster that is a list": (
         GOOD | {"cluster": ["src"]},
         "cluster must be the name of a field",
