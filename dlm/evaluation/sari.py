@@ -2,11 +2,12 @@
 
 Of a corpus, as the literature reports it and EASSE (Alva-Manchego et al. 2019, arXiv 1908.04567)
 computes it by default: counts are summed over sentences, each of keep, delete and add is the mean
-F1 over orders 1 to 4, and 0/0 is 0. Texts are lower-cased and cut by sacrebleu's 13a.
+F1 over orders 1 to 4, and 0/0 is 0. Texts are lower-cased and cut by sacrebleu's 13a, or by the
+tokenizer of a script without blanks.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -19,13 +20,25 @@ _Counts = tuple[float, float, float]
 """N-grams that are right, that the hypothesis has, that the references have."""
 
 
-def sari_counts(source: str, hypothesis: str, references: Sequence[str]) -> npt.NDArray[np.float64]:
+def thirteen_a(text: str) -> str:
+    """A text cut by sacrebleu's 13a."""
+    return str(_tokenizer()(text))
+
+
+def sari_counts(
+    source: str,
+    hypothesis: str,
+    references: Sequence[str],
+    *,
+    cut: Callable[[str], str] = thirteen_a,
+) -> npt.NDArray[np.float64]:
     """The counts of a sentence [orders, (keep, delete, add), (right, made, wanted)], flat.
 
     Every reference is a vote of 1 / their number: equal ones are several votes, and a sentence
-    weighs the same however many it has (EASSE asks for the same number everywhere).
+    weighs the same however many it has (EASSE asks for the same number everywhere). ``cut`` sets
+    blanks between the words of a text.
     """
-    given, made, wanted = _words(source), _words(hypothesis), [_words(text) for text in references]
+    given, made, *wanted = (cut(text.lower()).split() for text in (source, hypothesis, *references))
     votes = len(wanted)
     counts: list[_Counts] = []
     for order in range(1, MAX_ORDER + 1):
@@ -68,7 +81,3 @@ def _times(grams: _Grams, factor: int) -> _Grams:
 @cache
 def _tokenizer() -> Tokenizer13a:
     return Tokenizer13a()  # type: ignore[no-untyped-call]
-
-
-def _words(text: str) -> list[str]:
-    return str(_tokenizer()(text.lower())).split()

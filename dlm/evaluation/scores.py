@@ -89,11 +89,13 @@ def mean_in_percent(total: Statistics) -> float:
 
 def _sari(texts: Texts) -> Statistics:
     rows = zip(texts.sources, texts.hypotheses, texts.references, strict=True)
-    return np.stack([sari_counts(*row) for row in rows])
+    cut = _cutter(_tokenizer_of(texts))
+    return np.stack([sari_counts(*row, cut=cut) for row in rows])
 
 
 def _sari_signature(texts: Texts) -> str:
-    return f"corpus SARI|nrefs:{_num_references(texts) or 'var'}|case:lc|tok:13a|del:f1|as EASSE"
+    references, tokenizer = _num_references(texts) or "var", _tokenizer_of(texts)
+    return f"corpus SARI|nrefs:{references}|case:lc|tok:{tokenizer}|del:f1|as EASSE"
 
 
 def _sacrebleu(
@@ -111,10 +113,7 @@ def _sacrebleu(
     """
 
     def tokenizer_of(texts: Texts) -> str:
-        if not tokenizes:
-            return _DEFAULT
-        check_tokenizer(texts.language)
-        return fitting_tokenizer(texts.language, texts.references)
+        return _tokenizer_of(texts) if tokenizes else _DEFAULT
 
     def statistics(texts: Texts) -> Statistics:
         tokenizer = tokenizer_of(texts)
@@ -141,6 +140,11 @@ def _sacrebleu(
     return Score(statistics, aggregate, describe, lower_is_better)
 
 
+def _tokenizer_of(texts: Texts) -> str:
+    check_tokenizer(texts.language)
+    return fitting_tokenizer(texts.language, texts.references)
+
+
 def _cutter(tokenizer: str) -> Callable[[str], str]:
     metric = _bleu(tokenizer)
     return lambda text: str(metric.tokenizer(text.rstrip()))
@@ -165,7 +169,7 @@ SCORES: dict[str, Score] = {
     **{name: _mean(*given) for name, given in ANSWER_SCORES.items()},
 }  # fmt: skip
 """Metric name -> how it is computed."""
-TOKENIZED = ("bleu", "bleu_lowercase", "ter")
+TOKENIZED = ("bleu", "bleu_lowercase", "ter", "sari")
 """Those whose words are cut by the tokenizer of a language."""
 
 

@@ -1,4 +1,4 @@
-"""Words of a text in any script, and the tokenizer of BLEU and TER that fits a language."""
+"""Words of a text in any script, and the tokenizer of BLEU, TER and SARI that fits a language."""
 
 import importlib.util
 import re
@@ -88,7 +88,7 @@ def check_tokenizer(language: str) -> None:
     packages, extra = _NEEDS.get(tokenizer, ((), ""))
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise UserError(
-            f"BLEU and TER in the language '{language}' need sacreBLEU's tokenizer {tokenizer}, "
-            f"which lacks {' and '.join(missing)}: pip install 'dlm[{extra}]' (or "
+            f"BLEU, TER and SARI in the language '{language}' need sacreBLEU's tokenizer "
+            f"{tokenizer}, which lacks {' and '.join(missing)}: pip install 'dlm[{extra}]' (or "
             f"'sacrebleu[{extra}]'), or leave `language` out of the task to compare characters"
         )

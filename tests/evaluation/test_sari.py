@@ -123,6 +123,11 @@ def test_a_rewriting_that_is_the_reference_scores_100() -> None:
     assert sari([*sources], [*targets], [[text] for text in targets]) == pytest.approx(100)
 
 
+def test_a_rewriting_without_blanks_is_compared_by_characters() -> None:
+    source, right, half = "猫坐在旧垫子上面看书", "猫坐在垫子上。它看书", "猫坐在垫子上面看书"
+    assert 20 < sari([source], [half], [[right]]) < sari([source], [right], [[right]])
+
+
 def sample(source: str, hypothesis: str, reference: str, **more: str) -> Sample:
     return {"source": source, "hypothesis": hypothesis, "reference": reference, **more}
 
