@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from dlm.data.clusters import Cluster
 from dlm.data.few_shot import FewShot, demonstrations
 from dlm.data.prompts import Example, Template
 from dlm.data.sources import BadRow, BadRows, Place, Row, Source, source_identity, stream_rows
@@ -46,6 +47,8 @@ class TaskSource:
     """Rows that have none of these values in the field are left out."""
     answered: bool = True
     """Whether rows have a response. Off, a model is to write it: only the prompt must be there."""
+    cluster: Cluster | None = None
+    """What rows share that are not independent of each other; read for scores alone."""
 
     @property
     def conditional(self) -> bool:
@@ -89,7 +92,11 @@ class TaskSource:
         template = self.template(seed, place.number)
         adapted = TASKS[self.task].adapt(row, place)
         make = _example if self.answered else _open_example
-        return [make(template, fields, place) for fields in adapted]
+        examples = [make(template, fields, place) for fields in adapted]
+        if self.cluster is None:
+            return examples
+        shared = self.cluster.of(row, place)
+        return [example._replace(cluster=shared) for example in examples]
 
     def template(self, seed: int, number: int) -> Template:
         """The template of a row."""
@@ -219,8 +226,7 @@ class ExampleRecipe:
 def _example(template: Template, fields: Row, place: Place) -> Example:
     prompt, response = template.fill(fields, place)
     filled = (template.fill({**fields, **other}, place)[1] for other in fields.get(OTHERS, ()))
-    others = tuple(other for other in dict.fromkeys(filled) if other != response)
-    return Example(place, prompt, response, others)
+    return Example(place, prompt, response, tuple(filled))
 
 
 def _open_example(template: Template, fields: Row, place: Place) -> Example:

@@ -81,13 +81,16 @@ class Example(NamedTuple):
     prompt: str
     response: str
     others: tuple[str, ...] = ()
-    """Other right responses of the row, for scores; nothing is trained on them."""
+    """Other right responses of the row, for scores; nothing is trained on them. Equal ones stay:
+    each is a vote of SARI."""
     asked: str = ""
     """The prompt without the demonstrations before it; empty where it has none."""
     open_fields: dict[str, str] | None = None
     """Of a row whose response a model is to write: the fields of its prompt."""
     answer_field: str | None = None
     """Of such a row: the field that the answer belongs into, if it is one."""
+    cluster: str = ""
+    """What it shares with rows that it is not independent of, for intervals of scores."""
 
 
 def stream_examples(

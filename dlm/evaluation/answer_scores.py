@@ -4,12 +4,14 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from dlm.evaluation.extraction.final_number import final_number
 from dlm.evaluation.extraction.languages import UNKNOWN, Languages
 from dlm.evaluation.extraction.letters import chosen_letter, final_answer, same_answer
 from dlm.evaluation.extraction.numbers import shown_number
 from dlm.evaluation.rouge import rouge, rouge_signature
+from dlm.evaluation.words import spaced, without_punctuation
 
 Score = Callable[..., float]
 """Hypothesis and reference -> 0 to 1; those of ``EXTRACTED`` take ``languages`` too."""
@@ -25,14 +27,33 @@ def answer_words(text: str) -> list[str]:
     return _ARTICLES.sub(" ", plain).split()
 
 
+def unicode_words(text: str) -> list[str]:
+    """SQuAD's normal form for every script: Unicode's punctuation goes too, and a character of a
+    script without blanks is a word (as in MLQA, Lewis et al. 2020, for Chinese)."""
+    return spaced(_ARTICLES.sub(" ", without_punctuation(text))).split()
+
+
 def answer_match(hypothesis: str, reference: str) -> float:
-    """1 where both are the same in SQuAD's normal form (its EM)."""
-    return float(answer_words(hypothesis) == answer_words(reference))
+    """1 where both are the same in SQuAD's normal form, for every script."""
+    return float(unicode_words(hypothesis) == unicode_words(reference))
 
 
 def token_f1(hypothesis: str, reference: str) -> float:
-    """F1 of the words in SQuAD's normal form; two empty answers agree."""
-    given, right = answer_words(hypothesis), answer_words(reference)
+    """F1 of the words in SQuAD's normal form, for every script; two empty answers agree."""
+    return _word_f1(unicode_words(hypothesis), unicode_words(reference))
+
+
+def squad_match(hypothesis: str, reference: str) -> float:
+    """1 where both are the same as SQuAD's script (its EM) compares them."""
+    return float(answer_words(hypothesis) == answer_words(reference))
+
+
+def squad_f1(hypothesis: str, reference: str) -> float:
+    """F1 of the words as SQuAD's script has them; two empty answers agree."""
+    return _word_f1(answer_words(hypothesis), answer_words(reference))
+
+
+def _word_f1(given: Sequence[str], right: Sequence[str]) -> float:
     if not given or not right:
         return float(given == right)
     return _f1(sum((Counter(given) & Counter(right)).values()), given, right)
@@ -78,9 +99,13 @@ def _f1(common: int, given: Sequence[str], right: Sequence[str]) -> float:
     return 2 * common / (len(given) + len(right))
 
 
+_UNICODE = "|punct:unicode|tok:words, characters where no blanks are|mean over rows"
+
 ANSWER_SCORES: dict[str, tuple[Score, Callable[[], str]]] = {
-    "answer_match": (answer_match, lambda: "SQuAD exact match, mean over rows"),
-    "token_f1": (token_f1, lambda: "SQuAD token F1, mean over rows"),
+    "answer_match": (answer_match, lambda: f"SQuAD exact match{_UNICODE}"),
+    "token_f1": (token_f1, lambda: f"SQuAD token F1{_UNICODE}"),
+    "squad_match": (squad_match, lambda: "SQuAD exact match, mean over rows"),
+    "squad_f1": (squad_f1, lambda: "SQuAD token F1, mean over rows"),
     "number_match": (
         number_match,
         lambda: "number behind ####, else behind 'answer is', else the last, is equal",
@@ -89,6 +114,13 @@ ANSWER_SCORES: dict[str, tuple[Score, Callable[[], str]]] = {
     "rouge_1": (rouge("rouge1"), lambda: rouge_signature("rouge1")),
     "rouge_2": (rouge("rouge2"), lambda: rouge_signature("rouge2")),
     "rouge_l": (rouge("rougeL"), lambda: rouge_signature("rougeL")),
+    **{
+        f"rouge_{order.lower()}_ascii": (
+            rouge(f"rouge{order}", ascii_only=True),
+            partial(rouge_signature, f"rouge{order}", ascii_only=True),
+        )
+        for order in "12L"
+    },
 }
 """Name -> the score of one answer, and what it depends on."""
 

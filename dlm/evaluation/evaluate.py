@@ -15,9 +15,12 @@ from dlm.evaluation.metrics import (
     METRICS,
     RowMetric,
     Sample,
+    clusters_of,
     difference,
+    exact_interval,
     interval,
     not_comparable,
+    source_unchanged,
     texts_of,
 )
 from dlm.evaluation.multiple_choice import check_multiple_choice, score_multiple_choice
@@ -25,7 +28,9 @@ from dlm.evaluation.perplexity import check_perplexity, score_perplexity
 from dlm.evaluation.progress import FILE, Progress, progress_key
 from dlm.evaluation.results import Result, is_finished, read_result, write_result
 from dlm.evaluation.scored import Scored
+from dlm.evaluation.scores import TOKENIZED
 from dlm.evaluation.task_rows import TaskRows
+from dlm.evaluation.words import check_tokenizer
 from dlm.generation.lengths import settled
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
@@ -48,6 +53,8 @@ def check_system(
                 check_perplexity(model, rows)
             else:
                 check_generation(model, rows, settings)
+                if any(metric in TOKENIZED for metric in rows.task.metrics):
+                    check_tokenizer(rows.task.language or "")
             for metric in rows.task.metrics:
                 if metric in LEARNED:
                     LEARNED[metric].check()
@@ -89,6 +96,7 @@ def evaluate_system(
         "task_kind": task.kind,
         "few_shot": task.shots,
         "rows": len(scored.samples),
+        **_clusters(scored.samples),
         **scored.settings,
         "scores": {
             metric: _score(metric, rows, scored, bootstrap_samples) for metric in task.metrics
@@ -165,7 +173,18 @@ def _score(name: str, rows: TaskRows, scored: Scored, resamples: int) -> dict[st
     value: dict[str, Any] = interval(metric, scored.samples, resamples=resamples).as_dict()
     if name in scored.standard_errors:
         value["standard_error"] = scored.standard_errors[name]
+    exact = exact_interval(metric, scored.samples)
+    if exact is not None:
+        value["clopper_pearson95"] = list(exact)
+    copied = source_unchanged(metric, scored.samples)
+    if copied is not None:
+        value["source_unchanged"] = copied
     return {**value, "signature": metric.signature(scored.samples)}
+
+
+def _clusters(samples: Sequence[Sample]) -> dict[str, int]:
+    clusters = clusters_of(samples)
+    return {"clusters": len(set(clusters))} if clusters else {}
 
 
 def _difference(metric: RowMetric, a: Result, b: Result, resamples: int) -> dict[str, Any]:
@@ -178,4 +197,5 @@ def _difference(metric: RowMetric, a: Result, b: Result, resamples: int) -> dict
         "ci95_high": found.high,
         "significant": found.low > 0 or found.high < 0,
         "lower_is_better": metric.lower_is_better,
+        "interval": found.method,
     }

@@ -100,6 +100,8 @@ def _sample(rows: TaskRows, index: int, answer: Generated) -> Sample:
         sample["language"] = rows.task.language
     if rows.task.reference_language:
         sample["reference_language"] = rows.task.reference_language
+    if rows.clusters:
+        sample["cluster"] = rows.clusters[index]
     extracts = [EXTRACTED[metric] for metric in rows.task.metrics if metric in EXTRACTED]
     if extracts:
         sample["extracted"] = extracts[0](answer.text, reference, rows.task.languages)

@@ -11,15 +11,21 @@ import numpy as np
 
 from dlm.evaluation.answer_scores import EXTRACTED
 from dlm.evaluation.extraction.languages import Languages
+from dlm.evaluation.intervals import (
+    Interval,
+    Statistics,
+    bootstrap,
+    clopper_pearson,
+    mean_interval,
+)
 from dlm.evaluation.learned_scores import LEARNED
 from dlm.evaluation.scores import (
     SCORES,
-    Interval,
     Score,
-    Statistics,
     Texts,
-    bootstrap,
+    difference_interval,
     mean_in_percent,
+    score_interval,
 )
 
 Sample = dict[str, Any]
@@ -39,6 +45,10 @@ class RowMetric:
     lower_is_better: bool = False
     per_token: bool = False
     """Comparable only between models that cut the texts into the same tokens."""
+    is_mean: bool = False
+    """Whether it is a mean over rows of scores from 0 to 1."""
+    of_rewriting: bool = False
+    """Whether the source left as it is scores too."""
 
 
 def references_of(sample: Sample) -> list[str]:
@@ -53,9 +63,13 @@ def texts_of(samples: Sequence[Sample]) -> Texts:
     return Texts(
         [sample["hypothesis"] for sample in samples],
         [references_of(sample) for sample in samples],
-        [str(sample.get("input", sample.get("source", ""))) for sample in samples],
+        [_source_of(sample) for sample in samples],
         _languages_of(samples),
     )
+
+
+def _source_of(sample: Sample) -> str:
+    return str(sample.get("input", sample.get("source", "")))
 
 
 def _languages_of(samples: Sequence[Sample]) -> Languages:
@@ -67,8 +81,7 @@ def _languages_of(samples: Sequence[Sample]) -> Languages:
 
 def _of_texts(name: str, score: Score) -> RowMetric:
     def signature(samples: Sequence[Sample]) -> str:
-        counts = {len(references_of(sample)) for sample in samples}
-        said = score.signature(counts.pop() if len(counts) == 1 else None)
+        said = score.signature(texts_of(samples))
         if name not in EXTRACTED:
             return said
         return f"{said}|language:{_languages_of(samples).answers or 'not given'}"
@@ -76,6 +89,7 @@ def _of_texts(name: str, score: Score) -> RowMetric:
     return RowMetric(
         lambda samples: score.statistics(texts_of(samples)),
         score.aggregate, signature, score.lower_is_better,
+        is_mean=score.is_mean, of_rewriting=score.of_rewriting,
     )  # fmt: skip
 
 
@@ -106,7 +120,7 @@ METRICS: dict[str, dict[str, RowMetric]] = {
     "multiple_choice": {
         "accuracy": RowMetric(
             _right, mean_in_percent,
-            lambda samples: "lowest likelihood bound per token|1/k of k equal",
+            lambda samples: "lowest likelihood bound per token|1/k of k equal", is_mean=True,
         ),
     },
     "perplexity": {
@@ -124,25 +138,57 @@ METRICS: dict[str, dict[str, RowMetric]] = {
 
 
 def interval(metric: RowMetric, samples: Sequence[Sample], *, resamples: int) -> Interval:
-    """The score of all rows with its bootstrap interval over rows."""
-    return bootstrap(metric.aggregate, metric.statistics(samples), samples=resamples)
+    """The score of all rows with its 95 % interval over rows, or over the clusters of rows."""
+    return score_interval(
+        metric, metric.statistics(samples), samples=resamples, clusters=clusters_of(samples)
+    )
+
+
+def exact_interval(metric: RowMetric, samples: Sequence[Sample]) -> tuple[float, float] | None:
+    """Clopper and Pearson's interval in percent, which covers at least 95 %, of 0/1 scores of
+    independent rows; None of others."""
+    if not metric.is_mean or clusters_of(samples):
+        return None
+    values = metric.statistics(samples)[:, 0]
+    if not np.isin(values, (0.0, 1.0)).all():
+        return None
+    low, high = clopper_pearson(int(values.sum()), len(values))
+    return 100 * low, 100 * high
+
+
+def clusters_of(samples: Sequence[Sample]) -> list[int]:
+    """The number of every row's cluster; empty where rows are independent."""
+    return [sample["cluster"] for sample in samples if "cluster" in sample]
+
+
+def source_unchanged(metric: RowMetric, samples: Sequence[Sample]) -> float | None:
+    """What a system scores that leaves every source as it is; None where it would score nothing."""
+    if not metric.of_rewriting:
+        return None
+    copied = [{**sample, "hypothesis": _source_of(sample)} for sample in samples]
+    return metric.aggregate(metric.statistics(copied).sum(axis=0))
 
 
 def difference(
     metric: RowMetric, first: Sequence[Sample], second: Sequence[Sample], *, resamples: int
 ) -> Interval:
-    """The first system's score minus the second's, with a paired bootstrap interval."""
-    return bootstrap(
-        metric.aggregate, metric.statistics(first), metric.statistics(second), samples=resamples
-    )
+    """The first system's score minus the second's on the same rows, with its 95 % interval."""
+    return difference_interval(
+        metric, metric.statistics(first), metric.statistics(second),
+        samples=resamples, clusters=clusters_of(first),
+    )  # fmt: skip
 
 
 def mean_of_runs(
     metric: RowMetric, runs: Sequence[Sequence[Sample]], *, resamples: int
 ) -> Interval:
     """The mean score of several runs (seeds) on the same rows, with the interval over rows."""
+    clusters = clusters_of(runs[0])
+    if metric.is_mean:
+        values = np.mean([metric.statistics(samples)[:, 0] for samples in runs], axis=0)
+        return mean_interval(values, clusters)
     statistics, mean = _side_by_side(metric, runs)
-    return bootstrap(mean, statistics, samples=resamples)
+    return bootstrap(mean, statistics, samples=resamples, clusters=clusters)
 
 
 def difference_of_runs(
@@ -152,11 +198,13 @@ def difference_of_runs(
     *,
     resamples: int,
 ) -> Interval:
-    """The mean score of the first system's runs minus that of the second's, with a paired bootstrap
-    interval over rows: a resampled row counts in every run. What seeds do is not in it."""
+    """The mean score of the first system's runs minus that of the second's, with its 95 % interval
+    over rows: a resampled row counts in every run. What seeds do is not in it."""
+    if len(first) == len(second) == 1:
+        return difference(metric, first[0], second[0], resamples=resamples)
     ours, mean = _side_by_side(metric, first)
     theirs, _ = _side_by_side(metric, second)
-    return bootstrap(mean, ours, theirs, samples=resamples)
+    return bootstrap(mean, ours, theirs, samples=resamples, clusters=clusters_of(first[0]))
 
 
 def _side_by_side(

@@ -50,8 +50,8 @@ def score_multiple_choice(model: GenerativeModel, rows: TaskRows, share: Share =
     rows = rows.without(skipped)
     chosen = multiple_choice(model, rows.prompts, rows.choices, settings, share=share)
     samples = []
-    for prompt, choices, right, choice in zip(
-        rows.prompts, rows.choices, rows.right, chosen, strict=True
+    for index, (prompt, choices, right, choice) in enumerate(
+        zip(rows.prompts, rows.choices, rows.right, chosen, strict=True)
     ):
         per_token = [bound.per_token for bound in choice.bounds]
         samples.append({
@@ -60,6 +60,7 @@ def score_multiple_choice(model: GenerativeModel, rows: TaskRows, share: Share =
             "nats_per_token": [estimate.value for estimate in per_token],
             "standard_error": [estimate.standard_error for estimate in per_token],
             "tokens": [bound.tokens for bound in choice.bounds],
+            **({"cluster": rows.clusters[index]} if rows.clusters else {}),
         })  # fmt: skip
     chance = sum(1 / len(choices) for choices in rows.choices) / len(rows.choices)
     texts = [*rows.prompts, *(choice for choices in rows.choices for choice in choices)]

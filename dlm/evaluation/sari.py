@@ -1,65 +1,73 @@
 """SARI (Xu et al. 2016): what a simplification keeps, deletes and adds, against its references.
 
-Per sentence, as tensor2tensor and Hugging Face's ``evaluate`` compute it, so that numbers compare:
-the recall of kept n-grams counts tokens (Xu's script divides by types, which is taken for a slip),
-deletion is precision alone, and 0/0 is 1. Texts are lower-cased and cut by sacrebleu's 13a.
+Of a corpus, as the literature reports it and EASSE (Alva-Manchego et al. 2019, arXiv 1908.04567)
+computes it by default: counts are summed over sentences, each of keep, delete and add is the mean
+F1 over orders 1 to 4, and 0/0 is 0. Texts are lower-cased and cut by sacrebleu's 13a, or by the
+tokenizer of a script without blanks.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 MAX_ORDER = 4
 _Grams = Counter[tuple[str, ...]]
+_Counts = tuple[float, float, float]
+"""N-grams that are right, that the hypothesis has, that the references have."""
 
 
-def sentence_sari(source: str, hypothesis: str, references: Sequence[str]) -> float:
-    """From 0 to 1: the mean of keep (F1), delete (precision) and add (F1) over orders 1 to 4."""
-    given, made, wanted = _words(source), _words(hypothesis), [_words(text) for text in references]
-    total = 0.0
+def thirteen_a(text: str) -> str:
+    """A text cut by sacrebleu's 13a."""
+    return str(_tokenizer()(text))
+
+
+def sari_counts(
+    source: str,
+    hypothesis: str,
+    references: Sequence[str],
+    *,
+    cut: Callable[[str], str] = thirteen_a,
+) -> npt.NDArray[np.float64]:
+    """The counts of a sentence [orders, (keep, delete, add), (right, made, wanted)], flat.
+
+    Every reference is a vote of 1 / their number: equal ones are several votes, and a sentence
+    weighs the same however many it has (EASSE asks for the same number everywhere). ``cut`` sets
+    blanks between the words of a text.
+    """
+    given, made, *wanted = (cut(text.lower()).split() for text in (source, hypothesis, *references))
+    votes = len(wanted)
+    counts: list[_Counts] = []
     for order in range(1, MAX_ORDER + 1):
-        # Counts of source and hypothesis are multiplied, so that each reference is one vote.
-        source_grams = _times(_grams(given, order), len(wanted))
-        own_grams = _times(_grams(made, order), len(wanted))
+        source_grams = _times(_grams(given, order), votes)
+        own_grams = _times(_grams(made, order), votes)
         reference_grams: _Grams = Counter()
         for words in wanted:
             reference_grams.update(_grams(words, order))
-        total += _keep(source_grams, own_grams, reference_grams)
-        total += _delete(source_grams, own_grams, reference_grams)
-        total += _add(source_grams, own_grams, reference_grams)
-    return total / (3 * MAX_ORDER)
+        kept, to_keep = source_grams & own_grams, source_grams & reference_grams
+        deleted, to_delete = source_grams - own_grams, source_grams - reference_grams
+        added, to_add = own_grams.keys() - source_grams, reference_grams.keys() - source_grams
+        counts += [
+            _of_votes(kept, to_keep, votes),
+            _of_votes(deleted, to_delete, votes),
+            (len(added & to_add), len(added), len(to_add)),
+        ]
+    return np.array(counts, dtype=np.float64).ravel()
 
 
-def _keep(source: _Grams, own: _Grams, references: _Grams) -> float:
-    kept, to_keep = source & own, source & references
-    right = kept & references
-    return _f1(_mean_share(right, kept), _share(right.total(), to_keep.total()))
+def sari_of(total: npt.NDArray[np.float64]) -> float:
+    """The score of a corpus in percent, from the sum of its sentences' counts."""
+    right, made, wanted = total.reshape(-1, 3).T
+    both = made + wanted
+    f1 = np.divide(2 * right, both, out=np.zeros_like(both), where=both > 0)
+    return float(100.0 * f1.mean())
 
 
-def _delete(source: _Grams, own: _Grams, references: _Grams) -> float:
-    deleted = source - own
-    return _mean_share(deleted - references, deleted)
-
-
-def _add(source: _Grams, own: _Grams, references: _Grams) -> float:
-    added, to_add = set(own) - set(source), set(references) - set(source)
-    right = len(added & to_add)
-    return _f1(_share(right, len(added)), _share(right, len(to_add)))
-
-
-def _mean_share(part: _Grams, whole: _Grams) -> float:
-    """The mean over n-gram types of how much of each is in ``part``."""
-    return _share(sum(part[gram] / count for gram, count in whole.items()), len(whole))
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 1.0
-
-
-def _f1(precision: float, recall: float) -> float:
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+def _of_votes(own: _Grams, wanted: _Grams, votes: int) -> _Counts:
+    return (own & wanted).total() / votes, own.total() / votes, wanted.total() / votes
 
 
 def _grams(words: Sequence[str], order: int) -> _Grams:
@@ -73,7 +81,3 @@ def _times(grams: _Grams, factor: int) -> _Grams:
 @cache
 def _tokenizer() -> Tokenizer13a:
     return Tokenizer13a()  # type: ignore[no-untyped-call]
-
-
-def _words(text: str) -> list[str]:
-    return str(_tokenizer()(text.lower())).split()

@@ -1,6 +1,6 @@
 """Score tables for people: terminal and Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -54,7 +54,14 @@ def _score(name: str, value: dict[str, Any], *, with_interval: bool) -> str:
         text += f" ± {value['standard_error']:.{digits}f}"
     if with_interval:
         text += f" [{value['ci95_low']:.{digits}f}, {value['ci95_high']:.{digits}f}]"
-    return text
+    return text + unchanged_text(name, value)
+
+
+def unchanged_text(name: str, value: Mapping[str, Any]) -> str:
+    """The score of the sources left as they are, behind the score of a rewriting; else nothing."""
+    if "source_unchanged" not in value:
+        return ""
+    return f" (source unchanged {value['source_unchanged']:.{score_digits(name)}f})"
 
 
 def score_digits(metric: str) -> int:
@@ -79,8 +86,10 @@ def score_rows(results: Sequence[Result]) -> list[list[str]]:
 
 
 def _left_out(metrics: dict[str, Any]) -> list[str]:
-    """Answers that could not be found in a text, rows without one choice, and rows not asked."""
+    """What rows share, answers that could not be found, rows without one choice, rows not asked."""
     shown = []
+    if count := metrics.get("clusters"):
+        shown.append(f"interval over {count} clusters of rows")
     if count := metrics.get("answers_not_extracted"):
         shown.append(f"no answer found in {count} of {metrics['rows']} (wrong)")
     if count := metrics.get("equal_bounds"):
@@ -123,7 +132,7 @@ def comparison_text(row: dict[str, Any]) -> str:
         f"{row['task']}: {row['first']} - {row['second']} = "
         f"{row['difference']:+.{digits}f} {row['metric']} "
         f"[{row['ci95_low']:+.{digits}f}, {row['ci95_high']:+.{digits}f}], {lower}{verdict} at "
-        "95 % (paired bootstrap)"
+        f"95 % ({row.get('interval', 'paired bootstrap')})"
     )
 
 

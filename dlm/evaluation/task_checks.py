@@ -16,8 +16,16 @@ TaskKind = Literal["generation", "multiple_choice", "perplexity"]
 _LANGUAGES = ("language", "reference_language")
 
 KEYS_OF_KIND: dict[str, set[str]] = {
-    "generation": {"prompt", "response", "task", "few_shot", "variants", *_LANGUAGES},
-    "multiple_choice": {"prompt", "choices", "answer", "likelihood"},
+    "generation": {
+        "prompt",
+        "response",
+        "task",
+        "few_shot",
+        "variants",
+        "cluster",
+        *_LANGUAGES,
+    },
+    "multiple_choice": {"prompt", "choices", "answer", "likelihood", "cluster"},
     "perplexity": {"prompt", "response", "text", "likelihood"},
 }
 """Keys that only some kinds have."""
@@ -67,8 +75,7 @@ def task_problems(raw: dict[str, Any]) -> list[str]:
     if not problems:
         problems = [*_source(raw["source"]), *_metrics(raw["metrics"], kind)]
         problems += likelihood_problems(raw.get("likelihood") or {})
-        problems += _examples(raw)
-        problems += _languages(raw)
+        problems += [*_examples(raw), *_languages(raw), *_cluster(raw.get("cluster"))]
     if not problems:
         problems += _sari(raw)
     return problems
@@ -98,6 +105,23 @@ def _sari(raw: dict[str, Any]) -> Iterator[str]:
             "metric 'sari' compares with the source sentence, so the prompt must be a field alone, "
             f'such as "{{src}}", not {template.prompt!r}'
         )
+
+
+def _cluster(value: Any) -> Iterator[str]:
+    """A field, or a field and the pattern of the part that rows share."""
+    if value is None or (isinstance(value, str) and value.strip()):
+        return
+    texts = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    if not texts or set(value) != {"field", "pattern"}:
+        yield "cluster must be the name of a field, or {field: NAME, pattern: REGULAR EXPRESSION}"
+        return
+    try:
+        groups = re.compile(value["pattern"]).groups
+    except re.error as error:
+        yield f"cluster.pattern = {value['pattern']!r} is no regular expression: {error}"
+        return
+    if groups != 1:
+        yield f"cluster.pattern = {value['pattern']!r} must have one group, not {groups}"
 
 
 def _examples(raw: dict[str, Any]) -> Iterator[str]:

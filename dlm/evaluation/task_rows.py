@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
+from dlm.data.clusters import cluster_numbers
 from dlm.data.prompts import Template
 from dlm.data.sources import Place, Source, stream_rows
 from dlm.errors import UserError, did_you_mean
@@ -34,6 +35,8 @@ class TaskRows:
     """generation: further references of every row."""
     inputs: list[str] = field(default_factory=list)
     """generation: every prompt without its demonstrations, where there are any."""
+    clusters: list[int] = field(default_factory=list)
+    """The first row that shares each row's cluster, where the task has clusters."""
 
     def without(self, left_out: Collection[int]) -> "TaskRows":
         """The rows but for some, by index."""
@@ -44,7 +47,7 @@ class TaskRows:
         return replace(
             self, prompts=kept(self.prompts), references=kept(self.references),
             choices=kept(self.choices), right=kept(self.right), others=kept(self.others),
-            inputs=kept(self.inputs),
+            inputs=kept(self.inputs), clusters=kept(self.clusters),
         )  # fmt: skip
 
 
@@ -74,6 +77,7 @@ def read_task(
         task, [row.prompt for row in rows], [row.response for row in rows],
         skip_too_long=skip_too_long, others=[row.others for row in rows],
         inputs=[row.asked for row in rows] if any(row.asked for row in rows) else [],
+        clusters=cluster_numbers([row.cluster for row in rows]) if task.cluster else [],
     )  # fmt: skip
 
 
@@ -122,7 +126,10 @@ def _questions(task: Task, source: Source, most: int | None, skip_too_long: bool
     # The response is not filled in: it stands for the choices, which are no template.
     prompt_alone = Template(task.template.prompt, "choice")
     read = TaskRows(task, [], [], skip_too_long=skip_too_long)
+    shared = []
     for place, row in islice(_wanted(task, replace(source, limit=None)), most):
+        if task.cluster is not None:
+            shared.append(task.cluster.of(row, place))
         prompt, _ = prompt_alone.fill(row, place)
         choices = list(task.choices)
         if isinstance(task.choices, str):
@@ -132,7 +139,7 @@ def _questions(task: Task, source: Source, most: int | None, skip_too_long: bool
         read.references.append(choices[right])
         read.choices.append(choices)
         read.right.append(right)
-    return read
+    return replace(read, clusters=cluster_numbers(shared))
 
 
 def _choices(row: dict[str, Any], name: str, place: Place) -> list[str]:

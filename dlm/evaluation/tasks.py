@@ -11,10 +11,12 @@ from typing import Any
 
 import yaml
 
+from dlm.data.clusters import Cluster
 from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.few_shot import FewShot
 from dlm.data.prompts import Template
 from dlm.data.sources import Source
+from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError, did_you_mean
 from dlm.evaluation.extraction.languages import Languages
 from dlm.evaluation.task_checks import TaskKind, likelihood_problems, task_problems
@@ -50,12 +52,15 @@ class Task:
     shape: str = "translation"
     """The task whose shape the rows have, in the words of ``data.task``."""
     language: str | None = None
-    """generation: the language of the answers, by CLDR's code; None: not known."""
+    """generation: the language of the answers, such as ``ja`` or ``jpn_Jpan``: how numbers are
+    written, and what words are. None: not known; their script decides what words are."""
     reference_language: str | None = None
     """generation: the language in whose way the references write numbers; None: the answers'."""
     few_shot: Mapping[str, Any] | None = None
     """Demonstrations before every prompt: count (0: none unless the user asks), and as wished
     source (default: the rows themselves), separator, joiner and pool_rows."""
+    cluster: Cluster | None = None
+    """What rows share that are not independent of each other, such as a paragraph."""
 
     @property
     def shots(self) -> int:
@@ -105,7 +110,9 @@ class Task:
         """How the examples are made, of at most ``limit`` rows."""
         source = self.locate(root)
         limits = [number for number in (source.limit, limit) if number is not None]
-        rows = self._rows_of(replace(source, limit=min(limits, default=None)))
+        rows = replace(
+            self._rows_of(replace(source, limit=min(limits, default=None))), cluster=self.cluster
+        )
         if not self.shots:
             return ExampleRecipe((rows,))
         assert self.few_shot is not None
@@ -233,6 +240,7 @@ def load_task(name: str) -> Task:
         language=raw.get("language"),
         reference_language=raw.get("reference_language"),
         few_shot=raw.get("few_shot"),
+        cluster=_cluster(raw),
         kind=raw.get("kind", "generation"),
         choices=_choices(raw.get("choices", "")),
         answer=raw.get("answer", ""),
@@ -242,6 +250,14 @@ def load_task(name: str) -> Task:
 
 def _choices(value: str | list[str]) -> str | tuple[str, ...]:
     return value if isinstance(value, str) else tuple(value)
+
+
+def _cluster(raw: dict[str, Any]) -> Cluster | None:
+    shape = TASKS[raw.get("task", "translation")].cluster
+    given = raw.get("cluster", shape if raw.get("kind", "generation") == "generation" else "")
+    if not given:
+        return None
+    return Cluster(given) if isinstance(given, str) else Cluster(**given)
 
 
 def _template(raw: dict[str, Any]) -> Template:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from dlm.evaluation.results import Result
-from dlm.evaluation.table import score_digits, settings_text
+from dlm.evaluation.table import score_digits, settings_text, unchanged_text
 from dlm.export.history import History, PastStage
 from dlm.export.origin import NOT_STATED
 from dlm.generation.model import Description
@@ -198,7 +198,7 @@ def _scores(results: Sequence[Result]) -> Iterator[str]:
         yield "Not evaluated in its run."
         return
     yield (
-        "Of this stage, with 95 % bootstrap intervals over rows. A system is the model with "
+        "Of this stage, with 95 % intervals over rows. A system is the model with "
         "settings of its own; one with oracle length was told how long each answer is."
     )
     yield _table(
@@ -220,7 +220,8 @@ def _score_rows(result: Result) -> Iterator[list[str]]:
             f"{result.task} (version {metrics['task_version']}{shots})", result.system,
             str(metrics["rows"]),
             f"{name} {value['score']:.{digits}f}{error} "
-            f"[{value['ci95_low']:.{digits}f}, {value['ci95_high']:.{digits}f}]{chance}",
+            f"[{value['ci95_low']:.{digits}f}, {value['ci95_high']:.{digits}f}]"
+            f"{unchanged_text(name, value)}{chance}",
             f"{sampler}{settings_text(metrics)}", f"`{value['signature']}`",
         ]  # fmt: skip
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlm.evaluation.metrics import METRICS, difference, not_comparable
-from dlm.report.score_tables import Entry, difference_cells, difference_table
+from dlm.report.score_tables import PAIRED, Entry, difference_cells, difference_table
 from dlm.report.tables import Table
 
 _RESAMPLES = 1000
@@ -29,7 +29,7 @@ def run_differences(stage: str, task: str, entries: Sequence[Entry]) -> Table | 
         return None
     title = f"{stage}: {task}, differences between runs"
     note = (
-        f"Paired bootstrap over rows, {_RESAMPLES:,} resamples; rows and samples are as they lie "
+        f"{PAIRED} ({_RESAMPLES:,} resamples); rows and samples are as they lie "
         "in the files, settings as in the table of scores."
     )
     return difference_table(f"run_differences_{stage}_{task}", title, rows, note)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from dlm.evaluation.table import score_digits
+from dlm.evaluation.table import score_digits, unchanged_text
 from dlm.report.charts import COLOURS, interval_graphic
 from dlm.report.run import Run, Scored, Stage
 from dlm.report.stage_tables import figures
@@ -16,6 +16,7 @@ _ORACLE = '<span class="tag" title="the lengths of the references were given">or
 ORACLE_NOTE = (
     "Oracle rows are given the lengths of the references: a bound, not what a user would get."
 )
+PAIRED = "Paired over rows or clusters: Tango's interval of 0/1 scores, else a bootstrap"
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,23 @@ def score_table(stage: str, task: str, entries: Sequence[Entry]) -> Table:
         for name, value in e.metrics["scores"].items() if value.get("signature")
     ]  # fmt: skip
     notes += [f"{text}." for text in dict.fromkeys(signatures)]
+    notes += [f"Intervals: {text}." for text in _methods(entries)]
     if any("standard_error" in v for e in entries for v in e.metrics["scores"].values()):
         notes.append("± is the standard error of the estimate; the interval is over rows.")
     if any(entry.oracle for entry in entries):
         notes.append(ORACLE_NOTE)
     return Table(f"scores_{stage}_{task}", f"{stage}: {task}", tuple(columns), rows,
                  " ".join(notes))  # fmt: skip
+
+
+def _methods(entries: Sequence[Entry]) -> list[str]:
+    """How the intervals of each metric were found, where the file says it."""
+    found: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        for name, value in entry.metrics["scores"].items():
+            if "interval" in value:
+                found.setdefault(value["interval"], {})[name] = None
+    return [f"{method} ({', '.join(names)})" for method, names in found.items()]
 
 
 def comparison_table(stage: str, runs: Sequence[Run]) -> Table | None:
@@ -109,7 +121,7 @@ def comparison_table(stage: str, runs: Sequence[Run]) -> Table | None:
     if not rows:
         return None
     title = f"{stage}: paired differences"
-    return difference_table(f"comparisons_{stage}", title, rows, "Paired bootstrap over rows.",
+    return difference_table(f"comparisons_{stage}", title, rows, f"{PAIRED}.",
                             with_run=not runs[0].alone)  # fmt: skip
 
 
@@ -139,21 +151,23 @@ def settings_text(metrics: Mapping[str, Any]) -> str:
 
 
 def score_text(name: str, value: Mapping[str, Any]) -> str:
-    """``12.3 [11.0, 13.5]``."""
+    """``12.3 [11.0, 13.5]``, and of a rewriting what the unchanged source scores."""
     digits = score_digits(name)
     text = f"{value['score']:.{digits}f}"
     if "standard_error" in value:
         text += f" ± {value['standard_error']:.{digits}f}"
     _, low, high = _ends(value)
     known = math.isfinite(low) and math.isfinite(high)  # not so without resamples
-    return f"{text} [{low:.{digits}f}, {high:.{digits}f}]" if known else text
+    if known:
+        text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return text + unchanged_text(name, value)
 
 
 def score_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
     """Every score as numbers for programs, after a row of names."""
     yield ["run", "stage", "task", "task_version", "system", "metric", "score", "ci95_low",
-           "ci95_high", "standard_error", "rows", "seconds", "network_calls", "settings",
-           "signature", "source"]  # fmt: skip
+           "ci95_high", "standard_error", "source_unchanged", "rows", "seconds", "network_calls",
+           "settings", "signature", "source"]  # fmt: skip
     for stage, tasks in evaluations(runs).items():
         for task, entries in tasks.items():
             for e in entries:
@@ -162,6 +176,7 @@ def score_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
                         e.run.label, stage, task, e.metrics.get("task_version"),
                         e.metrics.get("system"), name, value["score"], value.get("ci95_low"),
                         value.get("ci95_high"), value.get("standard_error"),
+                        value.get("source_unchanged"),
                         *(e.metrics.get(key) for key in ("rows", "seconds", "network_calls")),
                         settings_text(e.metrics), value.get("signature"),
                         f"{e.source}: scores.{name}",

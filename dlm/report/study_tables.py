@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from dlm.evaluation.table import score_digits
+from dlm.evaluation.table import score_digits, unchanged_text
 from dlm.recipe.console import duration
 from dlm.recipe.sweep import settings_text
 from dlm.report.charts import COLOURS, interval_graphic
 from dlm.report.scaling_charts import laws
-from dlm.report.score_tables import ORACLE_NOTE, Entry, difference_cells, difference_table
+from dlm.report.score_tables import ORACLE_NOTE, PAIRED, Entry, difference_cells, difference_table
 from dlm.report.stage_tables import badge
 from dlm.report.study import RESAMPLES, Group, Scores, Study, study_scores
 from dlm.report.tables import Cell, Column, Table
@@ -88,7 +88,7 @@ def scores_table(scores: Scores) -> Table:
             *(_score(group, name, group.mean(name)) for name in scores.metrics[1:]),
             Cell() if mean is None else Cell(f"{mean:,.1f}", mean, f"{source}: seconds"),
         ))  # fmt: skip
-    notes = ["Parameters without embeddings; intervals by bootstrap over rows."]
+    notes = ["Parameters without embeddings; intervals over rows, or clusters of rows."]
     if several:
         notes.append("Scores are means over seeds; ± is their standard deviation (n - 1).")
     if any(group.entries[0].oracle for group in scores.groups):
@@ -165,7 +165,7 @@ def _differences(
         )
         for (first, second), row in zip(pairs, found, strict=True)
     ]  # fmt: skip
-    note = f"Paired bootstrap over the same rows, {RESAMPLES:,} resamples."
+    note = f"{PAIRED} ({RESAMPLES:,} resamples)."
     if scores.seeds > 1:
         note += " Of means over seeds: what another seed would do is not in the interval."
     return difference_table(f"{name}_{scores.stage}_{scores.task}",
@@ -182,6 +182,7 @@ def _score(group: Group, metric: str, mean: tuple[float, float, float]) -> Cell:
     text = f"{value:.{digits}f}"
     if math.isfinite(low) and math.isfinite(high):
         text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    text += unchanged_text(metric, group.entries[0].metrics["scores"][metric])
     sources = "; ".join(entry.source for entry in group.entries)
     return Cell(text, value, f"{sources}: scores.{metric}")
 

@@ -15,7 +15,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from dlm.errors import UserError
 from dlm.evaluation.metrics import METRICS
-from dlm.evaluation.sari import sentence_sari
+from dlm.evaluation.sari import sari_counts, sari_of
 
 
 def task(folder: Path, metrics: list[str], rows: list[dict[str, Any]], **keys: Any) -> Path:
@@ -87,8 +87,10 @@ def test_sari_reads_the_sentence_without_the_demonstrations(
     assert samples[0]["source"].endswith(rows[0]["src"]) != samples[0]["source"]
     assert samples[0]["input"] == rows[0]["src"]
     assert shown["scores"]["sari"]["score"] == plain["scores"]["sari"]["score"]
-    right = [sentence_sari("a b c d", "a b d", ["a b"]), sentence_sari("e", "f", ["f"])]
-    assert plain["scores"]["sari"]["score"] == pytest.approx(100 * sum(right) / 2)
+    counts = sari_counts("a b c d", "a b d", ["a b"]) + sari_counts("e", "f", ["f"])
+    assert plain["scores"]["sari"]["score"] == pytest.approx(sari_of(counts))
+    copied = sari_counts("a b c d", "a b c d", ["a b"]) + sari_counts("e", "e", ["f"])
+    assert plain["scores"]["sari"]["source_unchanged"] == pytest.approx(sari_of(copied))
 
 
 def test_answers_that_cannot_be_extracted_are_wrong_and_counted(

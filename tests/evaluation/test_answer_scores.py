@@ -3,7 +3,7 @@
 import pytest
 
 from dlm.evaluation.answer_scores import ANSWER_SCORES
-from dlm.evaluation.scores import SCORES, paired_difference, score
+from dlm.evaluation.scores import SCORES, Texts, paired_difference, score
 
 CASES = [
     ("answer_match", "The Blue, house!", "blue house", 1.0),
@@ -81,6 +81,23 @@ CASES = [
     ("rouge_l", "the cat sat there", "The cat has sat.", 0.75),
     ("rouge_l", "sat cat", "cat sat", 0.5),
     ("rouge_l", "", "cat", 0.0),
+    ("rouge_1", "für", "fär", 0.0),
+    ("rouge_1_ascii", "für", "fär", 1.0),
+    ("rouge_2", "hätte müssen", "hätte mu\u0308ssen", 1.0),
+    ("rouge_l", "λόγος", "λόγος", 1.0),
+    ("rouge_l_ascii", "λόγος", "λόγος", 0.0),
+    ("rouge_1", "北京大学", "北京", 2 / 3),
+    ("token_f1", "北京大学", "北京", 2 / 3),
+    ("squad_f1", "北京大学", "北京", 0.0),
+    ("token_f1", "สวัสดี", "สวัสดี", 1.0),
+    ("token_f1", "in 北京 now", "在北京", 4 / 7),
+    ("answer_match", "北京。", "北京", 1.0),
+    ("squad_match", "北京。", "北京", 0.0),
+    ("answer_match", "«Paris»", "“Paris”", 1.0),
+    ("answer_match", "l’eau", "l'eau", 1.0),
+    ("answer_match", "¿Qué?", "Qué", 1.0),
+    ("answer_match", "نعم؟", "نعم", 1.0),
+    ("answer_match", "für", "fur", 0.0),
 ]
 
 
@@ -95,4 +112,5 @@ def test_a_corpus_score_is_the_mean_in_percent_with_its_interval() -> None:
     given, right = ["7", "8", "9", "1"], ["7", "8", "9", "2"]
     assert score("number_match", given, right, samples=50).value == 75.0
     assert paired_difference("number_match", right, given, right, samples=50).value == 25.0
-    assert all(SCORES[name].signature() for name in ANSWER_SCORES)
+    texts = Texts(["a"], [["a"]])
+    assert all(SCORES[name].signature(texts) for name in ANSWER_SCORES)

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from dlm.evaluation.evaluate import compare
-from dlm.evaluation.metrics import METRICS, interval, not_comparable
+from dlm.evaluation.metrics import (
+    METRICS,
+    difference,
+    exact_interval,
+    interval,
+    not_comparable,
+)
 from dlm.evaluation.results import Result
 from dlm.evaluation.table import comparison_text, markdown_table, sample_text
 from dlm.evaluation.task_rows import TaskRows
@@ -58,6 +64,20 @@ def test_equal_bounds_are_said_in_the_table_and_the_sample() -> None:
     assert sample_text(row) == "q  ->  b = c  (right: c)"
     table = markdown_table([result("s", "t", [row], rows=9, equal_bounds=1)], [])
     assert "equal bounds in 1 of 9 (1/k for each of k choices)" in table
+
+
+def test_rows_of_one_cluster_widen_the_interval_and_the_difference() -> None:
+    metric = METRICS["multiple_choice"]["accuracy"]
+    alone = [{"source": "", "chosen": int(n < 60), "right": 1} for n in range(100)]
+    shared = [row | {"cluster": n // 5 * 5} for n, row in enumerate(alone)]
+    of_rows, of_clusters = (interval(metric, rows, resamples=10) for rows in (alone, shared))
+    assert of_clusters.method == "Wilson, 20 clusters"
+    assert of_clusters.low < of_rows.low < 60 < of_rows.high < of_clusters.high
+    assert exact_interval(metric, alone) == pytest.approx((49.72, 69.67), abs=0.01)
+    assert exact_interval(metric, shared) is None
+    wrong = [row | {"chosen": int(n < 55)} for n, row in enumerate(shared)]
+    found = difference(metric, shared, wrong, resamples=100)
+    assert found.method == "paired bootstrap, 100 resamples of 20 clusters"
 
 
 def test_perplexities_are_compared_row_by_row_and_lower_is_better() -> None:

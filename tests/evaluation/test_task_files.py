@@ -126,6 +126,23 @@ WRONG: dict[str, tuple[object, str]] = {
         QUESTIONS | {"choices": ["A"]},
         "choices must be the name of a field, or a list of at least two texts",
     ),
+    "a language as a list": (
+        GOOD | {"language": ["ja"]},
+        "language is a list, where it must be text",
+    ),
+    "a cluster that is a list": (
+        GOOD | {"cluster": ["src"]},
+        "cluster must be the name of a field",
+    ),
+    "a cluster's pattern without a group": (
+        GOOD | {"cluster": {"field": "src", "pattern": "a.*b"}},
+        "cluster.pattern = 'a.*b' must have one group, not 0",
+    ),
+    "a cluster's pattern that is none": (
+        GOOD | {"cluster": {"field": "src", "pattern": "("}},
+        "cluster.pattern = '(' is no regular expression: missing )",
+    ),
+    "clusters of texts": (TEXTS | {"cluster": "text"}, "'cluster' is read by kind"),
     "an unknown few-shot key": (
         GOOD | {"few_shot": {"count": 1, "seperator": ""}},
         "unknown key 'few_shot.seperator'; did you mean 'separator'?",
@@ -300,11 +317,53 @@ def test_all_summaries_and_answers_of_a_row_are_references(tmp_path: Path) -> No
         tmp_path, summaries, {"document": "long", "summary": ["s", "t", "s", " ", "u"]},
         {"document": "long", "summary": "v"},
     )  # fmt: skip
-    assert (rows.references, rows.others) == (["s", "v"], [("t", "u"), ()])
+    assert (rows.references, rows.others) == (["s", "v"], [("t", "s", "u"), ()])
     questions = GOOD | {"task": "question_answering", "metrics": ["token_f1"]}
     row = {"context": "c", "question": "q", "answers": {"text": ["1", "one"]}}
     rows = rows_of(tmp_path, questions, row)
     assert (rows.references, rows.others) == (["1"], [("one",)])
+
+
+@pytest.mark.parametrize(
+    ("task", "prompt", "response"),
+    [("simplification", "src", "tgt"), ("translation", "src", "tgt"), ("paraphrase", "src", "tgt"),
+     ("headline", "document", "headline"), ("instruction", "inputs", "targets")],
+)  # fmt: skip
+def test_a_list_of_targets_is_a_list_of_references(
+    tmp_path: Path, task: str, prompt: str, response: str
+) -> None:
+    """As ASSET and TurkCorpus have them: equal ones stay, each is a vote."""
+    own = {**GOOD, "task": task, "metrics": ["bleu"]}
+    rows = rows_of(
+        tmp_path, own, {prompt: "long", response: ["s", "t", "s"]}, {prompt: "more", response: "v"}
+    )
+    assert (rows.references, rows.others) == (["s", "v"], [("t", "s"), ()])
+
+
+def test_questions_about_one_paragraph_are_one_cluster(tmp_path: Path) -> None:
+    own = GOOD | {"task": "question_answering", "metrics": ["token_f1"]}
+    row = {"question": "q", "answer": "a"}
+    shared = [row | {"context": text} for text in ("x", "y", "x", "z")]
+    rows = rows_of(tmp_path, own, *shared)
+    assert rows.clusters == [0, 1, 0, 3]
+    assert rows.without({1}).clusters == [0, 0, 3]
+
+
+def test_a_task_says_what_its_rows_share(tmp_path: Path) -> None:
+    pattern = {"field": "src", "pattern": "text: (.*?) Q:"}
+    texts = ["text: x Q: 1", "text: y Q: 2 text: x Q: 3", "text: y Q: 4"]
+    pairs = [{"src": text, "tgt": "a"} for text in texts]
+    assert rows_of(tmp_path, GOOD | {"cluster": pattern}, *pairs).clusters == [0, 0, 2]
+    assert rows_of(tmp_path, GOOD, *pairs).clusters == []
+    with pytest.raises(
+        UserError, match=r"rows.jsonl, line 2: the pattern of `cluster` fits nowhere"
+    ):
+        rows_of(tmp_path, GOOD | {"cluster": pattern}, pairs[0], {"src": "none", "tgt": "a"})
+    asked = QUESTIONS | {"cluster": "id"}
+    questions = [
+        {"question": "q", "options": ["a", "b"], "key": 0, "id": number} for number in (7, 8, 7)
+    ]
+    assert rows_of(tmp_path, asked, *questions).clusters == [0, 1, 0]
 
 
 def test_xquad_is_read_as_its_public_rows_are(tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ class EvaluationConfig:
     only: dict[str, list[str]] = field(default_factory=dict)
     """System name -> the tasks it is evaluated on; default all."""
     compare: list[list[str]] = field(default_factory=list)
-    """Pairs of systems: the first minus the second, with a paired bootstrap interval."""
+    """Pairs of systems: the first minus the second, with the 95 % interval of the paired
+    difference."""
     limit: int | None = None
     """Only the first so many rows of each task."""
     too_long: Literal["error", "skip"] = "error"
@@ -112,4 +113,4 @@ class EvaluationConfig:
     likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
     """For the tasks that estimate one."""
     bootstrap_samples: int = 1000
-    """Resamples of the bootstrap."""
+    """Resamples of the bootstrap, where an interval is found by it."""

@@ -17,6 +17,19 @@ def as_it_is(row: Row, place: Place) -> list[Fields]:
     return [row]
 
 
+def first_of(name: str) -> Adapter:
+    """An adapter for rows whose field ``name`` may be a list of right answers: the first is taken,
+    and all are references of a score."""
+
+    def adapt(row: Row, place: Place) -> list[Fields]:
+        value = row.get(name)
+        return [
+            {**row, **with_others(value, name, place, name)} if isinstance(value, list) else row
+        ]
+
+    return adapt
+
+
 def field_of(row: Row, name: str, place: Place) -> Any:
     """A field that must be there.
 

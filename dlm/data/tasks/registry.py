@@ -10,7 +10,7 @@ import yaml
 from dlm.data.tasks.choices import multiple_choice
 from dlm.data.tasks.instructions import alpaca, conversation
 from dlm.data.tasks.maths import word_problem
-from dlm.data.tasks.pieces import Adapter, as_it_is
+from dlm.data.tasks.pieces import Adapter, as_it_is, first_of
 from dlm.data.tasks.questions import answered, summarised
 
 
@@ -24,21 +24,29 @@ class TaskShape:
     """A row -> the fields of its examples."""
     conditional: bool = True
     """Whether there is a prompt; a text alone has none."""
+    cluster: str = ""
+    """The field whose value rows share that are not independent of each other; most have none."""
 
+
+_LIST = "(a text, or a list: the first; all are references)"
 
 TASKS: dict[str, TaskShape] = {
     "text": TaskShape("text", conditional=False),
-    "translation": TaskShape("src, tgt"),
-    "summarization": TaskShape("document, summary (a text, or a list: the first)", summarised),
-    "headline": TaskShape("document, headline"),
-    "paraphrase": TaskShape("src, tgt"),
-    "simplification": TaskShape("src, tgt"),
-    "question_generation": TaskShape("context, answers or answer, question", answered),
-    "question_answering": TaskShape("context, question, answers.text, answers or answer", answered),
+    "translation": TaskShape(f"src, tgt {_LIST}", first_of("tgt")),
+    "summarization": TaskShape(f"document, summary {_LIST}", summarised),
+    "headline": TaskShape(f"document, headline {_LIST}", first_of("headline")),
+    "paraphrase": TaskShape(f"src, tgt {_LIST}", first_of("tgt")),
+    "simplification": TaskShape(f"src, tgt {_LIST}", first_of("tgt")),
+    "question_generation": TaskShape(
+        "context, answers or answer, question", answered, cluster="context"
+    ),
+    "question_answering": TaskShape(
+        "context, question, answers.text, answers or answer", answered, cluster="context"
+    ),
     "math": TaskShape("question, answer; or Body, Question, Answer", word_problem),
     "reasoning": TaskShape("question, rationale, answer"),
     "multiple_choice": TaskShape("question, choices, answer; or input, target", multiple_choice),
-    "instruction": TaskShape("inputs, targets"),
+    "instruction": TaskShape(f"inputs, targets {_LIST}", first_of("targets")),
     "alpaca": TaskShape("instruction, input (may be missing), output", alpaca),
     "chat": TaskShape("messages (role, content) or conversations (from, value)", conversation),
 }
