@@ -16,7 +16,6 @@ from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from dlm.errors import UserError
-from dlm.models.special_tokens import SpecialTokens
 
 _SHOWN = 60
 # No text has it: U+FFFF is no character.
@@ -107,8 +106,10 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
 
 def text_never_is(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The ids of special tokens, without that of the unknown one (unless it is another too)."""
-    special = SpecialTokens.of(tokenizer)
-    own = {special.begin, special.end, special.mask}
+    own = {
+        tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id,
+        tokenizer.eos_token_id, tokenizer.mask_token_id,
+    } - {None}  # fmt: skip
     return own | (set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
 
 

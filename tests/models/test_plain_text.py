@@ -60,9 +60,13 @@ def deberta_v3() -> Any:
 
 
 def t5() -> Any:
-    tokenizer = T5Tokenizer(vocab=unigram(["<pad>", "</s>", "<unk>"], []), extra_ids=4)
+    tokenizer = t5_as_it_is()
     tokenizer.add_special_tokens({"mask_token": "<mask>"})
     return tokenizer
+
+
+def t5_as_it_is() -> Any:
+    return T5Tokenizer(vocab=unigram(["<pad>", "</s>", "<unk>"], []), extra_ids=4)
 
 
 def wordpiece() -> Any:
@@ -200,6 +204,12 @@ def test_special_tokens_stand_where_the_row_has_them(tokenizer: Any) -> None:
     for row in encode_prompts(tokenizer, list(spelled(tokenizer))):
         assert (row[0], row[-1]) == (special.begin, special.end)
         assert {special.begin, special.end, special.mask}.isdisjoint(row[1:-1])
+
+
+def test_a_tokenizer_without_a_mask_token_reads_text_too() -> None:
+    tokenizer = t5_as_it_is()
+    (ids,) = encode_responses(tokenizer, ["a </s> <mask> b"])
+    assert tokenizer.eos_token_id not in ids
 
 
 class Python(PreTrainedTokenizer):
