@@ -73,6 +73,8 @@ class DiffusionModel:
         begins = (t.cls_token_id, t.bos_token_id, self.end)
         self.begin: int = next(token for token in begins if token is not None)
         self.mask, self.pad, config = t.mask_token_id, t.pad_token_id, network.config
+        own = (self.begin, self.end, self.mask)
+        self.never_text = {*own, *t.all_special_ids} - ({t.unk_token_id} - {*own})
         # Neither special tokens nor rows of the output layer without a token are generated.
         self.forbidden = [*t.all_special_ids, *range(len(t), config.vocab_size)]
         self.offset = (config.pad_token_id or 0) + 1
@@ -189,6 +191,8 @@ def generate(model: DiffusionModel, prompt: str, length: int | None = None, **gi
         stop("a prompt is empty: give it some text")
     # Text is text: a "<mask>" in it is no mask.
     text = model.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
+    if not set(text["input_ids"]).isdisjoint(model.never_text):
+        stop("the prompt spells a special token of the tokenizer: use `dlm generate`")
     ids = [model.begin, *text["input_ids"], model.end]
     too_long = len(ids) > (model.start or len(ids))
     if too_long or (canvas if on_canvas else (length or 1) + 1) > model.room(len(ids)):

@@ -11,6 +11,7 @@ from dlm.generation.diffusion import denoise_masks
 from dlm.generation.lengths import longest_prompt
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.slot_network import SlotRow
 from dlm.generation.trace import History, Recorder
 
 
@@ -37,7 +38,8 @@ def generate_on_canvas(
             f"{model.backbone.room_text}; shorten the prompt, or lower "
             "generation.canvas_length"
         )
-    rows = [[*ids, *[model.special.mask] * settings.canvas_length] for ids in prompt_ids]
+    canvas = settings.canvas_length
+    rows = [SlotRow.behind(ids, canvas, model.special, ends=False) for ids in prompt_ids]
     answers: dict[int, Generated] = {}
     histories: dict[int, History] = {}
     calls = without_end = 0
@@ -51,7 +53,7 @@ def generate_on_canvas(
         tokens, log_probabilities = result.tokens_BN.tolist(), result.log_probability_BN.tolist()
         return tokens, log_probabilities, result.num_network_calls, kept
 
-    batches = batches_of_like_length(list(map(len, rows)), settings.batch_tokens)
+    batches = batches_of_like_length([len(row.tokens) for row in rows], settings.batch_tokens)
     for batch, (decoded, log_probabilities, batch_calls, kept) in zip(
         batches, share.map(work, batches), strict=True
     ):

@@ -1,5 +1,6 @@
 """Answers by the reverse process, one canvas for every candidate length, reranked."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from dlm.generation.model import GenerativeModel
 from dlm.generation.prefix_network import context_network
 from dlm.generation.rerank import Candidate, best_of_each_prompt
 from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.slot_network import SlotRow
 from dlm.generation.trace import History, Recorder
 
 
@@ -83,7 +85,7 @@ def _decode(
     observe: Observe | None,
 ) -> tuple[list[Candidate], int]:
     special = model.special
-    rows = [prompt_ids[row] + [special.mask] * c.length + [special.end] for row, c in canvases]
+    rows = [SlotRow.behind(prompt_ids[row], choice.length, special) for row, choice in canvases]
     result = denoise_masks(model, rows, settings, observe)
     log_probability_B = result.log_probability_BN.sum(dim=1)
     candidates = [
@@ -98,18 +100,17 @@ def _decode(
 @torch.inference_mode()
 def denoise_masks(
     model: GenerativeModel,
-    rows: list[list[int]],
+    rows: list[SlotRow],
     settings: GenerationSettings,
     observe: Observe | None = None,
     *,
     ends_itself: bool = False,
 ) -> Denoised:
-    """Generate the mask tokens of every row; the rest of it is fixed context.
+    """Generate the slots of every row; the rest of it is fixed context.
 
     Args:
         model: The network.
-        rows: Token ids, each row with at least one mask token. A row's slots are its mask tokens
-            from left to right, wherever they stand.
+        rows: Token ids, and which of them are slots.
         settings: The sampler and its iterations.
         observe: Called after every iteration with its number and the canvas.
         ends_itself: Whether the end token may be generated, and ends a row.
@@ -117,21 +118,20 @@ def denoise_masks(
     Raises:
         UserError: A canvas is not a whole number of blocks, or guidance has nothing to leave out.
     """
-    tokens_BL, valid_BL = pad(rows, model)
-    mask_BL = tokens_BL == model.special.mask
-    length_B = mask_BL.sum(dim=1)
-    slot_N = torch.arange(int(length_B.max()), device=model.device)
-    slot_BN = slot_N[None] < length_B[:, None]
-    # A stable sort of "is no mask" brings the places of the masks to the front, in their order.
-    place_BN = (~mask_BL).int().argsort(dim=1, stable=True)[:, : slot_BN.shape[1]]
-    lengths = list(map(len, rows))
+    tokens_BL, valid_BL = pad([row.tokens for row in rows], model)
+    place_BN, slot_BN = _places([row.slots for row in rows], model.device)
+    lengths = [len(row.tokens) for row in rows]
+    column_L = torch.arange(tokens_BL.shape[1], device=model.device)
+    first_B = [length if row.response is None else row.response
+               for row, length in zip(rows, lengths, strict=True)]  # fmt: skip
+    response_BL = valid_BL & (column_L >= torch.tensor(first_B, device=model.device)[:, None])
     context = partial(
         context_network, model, valid_BL=valid_BL, lengths=lengths, place_BN=place_BN,
-        slot_BN=slot_BN, prompt_cache=settings.prompt_cache,
+        slot_BN=slot_BN, response_BL=response_BL, prompt_cache=settings.prompt_cache,
     )  # fmt: skip
     network: SlotNetwork = context(tokens_BL=tokens_BL)
     if settings.guidance:
-        bare_BL = _without_context(model, tokens_BL, valid_BL, mask_BL)
+        bare_BL = _without_context(model, tokens_BL, valid_BL, rows)
         network = Guided(network, context(tokens_BL=bare_BL), settings.guidance)
     try:
         result = denoise(
@@ -154,16 +154,27 @@ def _row_numbers(tokens_BL: Tensor, valid_BL: Tensor) -> Tensor:
     return (counter_bits(place_BL, tokens_BL) * valid_BL).sum(dim=1)
 
 
+def _places(columns: list[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The columns of each row's slots, int64 [B, N], and which of them are any, bool [B, N]; those
+    that are none lie in the first column."""
+    most = max(map(len, columns))
+    place_BN = torch.tensor([[*row, *[0] * (most - len(row))] for row in columns])
+    slot_BN = torch.arange(most) < torch.tensor(list(map(len, columns)))[:, None]
+    return place_BN.to(device), slot_BN.to(device)
+
+
 def _without_context(
-    model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, mask_BL: Tensor
+    model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, rows: list[SlotRow]
 ) -> Tensor:
-    """The rows with everything but special tokens masked.
+    """The rows with everything masked but their begin and end tokens.
 
     Raises:
         UserError: A row has nothing else than masks.
     """
-    special = torch.tensor(model.tokenizer.all_special_ids, device=model.device)
-    context_BL = valid_BL & ~mask_BL & ~torch.isin(tokens_BL, special)
+    kept_BL = torch.zeros_like(valid_BL)
+    for number, row in enumerate(rows):
+        kept_BL[number, [*row.frame, *row.slots]] = True
+    context_BL = valid_BL & ~kept_BL
     if not context_BL.any(dim=1).all():
         raise UserError(
             "guidance compares the answer with that to an empty prompt, and there is no prompt: "

@@ -11,6 +11,7 @@ from dlm.generation.diffusion import denoise_masks
 from dlm.generation.model import GenerativeModel
 from dlm.generation.pieces import Pieces
 from dlm.generation.settings import GenerationSettings
+from dlm.generation.slot_network import SlotRow
 from dlm.generation.trace import History, Recorder
 
 _LOOKS_LIKE_A_MASK = re.compile(r"\[\s*mask\b[^\[\]]*\]?", re.IGNORECASE)
@@ -132,7 +133,7 @@ def infill(
         log_probability_B = result.log_probability_BN.sum(dim=1)
         return result.tokens_BN.tolist(), log_probability_B.tolist(), result.num_network_calls, kept
 
-    batches = batches_of_like_length(list(map(len, rows)), settings.batch_tokens)
+    batches = batches_of_like_length([len(row.tokens) for row in rows], settings.batch_tokens)
     for batch, (tokens_BN, log_probability_B, batch_calls, kept) in zip(
         batches, share.map(work, batches), strict=True
     ):
@@ -153,8 +154,8 @@ def infill(
 def _row(
     model: GenerativeModel, pieces: Pieces, head: list[int], template: InfillTemplate, place: str,
     *, prompted: bool = False,
-) -> list[int]:  # fmt: skip
-    """Token ids of a template behind its head, with the end token.
+) -> SlotRow:  # fmt: skip
+    """A template behind its head, with the end token.
 
     A blank before a mask is left to the mask: tokens carry the blank before their word.
     """
@@ -169,10 +170,11 @@ def _row(
             f"{place} has {len(head) + behind} tokens, {masks} of them masks, which do not fit "
             f"{model.backbone.room_text}: use fewer masks or a shorter text"
         )
-    row = [*head, *fixed[0]]
+    row, slots = [*head, *fixed[0]], list[int]()
     for count, text in zip(template.spans, fixed[1:], strict=True):
+        slots += range(len(row), len(row) + count)
         row += [model.special.mask] * count + text
-    return [*row, model.special.end]
+    return SlotRow([*row, model.special.end], slots, len(head) if prompted else None)
 
 
 def _completed(

@@ -3,6 +3,7 @@
 L positions of a row, N scored tokens, S draws, U distinct maskings, M scored positions of a batch.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,7 @@ from dlm.diffusion.likelihood import (
 )
 from dlm.diffusion.noise import NoiseKey
 from dlm.distributed.share import ALONE, Share
-from dlm.errors import UserError
+from dlm.errors import StageFailed, UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.model import GenerativeModel
 from dlm.models.packed import one_row
@@ -31,6 +32,7 @@ Estimator = Literal["exactly_l", "bernoulli", "chain_rule"]
 # only bound the memory.
 _GROUP_ROWS = 256
 _HEAD_POSITIONS = 1024
+_ROW_OF_WINDOW = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def row_bounds(
     check_estimable(model, settings)
     forbidden_ids = _forbidden_ids(model, with_end)
     if model.kind == "autoregressive":
-        return _next_token_bounds(model, rows, forbidden_ids, settings.batch_tokens, share)
+        found = _next_token_bounds(model, rows, forbidden_ids, settings.batch_tokens, share)
+        return _finite(found, row_ids)
     bounds: dict[int, Bound] = {}
     # Longest first, like the batches: what does not fit in memory fails at the start.
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i].tokens_L))
@@ -137,7 +140,24 @@ def row_bounds(
             exact = settings.estimator == "chain_rule"
             nats = Estimate(float(value_S.sum()), 0.0, 1) if exact else Estimate.of(value_S)
             bounds[index] = Bound(nats, rows[index].count)
-    return [bounds[index] for index in range(len(rows))]
+    return _finite([bounds[index] for index in range(len(rows))], row_ids)
+
+
+def _finite(bounds: list[Bound], row_ids: list[int]) -> list[Bound]:
+    """The bounds, which are all numbers.
+
+    Raises:
+        StageFailed: One is not.
+    """
+    for bound, row_id in zip(bounds, row_ids, strict=True):
+        if not math.isfinite(bound.nats.value + bound.nats.standard_error):
+            row = (row_id & _ROW_OF_WINDOW) + 1
+            raise StageFailed(
+                f"row {row}: its likelihood is {bound.nats.value} nats of {bound.tokens} tokens, "
+                "which is no number: the model gives a token of it no probability, or its weights "
+                "are not finite. Look at the row, and at the model's training"
+            )
+    return bounds
 
 
 def check_estimable(model: GenerativeModel, settings: LikelihoodSettings) -> None:

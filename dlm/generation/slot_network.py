@@ -1,5 +1,8 @@
 """A model as the reverse process sees it: slots inside rows of fixed context."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -7,7 +10,37 @@ from dlm.diffusion.sampling.network import SlotNetwork, Wanted
 from dlm.generation.model import GenerativeModel
 from dlm.models.backbone import Backbone
 from dlm.models.packed import one_row
-from dlm.models.response import response_of
+from dlm.models.special_tokens import SpecialTokens
+
+
+@dataclass(frozen=True)
+class SlotRow:
+    """A row of tokens with slots in it. Places are columns: ids do not tell a slot, or where the
+    prompt ends."""
+
+    tokens: list[int]
+    """The whole row, with mask tokens in the slots."""
+    slots: Sequence[int]
+    """The columns to generate, ascending; at least one."""
+    response: int | None
+    """Where the response begins, behind the prompt's end token; None: there is no prompt."""
+
+    @classmethod
+    def behind(
+        cls, head: list[int], count: int, special: SpecialTokens, *, ends: bool = True
+    ) -> "SlotRow":
+        """``count`` slots behind a head, and then the end token if ``ends``. A head of one token is
+        no prompt."""
+        tokens = [*head, *[special.mask] * count, *[special.end] * ends]
+        first = len(head)
+        return cls(tokens, range(first, first + count), first if first > 1 else None)
+
+    @property
+    def frame(self) -> list[int]:
+        """The columns of begin token, prompt's end and row's end: what is there in any row."""
+        ends = [] if self.response is None else [self.response - 1]
+        last = len(self.tokens) - 1
+        return sorted({0, *ends, *([] if last in self.slots else [last])})
 
 
 class ContextNetwork(SlotNetwork):
@@ -15,13 +48,14 @@ class ContextNetwork(SlotNetwork):
 
     def __init__(
         self, model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, lengths: list[int],
-        place_BN: Tensor, slot_BN: Tensor,
+        place_BN: Tensor, slot_BN: Tensor, response_BL: Tensor,
     ) -> None:  # fmt: skip
-        """``lengths``: tokens of each row, on the host; ``place_BN``: the column of each slot."""
+        """``lengths``: tokens of each row, on the host; ``place_BN``: the column of each slot;
+        ``response_BL``: what stands behind the prompts."""
         self.backbone: Backbone = model.backbone
         self.vocab_size = model.backbone.vocab_size
         self.tokens_BL, self.valid_BL, self.lengths = tokens_BL, valid_BL, lengths
-        self.response_BL = response_of(tokens_BL, valid_BL, model.special.end)
+        self.response_BL = response_BL
         self.place_BN = place_BN
         self.slots_S = slot_BN.flatten().nonzero().squeeze(1)
         row_B1 = torch.arange(len(slot_BN), device=slot_BN.device)[:, None]

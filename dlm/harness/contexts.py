@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.errors import UserError
 from dlm.generation.model import GenerativeModel
+from dlm.models.plain_text import plain_text
 
 TooLong = Literal["error", "truncate"]
 
@@ -58,10 +59,7 @@ def fitting(
 
 def _end_of(tokenizer: PreTrainedTokenizerBase, text: str, most: int) -> str:
     """The longest end of a text that begins at a token and has at most ``most`` of them."""
-    offsets = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True,
-        verbose=False,
-    )["offset_mapping"]  # fmt: skip
+    offsets = plain_text(tokenizer).offsets(text)
     for first in range(len(offsets) - most, len(offsets)):
         # Cut off from what was before them, the first letters may be other tokens.
         end = text[offsets[first][0] :].lstrip()

@@ -13,6 +13,7 @@ from dlm.generation.likelihood import conditional_bounds, rolling_bounds
 from dlm.generation.model import GenerativeModel
 from dlm.generation.scored_rows import Bound, LikelihoodSettings
 from dlm.generation.settings import GenerationSettings
+from dlm.generation.slot_network import SlotRow
 
 Scale = Literal["sum", "per_token"]
 
@@ -72,11 +73,11 @@ def greedy(
     ]
     wanted = encode_responses(model.tokenizer, [pair.response for pair in pairs])
     rows = [
-        [*head, *[special.mask] * len(tokens), special.end]
+        SlotRow.behind(head, len(tokens), special)
         for head, tokens in zip(heads, wanted, strict=True)
     ]
     same = [False] * len(pairs)
-    for batch in batches_of_like_length([len(row) for row in rows], settings.batch_tokens):
+    for batch in batches_of_like_length([len(row.tokens) for row in rows], settings.batch_tokens):
         written = denoise_masks(model, [rows[i] for i in batch], settings).tokens_BN.tolist()
         for index, tokens in zip(batch, written, strict=True):
             # As texts: the same words may be cut into other tokens.

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,6 +23,14 @@ from transformers import (
 
 from dlm.errors import UserError
 from dlm.models.backbone import Backbone
+from dlm.models.checkpoint import (
+    check_config,
+    check_fit,
+    check_loaded,
+    check_shapes,
+    check_tokenizer,
+)
+from dlm.models.checkpoint_files import check_files, vocabulary_files, weight_shapes
 from dlm.models.fresh_head import FreshHead, check_missing, seeded
 from dlm.models.lm_head import CAUSAL_TYPES, check_supported
 from dlm.models.special_tokens import SpecialTokens
@@ -145,22 +155,51 @@ def load_backbone(
             the message says from where and why.
     """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = load_config(name, **options)
     try:
-        config = AutoConfig.from_pretrained(name, **options)
-        check_supported(config.model_type)
         for field in DROPOUTS:
             if dropout is not None and hasattr(config, field):
                 setattr(config, field, dropout)
         with seeded(fresh_head):
             network, loading = _auto_model(config).from_pretrained(
                 name, config=config, dtype=torch.float32, attn_implementation="sdpa",
-                use_safetensors=True, output_loading_info=True, **options,
+                use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True,
+                **options,
             )  # fmt: skip
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = _pickles_alone(Path(name)) or _first_line(error)
         raise UserError(f"the model '{name}' cannot be loaded: {reason}") from error
+    check_loaded(
+        name, network, mismatched=loading["mismatched_keys"], unexpected=loading["unexpected_keys"]
+    )
     check_missing(name, network, loading["missing_keys"], fresh_head)
+    _freeze_unread_bias(network)
     return Backbone(network.train())
+
+
+def check_model_directory(directory: Path, *, trust_remote_code: bool = False) -> None:
+    """What :func:`load_backbone` and :func:`load_tokenizer` would refuse in a directory, as far as
+    it shows without loading the weights.
+
+    Raises:
+        UserError: Something is wrong; the message says what.
+    """
+    config = load_config(directory, trust_remote_code=trust_remote_code)
+    if reason := _pickles_alone(directory):
+        raise UserError(f"the model '{directory}' cannot be loaded: {reason}")
+    load_tokenizer(directory, fits=config)
+    check_shapes(directory, config, _auto_model(config), weight_shapes(directory))
+
+
+def _freeze_unread_bias(network: Any) -> None:
+    """BERT's and RoBERTa's heads hold a bias beside that of the output layer. Where the two are not
+    tied (tie_word_embeddings: false) it is not read: it gets no gradient, which DDP waits for."""
+    output = network.get_output_embeddings()
+    heads = [getattr(getattr(network, "cls", None), "predictions", None)]
+    for head in (*heads, getattr(network, "lm_head", None)):
+        bias = getattr(head, "bias", None)
+        if head is not output and isinstance(bias, nn.Parameter) and bias is not output.bias:
+            bias.requires_grad_(False)
 
 
 def _pickles_alone(directory: Path) -> str | None:
@@ -175,16 +214,39 @@ def _pickles_alone(directory: Path) -> str | None:
     )
 
 
-def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """A tokenizer from a Hugging Face directory or the hub.
+def load_tokenizer(
+    name: str | Path, *, revision: str | None = None, fits: PretrainedConfig | None = None
+) -> PreTrainedTokenizerBase:
+    """A tokenizer from a Hugging Face directory or the hub; ``fits``: the network beside it.
 
     Raises:
-        UserError: It cannot be loaded; the message says from where and why.
+        UserError: It cannot be loaded, knows no text, or belongs to another network; the message
+            says from where and why.
     """
+    if Path(name).is_dir():
+        check_files(Path(name))
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
-        raise UserError(f"the tokenizer '{name}' cannot be loaded: {_first_line(error)}") from error
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+    except Exception as error:  # the tokenizers library raises no kind of its own
+        reason = _sentencepiece_alone(Path(name)) or _first_line(error)
+        raise UserError(f"the tokenizer '{name}' cannot be loaded: {reason}") from error
+    check_tokenizer(name, tokenizer)
+    if fits is not None:
+        check_fit(name, tokenizer, fits)
+    return tokenizer
+
+
+def _sentencepiece_alone(directory: Path) -> str | None:
+    """Why a directory's tokenizer is not loaded that is a SentencePiece file and nothing else."""
+    files = vocabulary_files(directory) if directory.is_dir() else []
+    models = [name for name in files if name.endswith((".model", ".spm"))]
+    if not models or "tokenizer.json" in files:
+        return None
+    return (
+        f"its vocabulary is a SentencePiece file alone ({models[0]}), and there is no "
+        "tokenizer.json. Write one: pip install sentencepiece protobuf, then in Python "
+        f"transformers.AutoTokenizer.from_pretrained('{directory}').save_pretrained('{directory}')"
+    )
 
 
 def load_config(
@@ -193,8 +255,11 @@ def load_config(
     """A network's configuration, without its weights.
 
     Raises:
-        UserError: It cannot be loaded, or its type is not supported.
+        UserError: It cannot be loaded, its files are damaged, its type is not supported, or it
+            describes a network that would be another one here.
     """
+    if Path(name).is_dir():
+        check_files(Path(name))
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             name, revision=revision, trust_remote_code=trust_remote_code
@@ -202,6 +267,7 @@ def load_config(
     except (OSError, ValueError) as error:
         raise UserError(f"the model '{name}' cannot be loaded: {_first_line(error)}") from error
     check_supported(config.model_type)
+    check_config(name, config)
     return config
 
 

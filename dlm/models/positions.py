@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from dlm.errors import UserError
+from dlm.models.lm_head import CAUSAL_TYPES
 
 ResponseLayout = Literal["continued", "fixed"]
 
@@ -140,11 +141,25 @@ def has_token_types(config: PretrainedConfig) -> bool:
     return int(getattr(config, "type_vocab_size", None) or 0) > 1
 
 
+def counts_from_pad(config: PretrainedConfig) -> bool:
+    """Whether position ids begin behind the padding token's id, which itself is not counted."""
+    return config.model_type in _OFFSET_POSITIONS
+
+
 def position_offset(config: PretrainedConfig) -> int:
     """The position id of a row's first token."""
-    return (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
+    return (config.pad_token_id or 0) + 1 if counts_from_pad(config) else 0
 
 
 def positions(config: PretrainedConfig) -> int:
-    """Longest sequence in tokens that a network can read."""
-    return int(config.max_position_embeddings) - position_offset(config)
+    """Longest sequence in tokens that a network can read.
+
+    Of a causal network whose layers see a window alone (Mistral), no more than the window: within
+    it, seeing all that came before is what the network was trained with.
+    """
+    most = int(config.max_position_embeddings) - position_offset(config)
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    narrow = kinds is None or "sliding_attention" in kinds
+    causal = config.model_type in CAUSAL_TYPES
+    return min(most, int(window)) if window and narrow and causal else most

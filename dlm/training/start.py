@@ -65,7 +65,7 @@ def starting_point(job: StageJob) -> StartingPoint:
         trust_remote_code=model.trust_remote_code,
         fresh_head=FreshHead(job.seed, lambda note: _say(f"{job.name}: {note}")) if fresh else None,
     )  # fmt: skip
-    tokenizer = load_tokenizer(place, revision=model.revision)
+    tokenizer = load_tokenizer(place, revision=model.revision, fits=backbone.network.config)
     added = _given_tokens(job, backbone, tokenizer)
     directory = Path(place) if Path(place).is_dir() else None
     cut = None if directory is None else CutVocabulary.read(directory)
@@ -89,8 +89,8 @@ def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
         assert job.config.tokenizer is not None, "checked when the recipe was read"
         return load_tokenizer(_place(job, job.config.tokenizer)), model.max_positions
     place = _place(job, source)
-    tokenizer = load_tokenizer(place, revision=model.revision)
     config = load_config(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    tokenizer = load_tokenizer(place, revision=model.revision, fits=config)
     if config.model_type in CAUSAL_TYPES and job.config.kind != "length":
         name_missing_tokens(tokenizer)
     if _cuts_vocabulary(job):

@@ -1,10 +1,11 @@
-"""What in a recipe only the layers below know: sources, templates, samplers and tasks."""
+"""What in a recipe only the layers below know: models, sources, templates, samplers, tasks."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 from dlm.config.checks import reads
-from dlm.config.references import is_there, sources_read
+from dlm.config.references import is_there, sources_read, stage_references
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
 from dlm.errors import UserError
 
@@ -13,7 +14,8 @@ _SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entr
 
 
 def unknown_names(recipe: RecipeConfig) -> list[str]:
-    """One line per source, template, sampler and task that does not exist or is none."""
+    """One line per source, template, sampler and task that does not exist or is none, and per
+    model directory that cannot be used."""
     lines: list[str] = []
     for name, stage in recipe.stages.items():
         lines += [f"stages.{name}.{line}" for line in _of_stage(stage, recipe)]
@@ -21,6 +23,7 @@ def unknown_names(recipe: RecipeConfig) -> list[str]:
 
 
 def _of_stage(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
+    yield from _models(stage, recipe)
     if reads(stage.kind, "data"):
         yield from _sources(stage)
         yield from _templates(stage)
@@ -28,6 +31,31 @@ def _of_stage(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
         yield from _samplers(stage)
     if stage.kind == "evaluate":
         yield from _tasks(stage, recipe)
+
+
+def _models(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
+    """Directories of models and tokenizers; what earlier stages will write is not there yet."""
+    named = dict(stage_references(stage))
+    if reads(stage.kind, "model.pretrained") and stage.init_from is None:
+        named["model.pretrained"] = stage.model.pretrained or ""
+    for key, value in named.items():
+        directory = Path(value).expanduser()
+        if not value or value in recipe.stages or not directory.is_dir():
+            continue
+        if key != "tokenizer" and not (directory / "config.json").exists():
+            if not key.startswith("evaluation."):  # a run has no such file
+                yield f"{key}: {value!r} holds no config.json: give a model directory"
+            continue
+        # torch, which models are made of, is left alone where no directory is named.
+        from dlm.models.build import check_model_directory, load_tokenizer
+
+        try:
+            if key == "tokenizer":
+                load_tokenizer(directory)
+            else:
+                check_model_directory(directory, trust_remote_code=stage.model.trust_remote_code)
+        except UserError as error:
+            yield f"{key}: {error}"
 
 
 def _tasks(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:

@@ -15,7 +15,7 @@ from small_vocabulary import tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
 from dlm.data.rows.shards import portions, prepare
-from dlm.data.rows.shards.format import INDEX, PROGRESS, DamagedShards, verify
+from dlm.data.rows.shards.format import INDEX, PROGRESS, VERSION, DamagedShards, verify
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.shards.writer import ShardWriter
 from dlm.data.rows.wanted import RowsWanted
@@ -53,7 +53,7 @@ def removed(directory: Path) -> str:
 def of_another_version(directory: Path) -> str:
     index = json.loads((directory / INDEX).read_text())
     (directory / INDEX).write_text(json.dumps(index | {"version": 99}))
-    return "its format is version 99, and this dlm reads 1"
+    return f"its format is version 99, and this dlm reads {VERSION}"
 
 
 def half_an_index(directory: Path) -> str:

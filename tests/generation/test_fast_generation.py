@@ -27,6 +27,7 @@ from dlm.generation.slot_network import ContextNetwork
 from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch
 from dlm.models.positions import ResponsePositions
+from dlm.models.response import response_of
 
 SETTINGS = GenerationSettings(num_iterations=5, length_beam=3)
 SHAPES = ["bert", "xlm-roberta", "modernbert", "llama", "bert fixed", "xlm-roberta fixed",
@@ -256,11 +257,13 @@ def test_masks_in_what_sees_itself_alone_are_computed_with_it() -> None:
     tokens_BL[0, [0, 1, 3]] = torch.tensor([special.begin, special.mask, special.end])
     every = torch.ones_like(tokens_BL, dtype=torch.bool)
     one = torch.tensor([[1]])
-    made = context_network(model, tokens_BL, every, [4], one, one > 0)
+    response = response_of(tokens_BL, every, special.end)
+    made = context_network(model, tokens_BL, every, [4], one, one > 0, response)
     assert type(made) is ContextNetwork
     answer = torch.cat([tokens_BL, torch.tensor([[special.mask, special.end]])], dim=1)
     every = torch.ones_like(answer, dtype=torch.bool)
-    behind = context_network(model, answer, every, [6], one * 4, one > 0)
+    response = response_of(answer, every, special.end)
+    behind = context_network(model, answer, every, [6], one * 4, one > 0, response)
     assert type(behind) is PrefixNetwork
     assert behind.states(one * 7, Wanted(one[0] * 0, None, None)).shape == (1, 16)
 
@@ -272,7 +275,9 @@ def approximate(model: GenerativeModel, rows: list[list[int]], every: int) -> Ap
     slot_BN = torch.arange(int(mask_BL.sum(1).max()))[None] < mask_BL.sum(1, keepdim=True)
     place_BN = (~mask_BL).int().argsort(dim=1, stable=True)[:, : slot_BN.shape[1]]
     lengths = list(map(len, rows))
-    return ApproximateNetwork(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN, every)
+    where = (tokens_BL, valid_BL, lengths, place_BN, slot_BN)
+    response_BL = response_of(tokens_BL, valid_BL, model.special.end)
+    return ApproximateNetwork(model, *where, response_BL, every)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

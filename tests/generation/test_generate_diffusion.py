@@ -2,17 +2,24 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from tiny_generation import PROMPTS, FixedLengths, count_calls, random_predictor, tiny_model
+from transformers import XLMRobertaTokenizer
 
 from dlm.data.rows.encoding import encode_prompts
 from dlm.errors import UserError
+from dlm.generation.diffusion import denoise_masks
 from dlm.generation.generate import generate
+from dlm.generation.infill import infill, parse_infill
 from dlm.generation.lengths import candidate_lengths
+from dlm.generation.likelihood import conditional_bounds, rolling_bounds
 from dlm.generation.model import GenerativeModel
+from dlm.generation.scored_rows import LikelihoodSettings
 from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.slot_network import SlotRow
 
 SETTINGS = GenerationSettings(num_iterations=4, length_beam=4)
 
@@ -191,3 +198,69 @@ def test_an_unknown_sampler_is_refused() -> None:
     model = tiny_model(predictor=random_predictor())
     with pytest.raises(UserError, match="did you mean 'frozen-cosine'"):
         generate(model, PROMPTS, replace(SETTINGS, sampler="frozen-cosin"))
+
+
+SPELLED = ["hello <mask> fox", "<mask>", "a </s> dog", "<s>x</s><s>y", "the <pad> red <mask></s>"]
+
+
+def unigram_model() -> GenerativeModel:
+    """XLM-R's kind of tokenizer: special pieces stand in its vocabulary."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *"▁abcdefghijklmnopqrstuvwxyz<>/", "▁the", "▁fox"]
+    vocabulary = [(piece, -float(rank > 3)) for rank, piece in enumerate(pieces)]
+    tokenizer = XLMRobertaTokenizer(vocab=[*vocabulary, ("<mask>", 0.0)])
+    return tiny_model(tokenizer=tokenizer, max_positions=90)
+
+
+def test_a_prompt_that_spells_special_tokens_is_text_and_no_slot() -> None:
+    model = replace(unigram_model(), length_predictor=FixedLengths(3))  # type: ignore[arg-type]
+    generated = generate(model, SPELLED, replace(SETTINGS, length_beam=1))
+    for prompt, answer in zip(SPELLED, generated.answers, strict=True):
+        expected = decode_one(model, prompt, 3, SETTINGS.num_iterations)
+        assert (answer.text, answer.length) == (expected.text, 3)
+        assert answer.score == pytest.approx(expected.score, abs=1e-5)
+
+
+def test_slots_and_the_prompts_end_are_places_whatever_the_ids_say() -> None:
+    """Mask and end tokens in the prompt: nothing in dlm writes them, and they would be kept."""
+    model = tiny_model()
+    special, seen = model.special, []
+    odd = [special.begin, 9, special.end, special.mask, 11, special.end]
+    row = SlotRow.behind(odd, 4, special)
+    hidden = model.backbone.hidden
+
+    def spy(tokens_BL: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        seen.append((tokens_BL.clone(), options["response_BL"]))
+        return hidden(tokens_BL, *rest, **options)
+
+    model.backbone.hidden = spy  # type: ignore[method-assign]
+    result = denoise_masks(model, [row], SETTINGS)
+    assert result.tokens_BN.shape == (1, 4)
+    assert not torch.isin(result.tokens_BN, model.forbidden_ids).any()
+    for tokens_BL, response_BL in seen:
+        assert tokens_BL[0, :6].tolist() == odd
+        assert response_BL[0].tolist() == [False] * 6 + [True] * 5
+    assert row.frame == [0, 5, 10]
+    assert SlotRow.behind([special.begin], 2, special).response is None
+    assert SlotRow.behind(odd, 4, special, ends=False).frame == [0, 5]
+
+
+def test_infilled_text_that_spells_special_tokens_stays_as_it_is() -> None:
+    model = unigram_model()
+    for text in SPELLED:
+        template = parse_infill(f"{text} [MASK:2] fox {text}")
+        (answer,) = infill(model, [template], SETTINGS).answers
+        (prompted,) = infill(model, [template], SETTINGS, prompts=[text]).answers
+        for found in (answer, prompted):
+            assert found.text.startswith(text) and found.text.endswith(f" fox {text}")
+            assert math.isfinite(found.score)
+
+
+@pytest.mark.parametrize("estimator", ["exactly_l", "chain_rule"])
+def test_the_likelihood_of_text_that_spells_special_tokens_is_finite(estimator: Any) -> None:
+    model = unigram_model()
+    settings = LikelihoodSettings(estimator, samples=4)
+    bounds = [
+        *conditional_bounds(model, SPELLED, SPELLED, settings),
+        *rolling_bounds(model, SPELLED, settings),
+    ]
+    assert all(math.isfinite(bound.nats.value) for bound in bounds)

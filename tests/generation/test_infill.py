@@ -132,7 +132,7 @@ def test_what_fits_the_gap_gives_the_text_back_without_a_blank_more_or_less(
     missing = (" " if before.endswith(" ") else "") + gone
     tokens = pieces.encode_after(missing) if before else encode_responses(tokenizer, [gone])[0]
     template = InfillTemplate((before, behind), (len(tokens),))
-    row = infill_module._row(model, pieces, [model.special.begin], template, "text")
+    row = infill_module._row(model, pieces, [model.special.begin], template, "text").tokens
     start = row.index(model.special.mask)
     filled = [*row[1:start], *tokens, *row[start + len(tokens) : -1]]
     assert tokenizer.decode(filled, clean_up_tokenization_spaces=False).strip() == whole
@@ -146,7 +146,9 @@ def test_between_words_a_row_is_the_one_of_pretraining_with_masks_in_it() -> Non
     expected = rows.row(0).tolist()
     red = model.tokenizer(" red", add_special_tokens=False)["input_ids"]
     template = parse_infill(f"the [MASK:{len(red)}] fox ran")
-    row = infill_module._row(model, Pieces(model.tokenizer), [special.begin], template, "text")
+    row = infill_module._row(
+        model, Pieces(model.tokenizer), [special.begin], template, "text"
+    ).tokens
     places = [i for i, token in enumerate(row) if token == special.mask]
     assert [expected[i] for i in places] == red
     assert [t for i, t in enumerate(row) if i not in places] == [
@@ -183,7 +185,7 @@ def by_hand(model: GenerativeModel, text: str, prompt: str | None) -> Infilled:
     head = [special.begin]
     if prompt is not None:
         head += [*ids(prompt)["input_ids"], special.end]
-    row = infill_module._row(model, pieces, head, template, "text")
+    row = infill_module._row(model, pieces, head, template, "text").tokens
     filled, score = fill_by_hand(model, row, SETTINGS.num_iterations)
     tokens = [new for new, old in zip(filled, row, strict=True) if old == special.mask]
     return infill_module._completed(template, tokens, pieces, score)

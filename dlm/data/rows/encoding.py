@@ -16,6 +16,7 @@ from dlm.data.rows.protocol import Tokens
 from dlm.data.rows.wanted import RowSides
 from dlm.data.shuffle import Positions
 from dlm.errors import UserError
+from dlm.models.plain_text import plain_ids
 from dlm.models.special_tokens import SpecialTokens
 
 _RAISE_MAXIMUM = "data.max_length if the model has more positions"
@@ -101,28 +102,20 @@ class EncodedRows:
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
     """begin prompt end, for each prompt."""
     special = SpecialTokens.of(tokenizer)
-    return [[special.begin, *row, special.end] for row in _token_ids(tokenizer, prompts)]
+    return [[special.begin, *row, special.end] for row in plain_ids(tokenizer, prompts)]
 
 
 def encode_responses(
     tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]
 ) -> list[list[int]]:
     """Token ids of each response, without the end token."""
-    return _token_ids(tokenizer, responses)
+    return plain_ids(tokenizer, responses)
 
 
 def unknown_tokens(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> int:
     """How many tokens of the rows the tokenizer does not know: text that is lost."""
     unknown = tokenizer.unk_token_id
     return 0 if unknown is None else sum(list(row).count(unknown) for row in rows)
-
-
-def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    # Text is text: a row that spells out "<mask>" or "</s>" must not become noise or an end.
-    ids: list[list[int]] = tokenizer(
-        list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
-    )["input_ids"]
-    return ids
 
 
 def encode_rows(

@@ -12,6 +12,8 @@ from dlm.data.rows.encoding import EncodedRows, encode_responses, encode_rows, l
 from dlm.data.rows.prompt_limit import cut_prompt
 from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import BadRows, Place
+from dlm.errors import UserError
+from dlm.models.plain_text import SpelledToken
 
 
 def rows_in_memory(
@@ -34,18 +36,21 @@ def rows_in_memory(
     for source, group in groupby(numbered, key=itemgetter(0)):
         examples = [example for _, example in group]
         block, conditional = wanted.blocks_of(source), wanted.has_prompts(source)
-        if block is not None:
-            texts = [example.response for example in examples]
-            parts.append(encode_blocks(tokenizer, texts, block))
-            places += [None] * len(parts[-1])  # no block is too long
-            continue
-        if wanted.too_long == "truncate_prompt" and conditional:
-            examples = _cut(examples, wanted, tokenizer, counts)
-        parts.append(encode_rows(
-            tokenizer, [e.prompt for e in examples], [e.response for e in examples],
-            conditional=conditional, canvas_length=wanted.canvas_length,
-            count_padding=count_padding,
-        ))  # fmt: skip
+        try:
+            if block is not None:
+                texts = [example.response for example in examples]
+                parts.append(encode_blocks(tokenizer, texts, block))
+                places += [None] * len(parts[-1])  # no block is too long
+                continue
+            if wanted.too_long == "truncate_prompt" and conditional:
+                examples = _cut(examples, wanted, tokenizer, counts)
+            parts.append(encode_rows(
+                tokenizer, [e.prompt for e in examples], [e.response for e in examples],
+                conditional=conditional, canvas_length=wanted.canvas_length,
+                count_padding=count_padding,
+            ))  # fmt: skip
+        except SpelledToken as error:
+            raise UserError(f"{examples[error.index].place}: {error}") from error
         places += [example.place for example in examples]
     rows = EncodedRows.joined(parts, masking=wanted.masking)
     # A row whose response alone is too long cannot be saved by cutting its prompt.

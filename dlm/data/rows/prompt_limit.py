@@ -3,6 +3,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from dlm.errors import UserError
+from dlm.models.plain_text import plain_text
 
 
 def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int) -> str:
@@ -21,11 +22,7 @@ def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int) -> 
         )
     room = tokens
     while room > 0:
-        encoded = tokenizer(
-            prompt, add_special_tokens=False, split_special_tokens=True, verbose=False,
-            return_offsets_mapping=True,
-        )  # fmt: skip
-        offsets = encoded["offset_mapping"]
+        offsets = plain_text(tokenizer).offsets(prompt)
         if len(offsets) <= tokens:
             return prompt.strip()
         # A text that begins elsewhere may be split otherwise: cut again, and more, until it fits.

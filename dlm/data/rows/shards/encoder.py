@@ -14,6 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from dlm.data.prompts import Example
 from dlm.data.rows.encoding import encode_responses
 from dlm.data.rows.prompt_limit import cut_prompt
+from dlm.errors import UserError
+from dlm.models.plain_text import SpelledToken, plain_text
 from dlm.models.special_tokens import SpecialTokens
 
 Ids = Sequence[int]
@@ -35,7 +37,6 @@ class RowEncoder:
             self._fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
             self._fast.no_padding()
             self._fast.no_truncation()
-            # Text is text: a row that spells out "<mask>" must not become noise.
             self._fast.encode_special_tokens = True
 
     @property
@@ -58,25 +59,34 @@ class RowEncoder:
             "dtype": np.dtype(self.dtype).name,
         }
 
-    def encode(self, examples: Sequence[Example], *, conditional: bool) -> list[Any]:
-        """The longest part of the work, without the interpreter's lock; see :meth:`ids`.
-        ``conditional`` examples have a prompt, others are texts."""
+    def encode(self, examples: Sequence[Example], *, conditional: bool) -> list[Ids]:
+        """The ids of all responses, then of all prompts; see :meth:`ids`. ``conditional`` examples
+        have a prompt, others are texts. Most of the work is done without the interpreter's lock.
+
+        Raises:
+            UserError: An example spells a special token, and the tokenizer cannot read it as text.
+        """
         texts = [example.response for example in examples]
         if conditional:
             texts += [example.prompt for example in examples]
-        if self._fast is None:
-            return encode_responses(self._tokenizer, texts) if texts else []
-        return self._fast.encode_batch_fast(texts, add_special_tokens=False)
+        try:
+            if self._fast is None:
+                return list(encode_responses(self._tokenizer, texts))
+            encodings = self._fast.encode_batch_fast(texts, add_special_tokens=False)
+            ids = [encoding.ids for encoding in encodings]
+            return list(plain_text(self._tokenizer).mended(texts, ids))
+        except SpelledToken as error:
+            place = examples[error.index % len(examples)].place
+            raise UserError(f"{place}: {error}") from error
 
     def end_of(self, prompt: str, tokens: int) -> Ids:
         """Token ids of the end of a prompt, at most so many (see ``cut_prompt``)."""
         return encode_responses(self._tokenizer, [cut_prompt(self._tokenizer, prompt, tokens)])[0]
 
-    def ids(self, encoded: list[Any], count: int) -> tuple[list[Ids], list[Ids]]:
+    def ids(self, encoded: list[Ids], count: int) -> tuple[list[Ids], list[Ids]]:
         """The prompts' and responses' ids of what :meth:`encode` gave of ``count`` examples; texts
         have no prompts."""
-        ids = encoded if self._fast is None else [encoding.ids for encoding in encoded]
-        return ids[count:], ids[:count]
+        return encoded[count:], encoded[:count]
 
     def rows(self, prompts: list[Ids], responses: list[Ids]) -> list[list[Ids]]:
         """Each row in parts: begin prompt end response end; without prompts begin text end."""
