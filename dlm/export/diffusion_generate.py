@@ -157,7 +157,9 @@ def denoise(
         log_p_BN, choice_BN = log_p_BNV.max(-1)
         left_B1 = length_B1 * (iterations - iteration) // iterations  # masks after it
         if schedule == "cosine" and iteration < iterations:
-            left_B1 = (length_B1 * math.cos(math.pi * iteration / (2 * iterations))).floor()
+            third = 3 * iteration == 2 * iterations  # where the cosine is 1/2, to the last bit
+            rate = 0.5 if third else math.cos(math.pi * iteration / (2 * iterations))
+            left_B1 = (length_B1 * rate).floor()
         rivals_BN = noise_BN if rule == "frozen" else slot_BN
         score_BN = torch.where(noise_BN, log_p_BN, set_p_BN) if rule == "cmlm" else log_p_BN
         order_BN = score_BN.masked_fill(~rivals_BN, torch.inf).argsort(dim=1, stable=True)

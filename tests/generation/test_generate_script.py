@@ -70,6 +70,13 @@ def test_it_answers_as_dlm_does_with_every_sampler_it_knows(sampler: str, plain:
     assert len(set(alone)) == len(PROMPTS)
 
 
+def test_it_counts_as_dlm_does_where_the_cosine_is_a_half(plain: Path) -> None:
+    """39 iterations: the 26th leaves exactly half of the masks."""
+    model = DiffusionModel(plain)
+    alone = [generate_alone(model, prompt, num_iterations=39) for prompt in PROMPTS]
+    assert alone == answers(plain, num_iterations=39)
+
+
 FIXED = {"response_positions": ResponsePositions(18)}
 
 

@@ -28,9 +28,9 @@ class ObjectiveConfig:
     """Noise levels t/T for t in 1..T (the paper), or continuous in (eps, 1]."""
     num_timesteps: int = 50
     """T of the discrete process."""
-    schedule: Literal["linear", "cosine", "log_linear"] = "linear"
-    """Mask rate at time t: t (the paper, LLaDA), cos(pi/2 (1 - t)) (MaskGIT), or (1 - 0.001) t
-    (MDLM)."""
+    schedule: Literal["linear", "cosine", "log_linear", "mdlm_cosine"] = "linear"
+    """Mask rate at time t: t (the paper, LLaDA), cos(pi/2 (1 - t)) (MaskGIT), or those of MDLM's
+    code, (1 - 0.001) t and mdlm_cosine (1 - 0.001) (1 - cos(pi t / 2))."""
     times: Literal["coupled", "independent", "low_discrepancy"] | None = None
     """How the noise levels of a step are drawn: two coupled ones a row (RDM; doubles the rows of a
     step), one a row, or one a row with all rows of the step spread evenly (MDLM). None: coupled,
