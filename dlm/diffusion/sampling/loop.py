@@ -63,7 +63,8 @@ def denoise(
             limit for samplers that stop early.
         mask_token_id: The absorbing state.
         forbidden_ids: Tokens that are never predicted, the mask token among them, int64.
-        key: What random numbers are a function of, for samplers that draw.
+        key: What random numbers are a function of, for whatever draws. A row's draws are its own
+            where its number is.
         block_length: Slots are generated in blocks of so many from left to right, each from noise
             to the end (semi-autoregressive; LLaDA, BD3-LM).
         end_token_id: A token behind which a row says nothing more: once a finished block holds it,
@@ -75,13 +76,11 @@ def denoise(
             foreseen (samplers that stop early, new rules) is looked at in any case. None: on a CPU.
 
     Raises:
-        ValueError: The sampler draws and has no random numbers, a canvas is not a whole number of
+        ValueError: Something is drawn and there is no ``key``, a canvas is not a whole number of
             blocks, or end tokens are to be set last and there are none.
     """
     if sampler.end_last and end_token_id is None:
         raise ValueError("end_last is read where answers end themselves (length=canvas): remove it")
-    if sampler.draws and key is None:
-        raise ValueError("this sampler draws at random: give it a seed")
     network = predict if isinstance(predict, SlotNetwork) else EverySlot(predict)
     looks = slot_BN.device.type == "cpu" if looks is None else looks
     looks = looks or not can_foresee(sampler)
@@ -92,7 +91,6 @@ def denoise(
         log_probability_BN=torch.zeros(slot_BN.shape, device=slot_BN.device),
         score_BN=torch.zeros(slot_BN.shape, device=slot_BN.device),
     )
-    key = key or DrawKey(0, torch.zeros(len(slot_BN), dtype=torch.int64, device=slot_BN.device))
     number_BN = slot_BN.cumsum(dim=1) - 1
     prediction, known_BN = nothing_predicted(slot_BN), torch.zeros_like(slot_BN)
     calls = iterations = 0

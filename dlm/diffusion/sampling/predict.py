@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dlm.diffusion.sampling.choice import SCORES, choose_tokens, log_probabilities
-from dlm.diffusion.sampling.draws import DrawKey, Draws
+from dlm.diffusion.sampling.draws import Draws
 from dlm.diffusion.sampling.network import SlotNetwork, Wanted
 from dlm.diffusion.sampling.samplers import Sampler
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step
@@ -61,10 +61,7 @@ def _read(
     for first in range(0, len(states), rows):
         part = slice(first, first + rows)
         log_p_S1V = log_probabilities(network.logits(states[part]), forbidden_ids)[:, None]
-        here = replace(
-            draws, key=DrawKey(draws.key.seed, draws.key.row_B[part]),
-            number_BN=draws.number_BN[part],
-        )  # fmt: skip
+        here = draws.of_rows(part)
         tokens_S1 = choose_tokens(
             log_p_S1V, here, temperature=sampler.temperature, top_k=sampler.top_k,
             top_p=sampler.top_p,

@@ -73,8 +73,8 @@ class Sampler:
 
     @property
     def draws(self) -> bool:
-        """Whether it needs random numbers."""
-        random = self.score == "random" or self.rule == "ancestral"
+        """Whether it needs random numbers; a rule that is new may draw, so it counts as one."""
+        random = self.score == "random" or self.rule == "ancestral" or self.rule not in READS
         return random or self.temperature > 0 or self.routing_noise > 0
 
 
