@@ -40,7 +40,7 @@ def generate_by_diffusion(
     histories: dict[int, History] = {}
 
     def work(batch: list[int]) -> tuple[list[Candidate], int, list[History]]:
-        recorder = Recorder.for_sampler(settings.sampler) if record else None
+        recorder = Recorder.for_sampler(settings.parts()) if record else None
         candidates, batch_calls = _decode(
             model, [canvases[i] for i in batch], prompt_ids, settings, recorder
         )
@@ -133,19 +133,35 @@ def denoise_masks(
     if settings.guidance:
         bare_BL = _without_context(model, tokens_BL, valid_BL, mask_BL)
         network = Guided(network, context(tokens_BL=bare_BL), settings.guidance)
+    _check_blocks(settings.block_length, length_B.tolist())
+    parts = settings.parts()
     try:
         result = denoise(
-            network, slot_BN, sampler=settings.parts(), num_iterations=settings.num_iterations,
+            network, slot_BN, sampler=parts, num_iterations=parts.num_iterations,
             mask_token_id=model.special.mask,
             forbidden_ids=model.forbidden_ids_on_canvas if ends_itself else model.forbidden_ids,
             key=DrawKey(settings.seed, _row_numbers(tokens_BL, valid_BL)),
-            block_length=settings.block_length,
+            block_length=parts.block_length,
             end_token_id=model.special.end if ends_itself else None, observe=observe,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(str(error)) from error
     calls = result.num_network_calls * (2 if settings.guidance else 1)
     return replace(result, num_network_calls=calls)
+
+
+def _check_blocks(block_length: int | None, lengths: list[int]) -> None:
+    """Blocks that were asked for are whole ones; a sampler's own end with what is left.
+
+    Raises:
+        UserError: A canvas is not a whole number of them.
+    """
+    for length in lengths if block_length else ():
+        if length % (block_length or 1):
+            raise UserError(
+                f"a canvas of {length} tokens is not a whole number of blocks of {block_length}: "
+                "choose a block_length that divides every length, or a fixed canvas"
+            )
 
 
 def _row_numbers(tokens_BL: Tensor, valid_BL: Tensor) -> Tensor:

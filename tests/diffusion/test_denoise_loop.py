@@ -155,9 +155,30 @@ def test_a_row_in_blocks_alone_equals_the_row_in_a_batch(name: str) -> None:
         assert alone.tokens_BN[0].tolist() == batch.tokens_BN[row, :length].tolist()
 
 
-def test_a_canvas_that_blocks_do_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="a canvas of 9 tokens is not a whole number of blocks of"):
-        run("llada", HashNetwork([1, 2], [8, 9]), 2, block_length=4)
+def test_the_last_block_of_a_row_may_be_shorter() -> None:
+    seen: list[list[int]] = []
+
+    def observe(_: int, canvas: Canvas) -> None:
+        seen.append([int(block.sum()) for block in canvas.noise_BN[1, :9].split(4)])
+
+    run("llada", HashNetwork([1, 2], [8, 9]), 2, observe, block_length=4)
+    assert seen == [[2, 4, 1], [0, 4, 1], [0, 2, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
+
+
+@every_sampler
+@pytest.mark.parametrize("block_length", [None, 4])
+def test_rows_with_an_iteration_a_slot_do_not_depend_on_their_batch(
+    name: str, block_length: int | None
+) -> None:
+    lengths = [12, 4, 7, 1]
+    batch = run(EVERY[name], HashNetwork([1, 2, 3, 4], lengths), None, block_length=block_length)
+    for row, length in enumerate(lengths):
+        network = HashNetwork([row + 1], [length])
+        alone = run(EVERY[name], network, None, block_length=block_length)
+        assert alone.tokens_BN[0].tolist() == batch.tokens_BN[row, :length].tolist()
+        if block_length is None:
+            tokens, _, _ = one_row(EVERY[name], network, length)
+            assert alone.tokens_BN[0].tolist() == tokens
 
 
 def coin(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:

@@ -77,6 +77,14 @@ def test_it_counts_as_dlm_does_where_the_cosine_is_a_half(plain: Path) -> None:
     assert alone == answers(plain, num_iterations=39)
 
 
+@pytest.mark.parametrize("iterations", [None, 3, 7])
+def test_lladas_own_schedule_and_an_iteration_a_token(iterations: int | None, plain: Path) -> None:
+    settings = {"sampler": "llada", "num_iterations": iterations, "length_beam": 3}
+    model = DiffusionModel(plain)
+    alone = [generate_alone(model, prompt, **settings) for prompt in PROMPTS]
+    assert alone == answers(plain, **settings)
+
+
 FIXED = {"response_positions": ResponsePositions(18)}
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dlm.diffusion.sampling.choice import SCORES, choose_tokens, log_probabilities
+from dlm.diffusion.sampling.choice import SCORES, choose_tokens, log_probabilities, tempered
 from dlm.diffusion.sampling.draws import Draws
 from dlm.diffusion.sampling.network import SlotNetwork, Wanted
 from dlm.diffusion.sampling.samplers import Sampler
@@ -32,7 +32,8 @@ def predicted(
 ) -> Prediction:
     """``before`` with tokens, log-probabilities and scores of the wanted slots renewed."""
     states = network.states(canvas.tokens_BN, wanted)
-    if sampler.temperature == 0 and sampler.score == "log_probability":
+    likeliest = sampler.temperature == 0 and sampler.score == "log_probability"
+    if likeliest and not sampler.score_of_drawn:
         tokens_S, log_p_S = network.likeliest(states, forbidden_ids)
         score_S = log_p_S
     else:
@@ -67,10 +68,21 @@ def _read(
             top_p=sampler.top_p,
         )  # fmt: skip
         chosen_S1 = log_p_S1V.gather(-1, tokens_S1[..., None]).squeeze(-1)
-        score_S1 = SCORES[sampler.score](log_p_S1V, chosen_S1, here)
+        score_S1 = _score(log_p_S1V, tokens_S1, here, sampler)
         parts.append((tokens_S1.squeeze(1), chosen_S1.squeeze(1), score_S1.squeeze(1)))
     tokens, chosen, score = zip(*parts, strict=True)
     return torch.cat(tokens), torch.cat(chosen), torch.cat(score)
+
+
+def _score(log_p_S1V: Tensor, tokens_S1: Tensor, draws: Draws, sampler: Sampler) -> Tensor:
+    """How sure each slot is [S, 1], by the network's distribution or by the one drawn from."""
+    if sampler.score_of_drawn:
+        log_p_S1V = tempered(
+            log_p_S1V, temperature=sampler.temperature or 1.0, top_k=sampler.top_k,
+            top_p=sampler.top_p,
+        ).log_softmax(-1)  # fmt: skip
+    chosen_S1 = log_p_S1V.gather(-1, tokens_S1[..., None]).squeeze(-1)
+    return SCORES[sampler.score](log_p_S1V, chosen_S1, draws)
 
 
 def ranked(
