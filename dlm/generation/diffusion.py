@@ -134,8 +134,8 @@ def denoise_masks(
         bare_BL = _without_context(model, tokens_BL, valid_BL, mask_BL)
         network = Guided(network, context(tokens_BL=bare_BL), settings.guidance)
     _check_blocks(settings.block_length, length_B.tolist())
-    parts = settings.parts()
     try:
+        parts = settings.parts()
         result = denoise(
             network, slot_BN, sampler=parts, num_iterations=parts.num_iterations,
             mask_token_id=model.special.mask,

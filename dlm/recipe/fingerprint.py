@@ -117,6 +117,12 @@ def _new_meanings(stage: StageConfig) -> dict[str, str]:
         and monitored(stage)[0] == VALIDATION_LOSS
     ):
         meanings["validation_strata"] = "of all validation rows"
+    if (
+        "objective" in sections
+        and stage.objective.weight == "elbo"
+        and stage.objective.zero_masking is None
+    ):
+        meanings["zero_masking"] = "the mask token has probability 0"
     if stage.kind == "autoregressive" and stage.data.task == "text":
         meanings["text"] = "learnt from left to right"
     if samplers := _sampler_meanings(stage):

@@ -140,6 +140,16 @@ def test_a_setting_that_means_something_else_now_has_another_key() -> None:
     assert meaning(of_texts) == {"text": "learnt from left to right"}
 
 
+def test_the_mask_token_without_probability_is_in_the_key_of_elbo_alone() -> None:
+    def meaning(**objective: Any) -> Any:
+        changed = replace(STAGE, objective=ObjectiveConfig(**objective))
+        return semantic_config(changed)["meaning"].get("zero_masking")
+
+    assert meaning() is meaning(weight="elbo", zero_masking=False) is None
+    assert meaning(weight="elbo") == "the mask token has probability 0"
+    assert "zero_masking" not in semantic_config(STAGE)["objective"]
+
+
 def test_stages_of_samplers_that_write_other_texts_now_have_another_key() -> None:
     def meaning(**generation: Any) -> Any:
         changed = replace(STAGE, generation=GenerationConfig(**generation))

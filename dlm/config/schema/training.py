@@ -18,12 +18,16 @@ class ObjectiveConfig:
 
     weight: Literal["rdm_linear", "elbo", "constant", "cart"] = "rdm_linear"
     """Weight of a masked token's cross-entropy at noise level t; ``dlm ls objectives`` explains
-    each. Masked-LM pretraining as in the literature: constant, with the normaliser masked."""
+    each. Masked-LM pretraining as Hugging Face's masked LM: constant, masked_tokens."""
     cart_p: float = 0.1
     """weight cart only: the larger, the more only the nearest clean tokens count."""
-    normaliser: Literal["maskable", "masked", "tokens"] = "maskable"
-    """What the weighted sum is divided by: maskable tokens of the row, masked tokens of the row,
-    or maskable tokens of the global batch."""
+    normaliser: Literal["maskable", "masked", "tokens", "masked_tokens"] = "maskable"
+    """What the weighted sum is divided by: maskable or masked tokens of the row, and then the mean
+    over rows; or maskable tokens of the global batch; or its masked_tokens (Hugging Face's masked
+    LM, CMLM, Dream)."""
+    zero_masking: bool | None = field(default=None, metadata=WHEN_SET)
+    """The mask token has probability 0 in the loss, as it has in generation (MDLM). None: with the
+    weight elbo."""
     time: Literal["discrete", "continuous"] = "discrete"
     """Noise levels t/T for t in 1..T (the paper), or continuous in (eps, 1]."""
     num_timesteps: int = 50
