@@ -16,7 +16,7 @@ from torch import Tensor
 from dlm.diffusion.counter import counter_bits, counter_uniform
 
 # Independent streams of draws: what a draw is for is one of its counters.
-_TIME, _SECOND_TIME, _MASK, _SECOND_MASK, _REPLACE, _REPLACEMENT = range(6)
+_TIME, _SECOND_TIME, _MASK, _SECOND_MASK, _REPLACE, _REPLACEMENT, _PROMPT = range(7)
 
 Schedule = Literal["linear", "cosine", "log_linear", "mdlm_cosine"]
 Times = Literal["coupled", "independent", "low_discrepancy"]
@@ -194,6 +194,12 @@ class ForwardProcess:
         independent_BL = maskable_BL & (second_BL <= low_B[:, None])
         low_BL = torch.where((high_B == low_B)[:, None], independent_BL, high_BL & kept_BL)
         return Noised(level, torch.cat([high_BL, low_BL]))
+
+
+def dropped_prompts(key: NoiseKey, probability: float) -> Tensor:
+    """Rows whose prompt is masked as a whole, bool [B], each with this probability: training for
+    classifier-free guidance (arXiv 2207.12598, section 3.2)."""
+    return counter_uniform(key.seed, _PROMPT, key.sample_B) <= probability
 
 
 def replace_masked(

@@ -20,6 +20,7 @@ from dlm.generation.prefix_network import context_network
 from dlm.generation.rerank import Candidate, best_of_each_prompt
 from dlm.generation.settings import Generated, Generation, GenerationSettings
 from dlm.generation.trace import History, Recorder
+from dlm.models.response import response_of
 
 
 def generate_by_diffusion(
@@ -128,10 +129,14 @@ def denoise_masks(
     context = partial(
         context_network, model, valid_BL=valid_BL, lengths=lengths, place_BN=place_BN,
         slot_BN=slot_BN, prompt_cache=settings.prompt_cache,
+        # Of the rows as they are: without a prompt the answer stands where it stood.
+        response_BL=response_of(tokens_BL, valid_BL, model.special.end),
     )  # fmt: skip
     network: SlotNetwork = context(tokens_BL=tokens_BL)
     if settings.guidance:
-        bare_BL = _without_context(model, tokens_BL, valid_BL, mask_BL)
+        bare_BL = _without_context(
+            model, tokens_BL, valid_BL, mask_BL, keep_special=settings.guidance_keeps_special
+        )
         network = Guided(network, context(tokens_BL=bare_BL), settings.guidance)
     _check_blocks(settings.block_length, length_B.tolist())
     try:
@@ -171,16 +176,25 @@ def _row_numbers(tokens_BL: Tensor, valid_BL: Tensor) -> Tensor:
 
 
 def _without_context(
-    model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, mask_BL: Tensor
-) -> Tensor:
-    """The rows with everything but special tokens masked.
+    model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, mask_BL: Tensor, *,
+    keep_special: bool,
+) -> Tensor:  # fmt: skip
+    """The rows with their whole context masked, begin and end tokens too, as LLaDA, SMDM and dLLM
+    do; what is left is the answer's own end token, where its length is given. ``keep_special``:
+    all special tokens are left.
 
     Raises:
-        UserError: A row has nothing else than masks.
+        UserError: A row has nothing else than masks and special tokens.
     """
     special = torch.tensor(model.tokenizer.all_special_ids, device=model.device)
-    context_BL = valid_BL & ~mask_BL & ~torch.isin(tokens_BL, special)
-    if not context_BL.any(dim=1).all():
+    context_BL = valid_BL & ~mask_BL
+    words_BL = context_BL & ~torch.isin(tokens_BL, special)
+    if keep_special:
+        context_BL = words_BL
+    else:
+        last_BL = valid_BL.flip(1).cumsum(dim=1).flip(1) == 1
+        context_BL &= ~(last_BL & (tokens_BL == model.special.end))
+    if not words_BL.any(dim=1).all():
         raise UserError(
             "guidance compares the answer with that to an empty prompt, and there is no prompt: "
             "give one, or leave generation.guidance out"

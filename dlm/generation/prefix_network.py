@@ -25,9 +25,9 @@ class _BehindPrompts(ContextNetwork):
 
     def __init__(
         self, model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, lengths: list[int],
-        place_BN: Tensor, slot_BN: Tensor,
+        place_BN: Tensor, slot_BN: Tensor, response_BL: Tensor | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN)
+        super().__init__(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN, response_BL)
         # How far before a slot the state lies that fills it in.
         self.shift = int(self.backbone.shifts)
         column_BL = torch.arange(tokens_BL.shape[1], device=tokens_BL.device).expand_as(tokens_BL)
@@ -76,10 +76,10 @@ class PrefixNetwork(_BehindPrompts):
 
     def __init__(
         self, model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, lengths: list[int],
-        place_BN: Tensor, slot_BN: Tensor,
+        place_BN: Tensor, slot_BN: Tensor, response_BL: Tensor | None = None,
     ) -> None:  # fmt: skip
         """Raises ValueError if slots stand among what sees itself alone."""
-        super().__init__(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN)
+        super().__init__(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN, response_BL)
         rest_BL = predicts(self.response_BL, valid_BL) if self.shift else self.response_BL
         if not rest_BL.flatten()[self.write_S].all():
             raise ValueError("masks stand in the prompt")
@@ -107,9 +107,9 @@ class ApproximateNetwork(_BehindPrompts):
 
     def __init__(
         self, model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, lengths: list[int],
-        place_BN: Tensor, slot_BN: Tensor, every: int,
+        place_BN: Tensor, slot_BN: Tensor, response_BL: Tensor | None, every: int,
     ) -> None:  # fmt: skip
-        super().__init__(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN)
+        super().__init__(model, tokens_BL, valid_BL, lengths, place_BN, slot_BN, response_BL)
         self.set_prompts((place_BN[:, 0] - self.shift).clamp(min=0))
         self.prompts = list(range(len(lengths)))
         self.every = every
@@ -135,10 +135,11 @@ class ApproximateNetwork(_BehindPrompts):
 
 def context_network(
     model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, lengths: list[int],
-    place_BN: Tensor, slot_BN: Tensor, prompt_cache: int | None = None,
+    place_BN: Tensor, slot_BN: Tensor, response_BL: Tensor | None = None,
+    prompt_cache: int | None = None,
 ) -> ContextNetwork:  # fmt: skip
     """The fastest one that the model and its device can take."""
-    arguments = (model, tokens_BL, valid_BL, lengths, place_BN, slot_BN)
+    arguments = (model, tokens_BL, valid_BL, lengths, place_BN, slot_BN, response_BL)
     backbone = model.backbone
     if backbone.attention == "prefix_lm" and backbone.caches_prompts(model.device):
         try:

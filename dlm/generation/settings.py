@@ -34,6 +34,7 @@ class GenerationSettings:
     threshold: float | None = None
     entropy_bound: float | None = None
     guidance: float | None = None
+    guidance_keeps_special: bool = False
     block_length: int | None = None
     end_last: bool | None = None
     prompt_cache: int | None = None
@@ -77,6 +78,7 @@ class GenerationSettings:
             names += ["length_beam", "rerank"] if self.length in ("predicted", None) else []
             names += [name for name in _UNLESS_SET if values[name] is not None]
             parts = self.parts()
+            names += ["guidance_keeps_special"] if self.guidance_keeps_special else []
             names += ["seed"] if parts.draws else []
             values["num_iterations"] = parts.num_iterations
             if parts.block_length is not None:

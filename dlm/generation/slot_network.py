@@ -15,13 +15,16 @@ class ContextNetwork(SlotNetwork):
 
     def __init__(
         self, model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, lengths: list[int],
-        place_BN: Tensor, slot_BN: Tensor,
+        place_BN: Tensor, slot_BN: Tensor, response_BL: Tensor | None = None,
     ) -> None:  # fmt: skip
-        """``lengths``: tokens of each row, on the host; ``place_BN``: the column of each slot."""
+        """``lengths``: tokens of each row, on the host; ``place_BN``: the column of each slot;
+        ``response_BL``: where the responses stand, None: behind the prompt's end token."""
         self.backbone: Backbone = model.backbone
         self.vocab_size = model.backbone.vocab_size
         self.tokens_BL, self.valid_BL, self.lengths = tokens_BL, valid_BL, lengths
-        self.response_BL = response_of(tokens_BL, valid_BL, model.special.end)
+        if response_BL is None:
+            response_BL = response_of(tokens_BL, valid_BL, model.special.end)
+        self.response_BL = response_BL
         self.place_BN = place_BN
         self.slots_S = slot_BN.flatten().nonzero().squeeze(1)
         row_B1 = torch.arange(len(slot_BN), device=slot_BN.device)[:, None]

@@ -125,6 +125,8 @@ def _new_meanings(stage: StageConfig) -> dict[str, str]:
         meanings["zero_masking"] = "the mask token has probability 0"
     if stage.kind == "autoregressive" and stage.data.task == "text":
         meanings["text"] = "learnt from left to right"
+    if _is_guided(stage):
+        meanings["guidance"] = "the whole prompt is masked"
     if samplers := _sampler_meanings(stage):
         meanings["samplers"] = samplers
     pairs = stage.kind in ("pretrain", "adapt", "autoregressive") and tasks_of(stage) != {"text"}
@@ -133,15 +135,27 @@ def _new_meanings(stage: StageConfig) -> dict[str, str]:
     return meanings
 
 
+def _ways_to_generate(stage: StageConfig) -> list[dict[str, Any]]:
+    """What is said on top of ``stage.generation``, of each way in which the stage generates."""
+    if "generation" not in SECTIONS_OF_KIND[stage.kind]:
+        return []
+    evaluated = stage.evaluation.systems.values() if stage.kind == "evaluate" else ()
+    return [{}, *(system.generation for system in evaluated)]
+
+
+def _is_guided(stage: StageConfig) -> bool:
+    names = ("guidance", "guidance_keeps_special")
+    ways = (
+        [own.get(name, getattr(stage.generation, name)) for name in names]
+        for own in _ways_to_generate(stage)
+    )
+    return any(weight and not keeps for weight, keeps in ways)
+
+
 def _sampler_meanings(stage: StageConfig) -> str:
     """Samplers of which other texts came, each with what is new."""
-    if "generation" not in SECTIONS_OF_KIND[stage.kind]:
-        return ""
-    given: list[dict[str, Any]] = [{}]
-    if stage.kind == "evaluate":
-        given += [system.generation for system in stage.evaluation.systems.values()]
     found = set()
-    for own in given:
+    for own in _ways_to_generate(stage):
         name = own.get("sampler", stage.generation.sampler)
         if name in _SAMPLER_RULES:
             found.add(f"{name}: {_SAMPLER_RULES[name]}")

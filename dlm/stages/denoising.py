@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dlm.data.batches.batching import Predicted, StepRows, TokenBatch
 from dlm.data.shuffle import Positions
-from dlm.diffusion.noise import ForwardProcess, NoiseKey, replace_masked
+from dlm.diffusion.noise import ForwardProcess, NoiseKey, dropped_prompts, replace_masked
 from dlm.diffusion.objective import Objective
 from dlm.models.backbone import Backbone
 from dlm.stages.base import VALIDATION_SEED, TrainingStage
@@ -56,10 +56,12 @@ class DenoisingStage(TrainingStage):
         seed: int,
         replaceable_ids: tuple[int, ...] = (),
         canvas: str = "",
+        prompt_dropout: float = 0.0,
     ) -> None:
         """``replaceable_ids``: not empty asks for BERT's 80/10/10 rule with these tokens.
         ``canvas``: in words, the canvas that responses are padded to and what of it counts; the
-        batches say so themselves.
+        batches say so themselves. ``prompt_dropout``: share of the rows of training whose prompt is
+        masked as a whole, begin and end too.
         """
         super().__init__(backbone, optimizer=optimizer, seed=seed)
         self.forward_process = forward_process
@@ -70,13 +72,15 @@ class DenoisingStage(TrainingStage):
         self.register_buffer("replaceable_ids_V", ids, persistent=False)
         self.replaceable_ids_V: Tensor | None
         self.canvas = canvas
+        self.prompt_dropout = prompt_dropout
         self._step_masked: tuple[Positions | None, int] = (None, 0)
         self.validation_by_noise_level = ByNoiseLevel()
 
     @property
     def description(self) -> str:
         """The objective in words: weight, normaliser, how noise is drawn, and the canvas."""
-        parts = [str(self.objective), str(self.forward_process), self.canvas]
+        dropped = f"{self.prompt_dropout:.3g} of the prompts masked" * bool(self.prompt_dropout)
+        parts = [str(self.objective), str(self.forward_process), self.canvas, dropped]
         return "; ".join(part for part in parts if part)
 
     @property
@@ -118,6 +122,12 @@ class DenoisingStage(TrainingStage):
         counted_BL = batch.counted_BL.repeat(self.copies, 1)
         place_M = (noised.masked_BL & counted_BL).flatten().nonzero().squeeze(1)
         return Predicted(seed, noised.masked_BL, place_M, self._masked_in_step(batch))
+
+    def _dropped(self, batch: TokenBatch, key: NoiseKey) -> Tensor:
+        """Tokens of the prompts that this step masks as a whole, bool [B, L]; texts have none."""
+        pair_B1 = batch.response_BL.any(dim=1, keepdim=True)
+        prompt_BL = batch.valid_BL & ~batch.response_BL & pair_B1
+        return prompt_BL & dropped_prompts(key, self.prompt_dropout)[:, None]
 
     def _denominator(self, rows: int, maskable: int, masked: int | None) -> int:
         """Of a step's, or a validation batch's, clean rows and their tokens, and of the masked
@@ -169,6 +179,11 @@ class DenoisingStage(TrainingStage):
             mask_token_id=self.mask_token_id, key=NoiseKey(seed, batch.sample_B.repeat(copies)),
             replaceable_ids_V=self.replaceable_ids_V,
         )  # fmt: skip
+        clean_BL = valid_BL & ~masked_BL
+        if self.training and self.prompt_dropout:
+            dropped_BL = self._dropped(batch, key).repeat(copies, 1)
+            noisy_BL = noisy_BL.masked_fill(dropped_BL, self.mask_token_id)
+            clean_BL &= ~dropped_BL
         hidden_MH = self.backbone.hidden(
             noisy_BL, valid_BL, response_BL=batch.response_BL.repeat(copies, 1),
             packing=batch.packing and batch.packing.repeat(copies), place_M=place_M,
@@ -180,7 +195,7 @@ class DenoisingStage(TrainingStage):
         if not self.training:
             cross_entropy_M = cross_entropy_M.double()
         row_M = place_M.div(tokens_BL.shape[1], rounding_mode="floor")
-        weight_BL = self.objective.weights(level, valid_BL & ~masked_BL)
+        weight_BL = self.objective.weights(level, clean_BL)
         weight_M = weight_BL.flatten().index_select(0, place_M)
         total = self.objective.sum_terms(
             cross_entropy_M, weight_M, row_M, counted_BL, losses.smoothing_M

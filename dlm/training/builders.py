@@ -101,6 +101,7 @@ def build_stage(job: StageJob, start: StartingPoint, data: RowsDataModule) -> Tr
         mask_token_id=start.special.mask,
         replaceable_ids=ordinary_ids if config.objective.replace_80_10_10 else (),
         canvas=canvas_text(data.canvas),
+        prompt_dropout=config.objective.prompt_dropout,
         **common,
     )
 

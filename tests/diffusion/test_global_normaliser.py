@@ -3,6 +3,7 @@
 Lightning averages the gradients of all parts; the parts are those of `StepSampler`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -10,9 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from statistics_bounds import assert_share
 from torch import Tensor, nn
 
 from dlm.data.batches.batching import (
+    BatchRequest,
     StepRows,
     StepSampler,
     TokenDataset,
@@ -296,3 +299,43 @@ def test_with_zero_masking_the_mask_token_takes_no_probability(smoothing: float)
     assert not gradients[0][:, MASK].any() and gradients[0][:, MASK + 1].any()
     stage.objective = replace(stage.objective, zero_masking=False)
     assert stage.denoising_loss(batch, seed=3).total.item() > losses[0]
+
+
+@pytest.mark.parametrize("times", ["coupled", "independent"])
+def test_prompt_dropout_masks_whole_prompts_of_its_share_of_the_rows(times: Times) -> None:
+    """The same rows in any batch, and both copies of a row; validation keeps all prompts."""
+    process, seen = ForwardProcess(num_timesteps=10, times=times), []
+    network = SmallNetwork()
+    hidden = network.hidden
+
+    def watched(tokens_BL: Tensor, valid_BL: Tensor, **more: Any) -> Tensor:
+        seen.append(tokens_BL)
+        return hidden(tokens_BL, valid_BL, **more)
+
+    network.hidden = watched  # type: ignore[method-assign]
+    rows = encoded_rows()
+    stage = stage_of(network, "tokens", process)
+    stage.prompt_dropout = 0.4
+
+    def dropped(positions: Sequence[int], *, training: bool = True) -> list[bool]:
+        """Whether each row's prompt is masked; it is as a whole, or it is as it was."""
+        count = len(positions)
+        request = BatchRequest(np.array(positions), np.arange(count), count, 99)
+        batch = TokenDataset(rows, pad_token_id=1).__getitems__(request)
+        stage.train(training).denoising_loss(batch, seed=3)
+        found = []
+        for row, tokens in enumerate(seen.pop()):
+            place = row % count
+            prompt = tokens[: PROMPTS[positions[place] % 8]].tolist()
+            clean = batch.tokens_BL[place, : len(prompt)].tolist()
+            assert prompt in (clean, [MASK] * len(prompt))
+            found.append(prompt != clean)
+        assert found[:count] * process.copies == found
+        return found[:count]
+
+    many = dropped(range(800))
+    assert_share(torch.tensor(many), torch.full((800,), 0.4, dtype=torch.float64))
+    assert [dropped([n])[0] for n in range(8)] == many[:8]
+    assert not any(dropped(range(8), training=False))
+    stage.prompt_dropout = 0.0
+    assert not any(dropped(range(8)))

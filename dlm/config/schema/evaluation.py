@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dlm.config.schema.fields import where
+from dlm.config.schema.fields import WHEN_SET, where
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,10 @@ class GenerationConfig:
     entropy_bound: float | None = None
     """eb only: so many positions are set at once as their entropy allows, in nats."""
     guidance: float | None = None
-    """Classifier-free guidance w: u + (w+1)(c-u) with and without the prompt; doubles the network
-    calls."""
+    """Classifier-free guidance w: u + (w+1)(c-u) with the prompt and with all of it masked (LLaDA,
+    SMDM); doubles the network calls."""
+    guidance_keeps_special: bool = field(default=False, metadata=WHEN_SET)
+    """Its begin, end and other special tokens stay where the prompt is masked for ``guidance``."""
     block_length: int | None = None
     """Answer in blocks of so many tokens from left to right, ``num_iterations`` each; it must
     divide every length. On a canvas an answer is done with the block that holds its end. None: the

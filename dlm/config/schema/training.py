@@ -48,6 +48,9 @@ class ObjectiveConfig:
     way. Where most of the canvas is padding, a model that is trained on all of it is sure of end
     tokens first, and samplers that set the surest positions first (llada) end answers too early:
     ``generation.block_length`` and ``generation.end_last`` are there against it."""
+    prompt_dropout: float = field(default=0.0, metadata=WHEN_SET)
+    """Share of training rows whose prompt is masked as a whole, so that the model also learns
+    to answer without one; for ``generation.guidance``. Not in validation."""
     min_time: float = 1e-3
     """eps of the continuous process: it truncates the likelihood bound."""
     mask_rate: float | None = None
