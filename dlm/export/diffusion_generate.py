@@ -184,7 +184,11 @@ def denoise(
 def generate(model: DiffusionModel, prompt: str, length: int | None = None, **given: Any) -> str:
     """The answer to a prompt; ``given`` replaces settings of dlm.json where it is not None."""
     usual = {"sampler": "rdm", "num_iterations": None, "length_beam": 5, "rerank": "mean"}
-    settings = usual | model.settings | {name: x for name, x in given.items() if x is not None}
+    given = {name: x for name, x in given.items() if x is not None}
+    said = usual | model.settings
+    if given.get("sampler", said["sampler"]) != said["sampler"]:
+        said["num_iterations"] = None  # they were those of another sampler
+    settings = said | given
     unread = [name for name in NOT_READ if settings.get(name) is not None]
     if unread := unread + ["rerank mbr"] * (settings["rerank"] == "mbr"):
         stop(f"{', '.join(unread)}: not read by this script, use `dlm generate`")

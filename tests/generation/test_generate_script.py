@@ -115,6 +115,14 @@ def test_settings_of_dlm_json_are_read_and_options_win(tmp_path: Path) -> None:
     assert alone == answers(directory, **longer) != answers(directory, **said)
 
 
+def test_another_sampler_has_its_own_iterations(tmp_path: Path) -> None:
+    directory = exported(tmp_path / "model")
+    say(directory, sampler="rdm", num_iterations=1)
+    model = DiffusionModel(directory)
+    alone = [generate_alone(model, prompt, sampler="llada") for prompt in PROMPTS]
+    assert alone == answers(directory, sampler="llada")
+
+
 def test_it_reads_a_predictor_of_differences(tmp_path: Path) -> None:
     directory = exported(tmp_path / "model", lengths=False)
     random_predictor(relative=True).save(directory, backbone_fingerprint(directory))
