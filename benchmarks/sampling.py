@@ -37,9 +37,8 @@ from transformers import PreTrainedTokenizerFast
 from dlm.data.rows.encoding import encode_prompts
 from dlm.diffusion.sampling import loop, samplers
 from dlm.diffusion.sampling.draws import DrawKey, Draws
-from dlm.diffusion.sampling.finding import set_probability
 from dlm.diffusion.sampling.network import SlotNetwork, Wanted
-from dlm.diffusion.sampling.schedule import noise_table
+from dlm.diffusion.sampling.schedule import noise_table, rate_tables
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step
 from dlm.generation import slot_network
 from dlm.generation.batches import batches_of_like_length
@@ -146,7 +145,9 @@ def _plain_batch(
     sampler, backbone = settings.parts(), model.backbone
     forbidden, iterations = model.forbidden_ids, settings.num_iterations
     response_BL = response_of(tokens_BL, valid_BL, model.special.end)
-    counts = noise_table(sampler.schedule, slot_BL.sum(dim=1).tolist(), iterations)
+    lengths = slot_BL.sum(dim=1).tolist()
+    counts = noise_table(sampler.schedule, lengths, iterations)
+    rate_MB1, set_MB1 = rate_tables(sampler.schedule, lengths, iterations)
     key = DrawKey(0, torch.zeros(len(rows), dtype=torch.int64, device=model.device))
     for number, count_B in enumerate(counts.to(model.device), start=1):
         if backbone.attention == "bidirectional":
@@ -158,8 +159,8 @@ def _plain_batch(
         logits_BLV = logits_BLV.float()
         logits_BLV[..., forbidden] = -torch.inf
         best = logits_BLV.log_softmax(-1).max(-1)
-        share = set_probability(sampler, number, iterations)
-        step = Step(count_B, 0.0, share, Draws(key, number, slot_BL.cumsum(1)))
+        rate_B1, set_B1 = (table[number - 1].to(model.device) for table in (rate_MB1, set_MB1))
+        step = Step(count_B, rate_B1, set_B1, Draws(key, number, slot_BL.cumsum(1)))
         prediction = Prediction(best.indices, best.values, best.values, best.values)
         noise_BL, set_BL = sampler.renoise(canvas, prediction, step)
         canvas = loop.advance(canvas, prediction, noise_BL, set_BL, model.special.mask)

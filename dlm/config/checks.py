@@ -69,6 +69,7 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
     },
     "data.canvas_length": ("adapt", "instruct"),
     "objective.canvas_padding": ("adapt", "instruct"),
+    "objective.prompt_dropout": ("adapt", "instruct"),
     "train.length_grouping": ("pretrain", "adapt", "instruct", "autoregressive"),
     "train.layout": ("pretrain", "adapt", "instruct", "autoregressive"),
     "data.text_blocks": ("pretrain", "adapt", "instruct", "autoregressive"),
@@ -91,6 +92,7 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
             "threshold",
             "entropy_bound",
             "guidance",
+            "guidance_keeps_special",
             "block_length",
             "canvas_length",
             "end_last",
@@ -139,7 +141,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "at least 0 and below 1",
         lambda x: 0 <= x < 1,
-        "model.dropout train.label_smoothing length.dropout lora.dropout",
+        "model.dropout train.label_smoothing length.dropout lora.dropout objective.prompt_dropout",
     ),
     (
         "above 0 and below 1",

@@ -43,16 +43,22 @@ def rows_at_a_time(tokens: int, vocabulary: int, device: str) -> int | None:
     return max(1, _CHUNK.get(device, _CHUNK_ELSEWHERE) // vocabulary)
 
 
-def losses_of_logits(logits_MV: Tensor, target_M: Tensor) -> TokenLosses:
-    """From logits that are there already."""
-    right_M = (logits_MV.detach().argmax(-1) == target_M).float()
-    return TokenLosses(*token_losses(logits_MV, target_M), right_M)
+def losses_of_logits(logits_MV: Tensor, target_M: Tensor, never: int | None = None) -> TokenLosses:
+    """From logits that are there already; ``never``: a token of probability 0."""
+    seen_MV = logits_MV.detach()
+    if never is not None:
+        place = torch.tensor([never], device=logits_MV.device)
+        seen_MV = seen_MV.index_fill(-1, place, -torch.inf)
+    right_M = (seen_MV.argmax(-1) == target_M).float()
+    return TokenLosses(*token_losses(logits_MV, target_M, never), right_M)
 
 
 def chunked_losses(
-    hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_M: Tensor, *, rows: int
-) -> TokenLosses:
-    """The losses of logits = hidden weight^T + bias, ``rows`` tokens at a time.
+    hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_M: Tensor, *, rows: int,
+    never: int | None = None,
+) -> TokenLosses:  # fmt: skip
+    """The losses of logits = hidden weight^T + bias, ``rows`` tokens at a time; ``never``: a token
+    of probability 0, whose row of the weight has no gradient here.
 
     Under autocast the products are in its type, as those of ``nn.Linear`` would be; softmax and
     losses are float32 (float64 for inputs in it).
@@ -60,7 +66,7 @@ def chunked_losses(
     device = hidden_MH.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     apply: Any = _ChunkedLosses.apply
-    losses = apply(hidden_MH, weight_VH, bias_V, target_M, rows, dtype)
+    losses = apply(hidden_MH, weight_VH, bias_V, target_M, rows, dtype, never)
     return TokenLosses(*losses)
 
 
@@ -68,18 +74,18 @@ class _ChunkedLosses(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_M: Tensor,
-        rows: int, dtype: torch.dtype | None,
+        rows: int, dtype: torch.dtype | None, never: int | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        ctx.rows, ctx.dtype = rows, dtype or weight_VH.dtype
+        ctx.rows, ctx.dtype, ctx.never = rows, dtype or weight_VH.dtype, never
         parts = []
-        head = _Head(weight_VH, bias_V, ctx.dtype)
+        head = _Head(weight_VH, bias_V, ctx.dtype, never)
         for hidden_CH, target_C in _chunks(rows, hidden_MH, target_M):
             logits_CV = head.logits(hidden_CH)
             likeliest_C = logits_CV.argmax(-1)
             clean_C = logits_CV.gather(-1, target_C[:, None])[:, 0]
             log_sum_C = logits_CV.logsumexp(-1)
             parts.append(
-                (log_sum_C, log_sum_C - clean_C, log_sum_C - logits_CV.mean(-1),
+                (log_sum_C, log_sum_C - clean_C, log_sum_C - head.mean(logits_CV),
                  (likeliest_C == target_C).to(log_sum_C.dtype))
             )  # fmt: skip
         log_sum_M, *losses = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -93,7 +99,8 @@ class _ChunkedLosses(torch.autograd.Function):
     def backward(
         ctx: Any, entropy_gradient_M: Tensor | None, smoothing_gradient_M: Tensor | None, _: None
     ) -> tuple[Tensor | None, ...]:
-        """d CE / d logits = p - onehot, d smoothing / d logits = p - 1/V."""
+        """d CE / d logits = p - onehot, d smoothing / d logits = p - 1/V (V - 1 of them where one
+        token is never predicted)."""
         hidden_MH, weight_VH, bias_V, target_M, log_sum_M = ctx.saved_tensors
         of_clean_M = entropy_gradient_M
         if of_clean_M is None:
@@ -103,14 +110,16 @@ class _ChunkedLosses(torch.autograd.Function):
         hidden_gradient_MH = torch.empty_like(hidden_MH) if for_hidden else None
         weight_gradient_VH = torch.zeros_like(weight_VH) if for_weight else None
         bias_gradient_V = torch.zeros_like(bias_V) if for_bias else None
-        head = _Head(weight_VH, bias_V, ctx.dtype)
+        head = _Head(weight_VH, bias_V, ctx.dtype, ctx.never)
         first = 0
         columns = (hidden_MH, target_M, log_sum_M, of_clean_M, of_all_M)
         for hidden_CH, target_C, log_sum_C, of_clean_C, of_all_C in _chunks(ctx.rows, *columns):
             gradient_CV = head.logits(hidden_CH).sub_(log_sum_C[:, None]).exp_()
             gradient_CV.mul_(of_all_C[:, None])
             if smoothing_gradient_M is not None:
-                gradient_CV.sub_((of_all_C - of_clean_C)[:, None] / len(weight_VH))
+                gradient_CV.sub_((of_all_C - of_clean_C)[:, None] / head.predictable)
+                if ctx.never is not None:
+                    gradient_CV[:, ctx.never] = 0.0
             gradient_CV.scatter_add_(-1, target_C[:, None], -of_clean_C[:, None])
             if bias_gradient_V is not None:
                 bias_gradient_V += gradient_CV.sum(0)
@@ -121,20 +130,34 @@ class _ChunkedLosses(torch.autograd.Function):
             if weight_gradient_VH is not None:
                 _add_product(weight_gradient_VH, narrow_CV.T, hidden_CH.to(ctx.dtype))
             first += len(hidden_CH)
-        return hidden_gradient_MH, weight_gradient_VH, bias_gradient_V, None, None, None
+        return hidden_gradient_MH, weight_gradient_VH, bias_gradient_V, None, None, None, None
 
 
 class _Head:
     """The output layer, cast once for all chunks."""
 
-    def __init__(self, weight_VH: Tensor, bias_V: Tensor | None, dtype: torch.dtype) -> None:
+    def __init__(
+        self, weight_VH: Tensor, bias_V: Tensor | None, dtype: torch.dtype, never: int | None
+    ) -> None:
+        self._never = never
+        self.predictable = len(weight_VH) - (never is not None)
         self.weight_VH = weight_VH.to(dtype)
         self._bias_V = None if bias_V is None else bias_V.to(dtype)
 
     def logits(self, hidden_CH: Tensor) -> Tensor:
         """[C, V], never in fewer than 32 bits, and the caller's to overwrite."""
         logits_CV = F.linear(hidden_CH.to(self.weight_VH.dtype), self.weight_VH, self._bias_V)
-        return logits_CV if logits_CV.dtype == torch.float64 else logits_CV.float()
+        logits_CV = logits_CV if logits_CV.dtype == torch.float64 else logits_CV.float()
+        if self._never is not None:
+            logits_CV[:, self._never] = -torch.inf
+        return logits_CV
+
+    def mean(self, logits_CV: Tensor) -> Tensor:
+        """Mean logit [C] of the tokens that may be predicted."""
+        if self._never is None:
+            return logits_CV.mean(-1)
+        before_C, behind_C = logits_CV[:, : self._never], logits_CV[:, self._never + 1 :]
+        return (before_C.sum(-1) + behind_C.sum(-1)) / self.predictable
 
 
 def _chunks(rows: int, *columns: Tensor) -> Any:

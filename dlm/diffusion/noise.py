@@ -16,11 +16,12 @@ from torch import Tensor
 from dlm.diffusion.counter import counter_bits, counter_uniform
 
 # Independent streams of draws: what a draw is for is one of its counters.
-_TIME, _SECOND_TIME, _MASK, _SECOND_MASK, _REPLACE, _REPLACEMENT = range(6)
+_TIME, _SECOND_TIME, _MASK, _SECOND_MASK, _REPLACE, _REPLACEMENT, _PROMPT = range(7)
 
-Schedule = Literal["linear", "cosine", "log_linear"]
+Schedule = Literal["linear", "cosine", "log_linear", "mdlm_cosine"]
 Times = Literal["coupled", "independent", "low_discrepancy"]
-_LOG_LINEAR_EPS = 1e-3
+_EPS = 1e-3
+"""What is left clean at t = 1 in the schedules of MDLM's code."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,18 @@ class Noised:
 def mask_rate(schedule: Schedule, time_B: Tensor) -> Tensor:
     """1 - alpha(t), float32.
 
-    linear: t (the paper; LLaDA). cosine: cos(pi/2 (1 - t)) (MaskGIT, MDLM). log_linear:
-    (1 - eps) t with eps = 1e-3, so that never everything is masked (MDLM).
+    linear: t (the paper; LLaDA). cosine: cos(pi/2 (1 - t)), which is steepest at t = 0 (MaskGIT,
+    arXiv 2202.04200, with the share of time that is left as 1 - t). Of MDLM's code, with eps =
+    1e-3, so that never everything is masked: log_linear (1 - eps) t; mdlm_cosine
+    (1 - eps) (1 - cos(pi t / 2)), which is flat at t = 0 (its class CosineNoise).
     """
     if schedule == "linear":
         return time_B
     if schedule == "log_linear":
-        return (1 - _LOG_LINEAR_EPS) * time_B
+        return (1 - _EPS) * time_B
+    if schedule == "mdlm_cosine":
+        # 1 - cos x = 2 sin^2(x/2), without the loss of digits near 0.
+        return (1 - _EPS) * 2 * torch.sin(math.pi / 4 * time_B).square()
     return torch.cos(math.pi / 2 * (1 - time_B))
 
 
@@ -78,7 +84,9 @@ def time_of_rate(schedule: Schedule, rate: float) -> float:
     if schedule == "linear":
         return rate
     if schedule == "log_linear":
-        return min(1.0, rate / (1 - _LOG_LINEAR_EPS))
+        return min(1.0, rate / (1 - _EPS))
+    if schedule == "mdlm_cosine":
+        return 2 / math.pi * math.acos(1 - min(1.0, rate / (1 - _EPS)))
     return 1 - 2 / math.pi * math.acos(rate)
 
 
@@ -129,10 +137,19 @@ class ForwardProcess:
     def level(self, time_B: Tensor) -> NoiseLevel:
         """Mask rate and ELBO weight at the times."""
         rate_B = mask_rate(self.schedule, time_B)
-        if self.schedule != "cosine":
+        if self.schedule in ("linear", "log_linear"):
             weight_B = 1 / time_B  # the same in discrete and continuous time
         elif self.time == "continuous":
-            weight_B = math.pi / 2 * torch.tan(math.pi / 2 * (1 - time_B))
+            # tan x = sin x / cos x, and sin x / (1 - cos x) = 1 / tan(x/2).
+            weight_B = (
+                math.pi
+                / 2
+                * (
+                    torch.tan(math.pi / 2 * (1 - time_B))
+                    if self.schedule == "cosine"
+                    else 1 / torch.tan(math.pi / 4 * time_B)
+                )
+            )
         else:
             before_B = (time_B * self.num_timesteps - 1).round() / self.num_timesteps
             rise_B = rate_B - mask_rate(self.schedule, before_B)
@@ -177,6 +194,12 @@ class ForwardProcess:
         independent_BL = maskable_BL & (second_BL <= low_B[:, None])
         low_BL = torch.where((high_B == low_B)[:, None], independent_BL, high_BL & kept_BL)
         return Noised(level, torch.cat([high_BL, low_BL]))
+
+
+def dropped_prompts(key: NoiseKey, probability: float) -> Tensor:
+    """Rows whose prompt is masked as a whole, bool [B], each with this probability: training for
+    classifier-free guidance (arXiv 2207.12598, section 3.2)."""
+    return counter_uniform(key.seed, _PROMPT, key.sample_B) <= probability
 
 
 def replace_masked(

@@ -15,7 +15,7 @@ from torch import Tensor
 from dlm.diffusion.noise import NoiseLevel
 
 Weight = Literal["rdm_linear", "elbo", "constant", "cart"]
-Normaliser = Literal["maskable", "masked", "tokens"]
+Normaliser = Literal["maskable", "masked", "tokens", "masked_tokens"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,17 @@ class Objective:
     """T of rdm_linear."""
     cart_p: float = 0.1
     """Decay of cart: the larger, the more only the nearest clean tokens count."""
+    zero_masking: bool = False
+    """Whether the mask token has probability 0 in the loss, as it has in generation (MDLM, arXiv
+    2406.07524, section 3.2.3)."""
 
     def __str__(self) -> str:
         smoothing = f", label smoothing {self.label_smoothing}" if self.label_smoothing else ""
         decay = f" (p = {self.cart_p:g})" if self.weight == "cart" else ""
-        return f"{self.weight}{decay} weight / {self.normaliser} tokens{smoothing}"
+        divisor = self.normaliser.removesuffix("_tokens") + " tokens"
+        divisor += " of the step" if self.normaliser == "masked_tokens" else ""
+        zero = ", mask token of probability 0" if self.zero_masking else ""
+        return f"{self.weight}{decay} weight / {divisor}{smoothing}{zero}"
 
     def weights(self, level: NoiseLevel, clean_BL: Tensor) -> Tensor:
         """Weight of every token's cross-entropy, float32 [B, L]; it counts where noise is.
@@ -79,7 +85,7 @@ class Objective:
         term_M = (1 - eps) * weight_M * cross_entropy_M
         if eps and smoothing_M is not None:
             term_M = term_M + eps * smoothing_M
-        if self.normaliser == "tokens":
+        if self.normaliser in ("tokens", "masked_tokens"):
             return term_M.sum()
         if self.normaliser == "maskable":
             count_B = maskable_BL.sum(dim=1)
@@ -89,12 +95,25 @@ class Objective:
             count_B = count_B.scatter_add(0, row_M, torch.ones_like(row_M))
         return (term_M / count_B.clamp(min=1)[row_M]).sum()
 
-    def denominator(self, num_rows: int, num_maskable: int) -> int:
-        """What the numerator is divided by, from counts over the *global* batch."""
+    def denominator(self, num_rows: int, num_maskable: int, num_masked: int | None = None) -> int:
+        """What the numerator is divided by, from counts over the *global* batch, noisy copies of a
+        row counted as rows: all its rows, tokens that noise could have hit, tokens that it did."""
+        if self.normaliser == "masked_tokens":
+            assert num_masked is not None, "nobody counted the masked tokens of the step"
+            return max(1, num_masked)
         return num_maskable if self.normaliser == "tokens" else num_rows
 
 
-def token_losses(logits_MV: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the targets and of the uniform distribution, in float32, [M] each."""
-    log_p_MV = F.log_softmax(logits_MV.float(), dim=-1)
-    return -log_p_MV.gather(-1, target_M[:, None]).squeeze(-1), -log_p_MV.mean(-1)
+def token_losses(
+    logits_MV: Tensor, target_M: Tensor, never: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the targets and of the uniform distribution, in float32, [M] each;
+    ``never``: a token of probability 0, which the uniform distribution leaves out too."""
+    if never is None:
+        log_p_MV = F.log_softmax(logits_MV.float(), dim=-1)
+        return -log_p_MV.gather(-1, target_M[:, None]).squeeze(-1), -log_p_MV.mean(-1)
+    place = torch.tensor([never], device=logits_MV.device)
+    log_p_MV = F.log_softmax(logits_MV.float().index_fill(-1, place, -torch.inf), dim=-1)
+    cross_entropy_M = -log_p_MV.gather(-1, target_M[:, None]).squeeze(-1)
+    others_M = log_p_MV.index_fill(-1, place, 0.0).sum(-1) / (log_p_MV.shape[-1] - 1)
+    return cross_entropy_M, -others_M

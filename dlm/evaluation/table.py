@@ -26,13 +26,15 @@ def _generation(generation: dict[str, Any]) -> str:
         if "temperature" in generation:
             return f"drawn at temperature {generation['temperature']:g}, seed {generation['seed']}"
         return f"beam {generation['beam_size']}, penalty {generation['length_penalty']:g}"
+    number = generation["num_iterations"]
+    iterations = "an iteration a token" if number is None else f"{number} iterations"
     length = generation["length"]
     beam = ""
     if length == "predicted":
         beam = f", beam {generation['length_beam']}, {generation['rerank']} rerank"
     if length == "canvas":
-        return f"{generation['num_iterations']} iterations, canvas of {generation['canvas_length']}"
-    return f"{generation['num_iterations']} iterations, {length} length{beam}"
+        return f"{iterations}, canvas of {generation['canvas_length']}"
+    return f"{iterations}, {length} length{beam}"
 
 
 def _likelihood(metrics: dict[str, Any]) -> str:

@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-SAMPLER = re.compile(r"(?:(reparam-(?:un)?cond)-deterministic|(frozen|cmlm))-(linear|cosine)")
+SAMPLER = re.compile(r"(?:(reparam-(?:un)?cond)-deterministic|(frozen|cmlm))-(linear|cosine|llada)")
 ALIASES = {"rdm": "reparam-uncond-deterministic-cosine", "mask-predict": "cmlm-linear",
-           "llada": "frozen-linear"}  # fmt: skip
+           "llada": "frozen-llada"}  # fmt: skip
 NOT_READ = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound", "guidance",
             "block_length", "end_last")  # fmt: skip
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
@@ -136,9 +136,10 @@ class DiffusionModel:
 
 def denoise(
     model: DiffusionModel, prompt: list[int], lengths: list[int], *, sampler: str,
-    iterations: int, ends_itself: bool = False,
+    iterations: int | None, ends_itself: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Tokens in place of so many masks, a row a length, and their log-probabilities when set."""
+    """Tokens in place of so many masks, a row a length, and their log-probabilities when set.
+    iterations None: each row has as many as masks."""
     if not (parts := SAMPLER.fullmatch(ALIASES.get(sampler, sampler))):
         stop(f"sampler {sampler} is not known to this script: use `dlm generate`")
     rule, schedule = parts[1] or parts[2], parts[3]
@@ -153,13 +154,19 @@ def denoise(
     forbidden_F = torch.tensor(forbidden, device=model.device)
     noise_BN, set_p_BN = slot_BN, torch.zeros(slot_BN.shape, device=model.device)
     canvas_BN = tokens_BL[:, first : first + most]  # the answers
-    for iteration in range(1, iterations + 1):
+    times_B1 = length_B1 if iterations is None else torch.full_like(length_B1, iterations)
+    for iteration in range(1, (iterations or most) + 1):
         logits_BNV = model.logits(tokens_BL, valid_BL, first)[:, first : first + most]
         log_p_BNV = logits_BNV.float().index_fill(-1, forbidden_F, -torch.inf).log_softmax(-1)
         log_p_BN, choice_BN = log_p_BNV.max(-1)
-        left_B1 = length_B1 * (iterations - iteration) // iterations  # masks after it
-        if schedule == "cosine" and iteration < iterations:
-            left_B1 = (length_B1 * math.cos(math.pi * iteration / (2 * iterations))).floor()
+        left_B1 = length_B1 * (times_B1 - iteration) // times_B1  # masks after it
+        if schedule == "llada":  # equal parts, and one more in the first iterations
+            extra_B1 = (length_B1 % times_B1).clamp(max=iteration)
+            left_B1 = length_B1 - length_B1 // times_B1 * iteration - extra_B1
+        if schedule == "cosine" and iterations and iteration < iterations:
+            third = 3 * iteration == 2 * iterations  # where the cosine is 1/2, to the last bit
+            rate = 0.5 if third else math.cos(math.pi * iteration / (2 * iterations))
+            left_B1 = (length_B1 * rate).floor()
         rivals_BN = noise_BN if rule == "frozen" else slot_BN
         score_BN = torch.where(noise_BN, log_p_BN, set_p_BN) if rule == "cmlm" else log_p_BN
         order_BN = score_BN.masked_fill(~rivals_BN, torch.inf).argsort(dim=1, stable=True)
@@ -178,12 +185,17 @@ def denoise(
 @torch.inference_mode()
 def generate(model: DiffusionModel, prompt: str, length: int | None = None, **given: Any) -> str:
     """The answer to a prompt; ``given`` replaces settings of dlm.json where it is not None."""
-    usual = {"sampler": "rdm", "num_iterations": 10, "length_beam": 5, "rerank": "mean"}
-    settings = usual | model.settings | {name: x for name, x in given.items() if x is not None}
+    usual = {"sampler": "rdm", "num_iterations": None, "length_beam": 5, "rerank": "mean"}
+    given = {name: x for name, x in given.items() if x is not None}
+    said = usual | model.settings
+    if given.get("sampler", said["sampler"]) != said["sampler"]:
+        said["num_iterations"] = None  # they were those of another sampler
+    settings = said | given
     unread = [name for name in NOT_READ if settings.get(name) is not None]
     if unread := unread + ["rerank mbr"] * (settings["rerank"] == "mbr"):
         stop(f"{', '.join(unread)}: not read by this script, use `dlm generate`")
-    how = {"sampler": settings["sampler"], "iterations": settings["num_iterations"]}
+    own = None if settings["sampler"] == "llada" else 10
+    how = {"sampler": settings["sampler"], "iterations": settings["num_iterations"] or own}
     canvas: int = settings.get("canvas_length") or model.canvas_length or 0
     source = settings.get("length") or ("predicted" if model.lengths else "canvas")
     on_canvas = bool(canvas) and source == "canvas" and length is None

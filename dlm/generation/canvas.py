@@ -3,7 +3,6 @@
 LLaDA (arXiv 2502.09992), Dream (arXiv 2508.15487). There is one candidate, so nothing is reranked.
 """
 
-from dlm.diffusion.sampling.samplers import get_sampler
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
@@ -45,7 +44,7 @@ def generate_on_canvas(
     calls = without_end = 0
 
     def work(batch: list[int]) -> tuple[list[list[int]], list[list[float]], int, list[History]]:
-        recorder = _recorder(settings) if record else None
+        recorder = Recorder.for_sampler(settings.parts()) if record else None
         result = denoise_masks(
             model, [rows[i] for i in batch], settings, recorder, ends_itself=True
         )
@@ -75,9 +74,3 @@ def generate_on_canvas(
         [histories[i] for i in order] if record else [],
         without_end,
     )
-
-
-def _recorder(settings: GenerationSettings) -> Recorder:
-    # A row that ends in an early block waits for the rest of its batch.
-    waits = get_sampler(settings.sampler).stops_early or settings.block_length is not None
-    return Recorder(stops_early=waits)

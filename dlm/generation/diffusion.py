@@ -42,7 +42,7 @@ def generate_by_diffusion(
     histories: dict[int, History] = {}
 
     def work(batch: list[int]) -> tuple[list[Candidate], int, list[History]]:
-        recorder = Recorder.for_sampler(settings.sampler) if record else None
+        recorder = Recorder.for_sampler(settings.parts()) if record else None
         candidates, batch_calls = _decode(
             model, [canvases[i] for i in batch], prompt_ids, settings, recorder
         )
@@ -131,21 +131,39 @@ def denoise_masks(
     )  # fmt: skip
     network: SlotNetwork = context(tokens_BL=tokens_BL)
     if settings.guidance:
-        bare_BL = _without_context(model, tokens_BL, valid_BL, rows)
+        bare_BL = _without_context(
+            model, tokens_BL, valid_BL, rows, keep_special=settings.guidance_keeps_special
+        )
         network = Guided(network, context(tokens_BL=bare_BL), settings.guidance)
+    _check_blocks(settings.block_length, [len(row.slots) for row in rows])
     try:
+        parts = settings.parts()
         result = denoise(
-            network, slot_BN, sampler=settings.parts(), num_iterations=settings.num_iterations,
+            network, slot_BN, sampler=parts, num_iterations=parts.num_iterations,
             mask_token_id=model.special.mask,
             forbidden_ids=model.forbidden_ids_on_canvas if ends_itself else model.forbidden_ids,
             key=DrawKey(settings.seed, _row_numbers(tokens_BL, valid_BL)),
-            block_length=settings.block_length,
+            block_length=parts.block_length,
             end_token_id=model.special.end if ends_itself else None, observe=observe,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(str(error)) from error
     calls = result.num_network_calls * (2 if settings.guidance else 1)
     return replace(result, num_network_calls=calls)
+
+
+def _check_blocks(block_length: int | None, lengths: list[int]) -> None:
+    """Blocks that were asked for are whole ones; a sampler's own end with what is left.
+
+    Raises:
+        UserError: A canvas is not a whole number of them.
+    """
+    for length in lengths if block_length else ():
+        if length % (block_length or 1):
+            raise UserError(
+                f"a canvas of {length} tokens is not a whole number of blocks of {block_length}: "
+                "choose a block_length that divides every length, or a fixed canvas"
+            )
 
 
 def _row_numbers(tokens_BL: Tensor, valid_BL: Tensor) -> Tensor:
@@ -164,20 +182,22 @@ def _places(columns: list[Sequence[int]], device: torch.device) -> tuple[Tensor,
 
 
 def _without_context(
-    model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, rows: list[SlotRow]
-) -> Tensor:
-    """The rows with everything masked but their begin and end tokens.
+    model: GenerativeModel, tokens_BL: Tensor, valid_BL: Tensor, rows: list[SlotRow], *,
+    keep_special: bool,
+) -> Tensor:  # fmt: skip
+    """The rows with their whole context masked, begin and end tokens too, as LLaDA, SMDM and dLLM
+    do; what is left is the answer's own end token, where its length is given. ``keep_special``:
+    the row's begin and the prompt's end are left too.
 
     Raises:
-        UserError: A row has nothing else than masks.
+        UserError: A row has nothing else than masks and special tokens.
     """
     kept_BL = torch.zeros_like(valid_BL)
     for number, row in enumerate(rows):
-        kept_BL[number, [*row.frame, *row.slots]] = True
-    context_BL = valid_BL & ~kept_BL
-    if not context_BL.any(dim=1).all():
-        raise UserError(
-            "guidance compares the answer with that to an empty prompt, and there is no prompt: "
-            "give one, or leave generation.guidance out"
-        )
-    return tokens_BL.masked_fill(context_BL, model.special.mask)
+        if len(row.tokens) == len({*row.frame, *row.slots}):
+            raise UserError(
+                "guidance compares the answer with that to an empty prompt, and there is no "
+                "prompt: give one, or leave generation.guidance out"
+            )
+        kept_BL[number, [*(row.frame if keep_special else row.end), *row.slots]] = True
+    return tokens_BL.masked_fill(valid_BL & ~kept_BL, model.special.mask)

@@ -127,7 +127,7 @@ def infill(
     calls = 0
 
     def work(batch: list[int]) -> tuple[list[list[int]], list[float], int, list[History]]:
-        recorder = Recorder.for_sampler(settings.sampler) if record else None
+        recorder = Recorder.for_sampler(settings.parts()) if record else None
         result = denoise_masks(model, [rows[i] for i in batch], settings, recorder)
         kept = [recorder.history(place) for place in range(len(batch))] if recorder else []
         log_probability_B = result.log_probability_BN.sum(dim=1)

@@ -20,7 +20,8 @@ class GenerationSettings:
     """Everything that decides the text; kept beside every score."""
 
     sampler: str = "reparam-uncond-deterministic-cosine"
-    num_iterations: int = 10
+    num_iterations: int | None = None
+    """None: as many as the sampler's own."""
     length: LengthSource | None = None
     """None: what suits the model; ``lengths.settled`` decides."""
     canvas_length: int | None = None
@@ -33,6 +34,7 @@ class GenerationSettings:
     threshold: float | None = None
     entropy_bound: float | None = None
     guidance: float | None = None
+    guidance_keeps_special: bool = False
     block_length: int | None = None
     end_last: bool | None = None
     prompt_cache: int | None = None
@@ -43,12 +45,13 @@ class GenerationSettings:
     max_new_tokens: int = 128
 
     def parts(self) -> Sampler:
-        """The sampler with its options.
+        """The sampler with its options; iterations and blocks are its own where nothing is said.
 
         Raises:
             ValueError: There is no such sampler, or it does not read one of the options.
         """
-        return customised(self.sampler, **{name: getattr(self, name) for name in _SAMPLER_OPTIONS})
+        options = (*_SAMPLER_OPTIONS, "num_iterations", "block_length")
+        return customised(self.sampler, **{name: getattr(self, name) for name in options})
 
     def check_parts(self) -> None:
         """
@@ -74,7 +77,13 @@ class GenerationSettings:
             names += ["canvas_length"] if self.length == "canvas" else []
             names += ["length_beam", "rerank"] if self.length in ("predicted", None) else []
             names += [name for name in _UNLESS_SET if values[name] is not None]
-            names += ["seed"] if self.parts().draws else []
+            parts = self.parts()
+            names += ["guidance_keeps_special"] if self.guidance_keeps_special else []
+            names += ["seed"] if parts.draws else []
+            values["num_iterations"] = parts.num_iterations
+            if parts.block_length is not None:
+                values["block_length"] = parts.block_length
+                names += ["block_length"] * ("block_length" not in names)
         return {name: values[name] for name in names}
 
 

@@ -39,8 +39,13 @@ class SlotRow:
     def frame(self) -> list[int]:
         """The columns of begin token, prompt's end and row's end: what is there in any row."""
         ends = [] if self.response is None else [self.response - 1]
+        return sorted({0, *ends, *self.end})
+
+    @property
+    def end(self) -> list[int]:
+        """The column of the row's end token; none where the last slot ends the row."""
         last = len(self.tokens) - 1
-        return sorted({0, *ends, *([] if last in self.slots else [last])})
+        return [] if last in self.slots else [last]
 
 
 class ContextNetwork(SlotNetwork):

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from dlm.diffusion.sampling.samplers import get_sampler
+from dlm.diffusion.sampling.samplers import Sampler
 from dlm.diffusion.sampling.state import Canvas
 from dlm.generation.pieces import Pieces
 
@@ -31,19 +31,20 @@ History = tuple[Frame, ...]
 class Recorder:
     """Keeps every canvas that ``denoise`` shows; pass it as ``observe``."""
 
-    def __init__(self, *, stops_early: bool) -> None:
-        """``stops_early``: whether the sampler ends when every row of the batch is done.
+    def __init__(self, *, rows_wait: bool) -> None:
+        """``rows_wait``: whether rows are done at different times, and wait for their batch.
 
-        What a row is waiting for is then no part of its history: it depends on its batch.
+        What a row is waiting for is then no part of its history.
         """
-        self._skip_waiting = stops_early
+        self._skip_waiting = rows_wait
         self._canvases: list[tuple[list[list[int]], list[list[bool]], list[list[float]]]] = []
         self._lengths: list[int] = []
 
     @classmethod
-    def for_sampler(cls, name: str) -> "Recorder":
+    def for_sampler(cls, sampler: Sampler) -> "Recorder":
         """A recorder of the sampler's kind."""
-        return cls(stops_early=get_sampler(name).stops_early)
+        own_number = sampler.num_iterations is None or sampler.block_length is not None
+        return cls(rows_wait=sampler.stops_early or own_number)
 
     def __call__(self, iteration: int, canvas: Canvas) -> None:
         """Copy the canvas to the host."""

@@ -346,15 +346,19 @@ class Backbone(nn.Module):
         logits: Tensor = output_layer(self._transform(hidden))
         return logits
 
-    def token_losses(self, hidden_MH: Tensor, target_M: Tensor) -> TokenLosses:
+    def token_losses(
+        self, hidden_MH: Tensor, target_M: Tensor, never: int | None = None
+    ) -> TokenLosses:
         """The losses of target tokens [M] whose logits come from these states: a few tokens at a
-        time where the matrix of all logits would be large."""
+        time where the matrix of all logits would be large. ``never``: a token of probability 0."""
         layer = self._output_matrix()
         rows = rows_at_a_time(len(target_M), self.vocab_size, hidden_MH.device.type)
         if rows is None or layer is None:
-            return losses_of_logits(self.logits(hidden_MH), target_M)
+            return losses_of_logits(self.logits(hidden_MH), target_M, never)
         transformed_MH = self._transform(hidden_MH)
-        return chunked_losses(transformed_MH, layer.weight, layer.bias, target_M, rows=rows)
+        return chunked_losses(
+            transformed_MH, layer.weight, layer.bias, target_M, rows=rows, never=never
+        )
 
     def likeliest(self, hidden_SH: Tensor, forbidden_ids: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest token of each state that is not forbidden, and its log-probability in

@@ -19,6 +19,13 @@ NOT_SET = "(not set)"
 ROWS, LOCAL_FILES = "rows", "local files"
 """Keys of the data's identity where a stage also reads models or tokenizers from directories."""
 _WHERE = {f.name for f in fields(GenerationConfig) if not f.metadata.get("semantic", True)}
+_USUAL_ITERATIONS = 10
+_OWN_ITERATIONS = ("llada", "dream-entropy", "fast-dllm", "eb", "mdlm")
+_SAMPLER_RULES = {
+    "llada": "its own schedule",
+    "dream-entropy": "its own schedule and distribution",
+    "fast-dllm": "blocks of 32",
+}
 _REFERENCE_FIELDS = ("init_from", "tokenizer")
 
 
@@ -95,6 +102,8 @@ def semantic_config(stage: StageConfig) -> dict[str, Any]:
     if "validation" in config and not scores_answers(stage):
         # Not read; the default that it had when the key was made.
         config["validation"]["metric"] = config["validation"]["metric"] or "bleu"
+    if "generation" in config and config["generation"]["num_iterations"] is None:
+        config["generation"]["num_iterations"] = _USUAL_ITERATIONS
     if meaning := _new_meanings(stage):
         config["meaning"] = meaning
     return config | {name: getattr(stage, name) for name in (*_REFERENCE_FIELDS, "seed")}
@@ -112,12 +121,52 @@ def _new_meanings(stage: StageConfig) -> dict[str, str]:
         and not scores_answers(stage)
     ):
         meanings["validation_strata"] = "of all validation rows"
+    if (
+        "objective" in sections
+        and stage.objective.weight == "elbo"
+        and stage.objective.zero_masking is None
+    ):
+        meanings["zero_masking"] = "the mask token has probability 0"
     if stage.kind == "autoregressive" and stage.data.task == "text":
         meanings["text"] = "learnt from left to right"
+    if _is_guided(stage):
+        meanings["guidance"] = "the whole prompt is masked"
+    if samplers := _sampler_meanings(stage):
+        meanings["samplers"] = samplers
     pairs = stage.kind in ("pretrain", "adapt", "autoregressive") and tasks_of(stage) != {"text"}
     if pairs and stage.model.response_positions is None:
         meanings["response_positions"] = "from one start on, where rows leave room"
     return meanings
+
+
+def _ways_to_generate(stage: StageConfig) -> list[dict[str, Any]]:
+    """What is said on top of ``stage.generation``, of each way in which the stage generates."""
+    if "generation" not in SECTIONS_OF_KIND[stage.kind]:
+        return []
+    evaluated = stage.evaluation.systems.values() if stage.kind == "evaluate" else ()
+    return [{}, *(system.generation for system in evaluated)]
+
+
+def _is_guided(stage: StageConfig) -> bool:
+    names = ("guidance", "guidance_keeps_special")
+    ways = (
+        [own.get(name, getattr(stage.generation, name)) for name in names]
+        for own in _ways_to_generate(stage)
+    )
+    return any(weight and not keeps for weight, keeps in ways)
+
+
+def _sampler_meanings(stage: StageConfig) -> str:
+    """Samplers of which other texts came, each with what is new."""
+    found = set()
+    for own in _ways_to_generate(stage):
+        name = own.get("sampler", stage.generation.sampler)
+        if name in _SAMPLER_RULES:
+            found.add(f"{name}: {_SAMPLER_RULES[name]}")
+        iterations = own.get("num_iterations", stage.generation.num_iterations)
+        if name in _OWN_ITERATIONS and iterations is None:
+            found.add(f"{name}: its own iterations")
+    return "; ".join(sorted(found))
 
 
 def identify(stage: StageConfig, needs: Mapping[str, str], data: Any) -> StageIdentity:

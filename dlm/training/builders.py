@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dlm.config.job import StageJob
-from dlm.config.schema import GenerationConfig, StageConfig
+from dlm.config.schema import GenerationConfig, ObjectiveConfig, StageConfig
 from dlm.data.modules import CanvasSettings, RowsDataModule
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
@@ -47,7 +47,15 @@ def build_objective(config: StageConfig) -> Objective:
         label_smoothing=config.train.label_smoothing,
         num_timesteps=objective.num_timesteps,
         cart_p=objective.cart_p,
+        zero_masking=zero_masking(objective),
     )
+
+
+def zero_masking(objective: ObjectiveConfig) -> bool:
+    """Whether the mask token has probability 0 in the loss: as the recipe says, else where the loss
+    is to bound a likelihood."""
+    given = objective.zero_masking
+    return objective.weight == "elbo" if given is None else given
 
 
 def build_forward_process(config: StageConfig) -> ForwardProcess:
@@ -105,6 +113,7 @@ def build_stage(job: StageJob, start: StartingPoint, data: RowsDataModule) -> Tr
         mask_token_id=start.special.mask,
         replaceable_ids=ordinary_ids if config.objective.replace_80_10_10 else (),
         canvas=canvas_text(data.canvas),
+        prompt_dropout=config.objective.prompt_dropout,
         **common,
     )
 

@@ -147,6 +147,9 @@ def chosen_settings(
     given = {name: getattr(options, name, None) for name in OPTION_OF}
     config = located.stage.generation if located.stage else _settings_of_export(located.place)
     chosen = {name: value for name, value in given.items() if value is not None}
+    if chosen.get("sampler", config.sampler) != config.sampler:
+        # The stage's iterations are those of the stage's sampler.
+        chosen = {"num_iterations": None, **chosen}
     if config.length == "oracle" and not references:
         chosen = {"length": None, **chosen}
     settings = generation_settings(config, **chosen)

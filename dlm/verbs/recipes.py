@@ -85,7 +85,10 @@ def listing(what: str) -> dict[str, str]:
     if what == "samplers":
         from dlm.diffusion.sampling.samplers import SAMPLERS
 
-        listing = {name: sampler.description for name, sampler in SAMPLERS.items()}
+        listing = {
+            name: "; ".join(filter(None, (one.description, one.defaults, one.source)))
+            for name, one in SAMPLERS.items()
+        }
         return listing | {
             "reparam-{uncond,cond}-stochastic<f>-{linear,cosine}": "RDM with routing noise of "
             "strength f, such as reparam-cond-stochastic0.2-cosine"

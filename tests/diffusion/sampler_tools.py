@@ -54,9 +54,9 @@ class HashNetwork:
 def run(
     name: str | Sampler,
     network: HashNetwork,
-    iterations: int,
+    iterations: int | None,
     observe: Callable[[int, Canvas], None] | None = None,
-    **options: int,
+    **options: int | None,
 ) -> Denoised:
     return denoise(
         network, network.slot_BN, sampler=get_sampler(name) if isinstance(name, str) else name,
@@ -68,13 +68,25 @@ def run(
 def rate_after(sampler: Sampler, m: int, iterations: int) -> float:
     if m == iterations:
         return 0.0
-    linear = (iterations - m) / iterations
-    return linear if sampler.schedule == "linear" else math.cos(math.pi * m / 2 / iterations)
+    if sampler.schedule == "cosine":
+        return math.cos(math.pi * m / 2 / iterations)
+    return 1 - (0.999 if sampler.schedule == "dream" else 1) * m / iterations
 
 
 def count_after(sampler: Sampler, length: int, m: int, iterations: int) -> int:
     if sampler.schedule == "linear":
         return length * (iterations - m) // iterations
+    if sampler.schedule == "llada":
+        shares = [length // iterations + (i < length % iterations) for i in range(iterations)]
+        return length - sum(shares[:m])
+    if sampler.schedule == "dream":
+        left = length
+        for i in range(1, m + 1):
+            before, after = (rate_after(sampler, j, iterations) for j in (i - 1, i))
+            left -= int(left * (1 - after / before))
+        return left
+    if 3 * m == 2 * iterations:  # cos(pi/3)
+        return length // 2
     return math.floor(length * rate_after(sampler, m, iterations))
 
 
@@ -87,18 +99,21 @@ class Proposal:
         where = (call, torch.tensor(row), torch.tensor(slot))
         log_z = math.log(sum(math.exp(logits[v]) for v in ALLOWED))
         log_p = {v: logits[v] - log_z for v in ALLOWED}
-        tempered = log_p
+        ranks = log_p
+        drawn_from = tempered(log_p, sampler.temperature or 1.0, sampler.top_p)
         if sampler.temperature:
             draws = Draws(DrawKey(SEED, torch.tensor([row])), call, torch.tensor([[slot]]))
             gumbel = draws.token_gumbel(VOCAB)[0, 0].tolist()
-            tempered = {v: x / sampler.temperature + gumbel[v] for v, x in log_p.items()}
-        self.token = max(tempered, key=lambda v: (tempered[v], -v))
+            ranks = {v: math.log(x) + gumbel[v] for v, x in drawn_from.items()}
+        self.token = max(ranks, key=lambda v: (ranks[v], -v))
         self.log_p = log_p[self.token]
-        p = sorted((math.exp(x) for x in log_p.values()), reverse=True)
+        own = {v: math.exp(x) for v, x in log_p.items()}
+        read = drawn_from if sampler.score_of_drawn else own
+        p = sorted([*read.values(), 0.0], reverse=True)
         self.score = {
-            "log_probability": self.log_p,
+            "log_probability": math.log(read[self.token]),
             "margin": p[0] - p[1],
-            "entropy": sum(x * math.log(x) for x in p),
+            "entropy": sum(x * math.log(x) for x in p if x),
             "random": float(counter_uniform(SEED, 302, *where)),
         }[sampler.score]
         self.rank = self.score
@@ -106,6 +121,17 @@ class Proposal:
             draws = Draws(DrawKey(SEED, torch.tensor([row])), call, torch.tensor([[slot]]))
             self.rank += sampler.routing_noise * rate * float(draws.routing_gumbel())
         self.setting = float(counter_uniform(SEED, 304, *where))
+
+
+def tempered(log_p: dict[int, float], temperature: float, top_p: float | None) -> dict[int, float]:
+    """Probabilities that tokens are drawn with: tempered, of the likeliest that hold ``top_p``."""
+    total = sum(math.exp(x / temperature) for x in log_p.values())
+    p = {v: math.exp(x / temperature) / total for v, x in log_p.items()}
+    kept: dict[int, float] = {}
+    for v in sorted(p, key=lambda v: (-p[v], v)):
+        if top_p is None or sum(kept.values()) < top_p:
+            kept[v] = p[v]
+    return {v: x / sum(kept.values()) for v, x in kept.items()}
 
 
 def lowest(slots: set[int], value: dict[int, float], k: int) -> set[int]:
@@ -144,7 +170,7 @@ def one_row(
         elif sampler.rule == "threshold" and m < iterations:
             assert sampler.threshold is not None
             surest = lowest(noise, {i: -rank for i, rank in ranks.items()}, 1)
-            keep = {i for i in noise - surest if math.exp(new[i].log_p) <= sampler.threshold}
+            keep = {i for i in noise - surest if math.exp(new[i].log_p) < sampler.threshold}
         elif sampler.rule == "entropy-bound" and m < iterations:
             assert sampler.entropy_bound is not None
             chosen: set[int] = set()
@@ -178,6 +204,8 @@ def variants() -> dict[str, Sampler]:
         "rdm, drawn": replace(rdm, temperature=0.7),
         "frozen, random": replace(frozen, score="random"),
         "frozen, drawn": replace(frozen, temperature=1.5),
+        "frozen, drawn and scored": replace(frozen, temperature=0.5, score_of_drawn=True),
+        "dream, margin": replace(get_sampler("dream-entropy"), score="margin"),
         "threshold 0.3": replace(get_sampler("fast-dllm"), threshold=0.3),
         "entropy bound 3": replace(get_sampler("eb"), entropy_bound=3.0),
     }

@@ -1,5 +1,7 @@
 """Losses in chunks are those of one matrix of logits, and so are their gradients."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -53,6 +55,35 @@ def test_float64_losses_and_gradients_are_those_of_plain_formulas(
     torch.testing.assert_close(
         gradients(found, wanted, smoothing), gradients(expected, wanted, smoothing), **close
     )
+
+
+@pytest.mark.parametrize("rows", [4, 50])
+@pytest.mark.parametrize("never", [0, 2])
+def test_a_token_that_is_never_predicted_is_as_if_it_were_not_there(rows: int, never: int) -> None:
+    (hidden, weight, bias), target = inputs(torch.float64)
+    kept = torch.arange(len(weight)) != never
+    target = torch.where(target == never, 1, target)
+    place = target - (target > never).long()
+    wanted = (hidden, weight, bias)
+    for form, tolerance in (("chunked", 1e-12), ("one matrix", 1e-5)):
+        logits = F.linear(hidden, weight[kept], bias[kept])
+        log_p = logits.log_softmax(-1)
+        expected = TokenLosses(
+            F.cross_entropy(logits, place, reduction="none"), -log_p.mean(-1),
+            (logits.argmax(-1) == place).double(),
+        )  # fmt: skip
+        found = (
+            chunked_losses(hidden, weight, bias, target, rows=rows, never=never)
+            if form == "chunked"
+            else losses_of_logits(F.linear(hidden, weight, bias), target, never)
+        )
+        close: dict[str, Any] = {"atol": tolerance, "rtol": tolerance, "check_dtype": False}
+        torch.testing.assert_close(found.cross_entropy_M, expected.cross_entropy_M, **close)
+        torch.testing.assert_close(found.smoothing_M, expected.smoothing_M, **close)
+        assert torch.equal(found.right_M.double(), expected.right_M)
+        torch.testing.assert_close(
+            gradients(found, wanted, 0.3), gradients(expected, wanted, 0.3), **close
+        )
 
 
 def test_numerical_gradients_agree() -> None:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from dlm.diffusion.sampling import renoise, samplers
 from dlm.diffusion.sampling.loop import Denoised, denoise
-from dlm.diffusion.sampling.samplers import SAMPLERS, customised, get_sampler
-from dlm.diffusion.sampling.state import Canvas, lowest
+from dlm.diffusion.sampling.samplers import SAMPLERS, Sampler, customised, get_sampler
+from dlm.diffusion.sampling.state import Canvas, Prediction, Step, lowest
 
 EVERY = variants()
 slow = pytest.mark.slow
@@ -155,18 +155,82 @@ def test_a_row_in_blocks_alone_equals_the_row_in_a_batch(name: str) -> None:
         assert alone.tokens_BN[0].tolist() == batch.tokens_BN[row, :length].tolist()
 
 
-def test_a_canvas_that_blocks_do_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="a canvas of 9 tokens is not a whole number of blocks of"):
-        run("llada", HashNetwork([1, 2], [8, 9]), 2, block_length=4)
+def test_the_last_block_of_a_row_may_be_shorter() -> None:
+    seen: list[list[int]] = []
+
+    def observe(_: int, canvas: Canvas) -> None:
+        seen.append([int(block.sum()) for block in canvas.noise_BN[1, :9].split(4)])
+
+    run("llada", HashNetwork([1, 2], [8, 9]), 2, observe, block_length=4)
+    assert seen == [[2, 4, 1], [0, 4, 1], [0, 2, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
 
 
-def test_a_sampler_that_draws_needs_a_key() -> None:
+@every_sampler
+@pytest.mark.parametrize("block_length", [None, 4])
+def test_rows_with_an_iteration_a_slot_do_not_depend_on_their_batch(
+    name: str, block_length: int | None
+) -> None:
+    lengths = [12, 4, 7, 1]
+    batch = run(EVERY[name], HashNetwork([1, 2, 3, 4], lengths), None, block_length=block_length)
+    for row, length in enumerate(lengths):
+        network = HashNetwork([row + 1], [length])
+        alone = run(EVERY[name], network, None, block_length=block_length)
+        assert alone.tokens_BN[0].tolist() == batch.tokens_BN[row, :length].tolist()
+        if block_length is None:
+            tokens, _, _ = one_row(EVERY[name], network, length)
+            assert alone.tokens_BN[0].tolist() == tokens
+
+
+def coin(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
+    """A rule that is added, and draws by itself."""
+    set_BN = canvas.noise_BN & (step.draws.setting() <= step.set_probability)
+    return canvas.noise_BN & ~set_BN, set_BN
+
+
+@pytest.fixture
+def coin_sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
+    monkeypatch.setitem(samplers.RULES, "coin", coin)
+    return Sampler("coin", "each slot by a coin")
+
+
+@pytest.mark.parametrize(
+    "name", ["mdlm", "frozen, random", "rdm, drawn", "reparam-cond-stochastic-cosine", "coin"]
+)
+def test_whatever_draws_needs_a_key(name: str, coin_sampler: Sampler) -> None:
     network = HashNetwork([1], [4])
+    sampler = coin_sampler if name == "coin" else EVERY[name]
+    assert sampler.draws
     with pytest.raises(ValueError, match="draws at random: give it a seed"):
         denoise(
-            network, network.slot_BN, sampler=get_sampler("mdlm"), num_iterations=2,
+            network, network.slot_BN, sampler=sampler, num_iterations=2,
             mask_token_id=MASK, forbidden_ids=torch.tensor(FORBIDDEN),
         )  # fmt: skip
+
+
+def test_a_rule_that_is_added_draws_for_each_row_its_own(coin_sampler: Sampler) -> None:
+    frames: list[list[list[bool]]] = []
+    lengths = [8] * 6
+
+    def observe(_: int, canvas: Canvas) -> None:
+        frames.append(canvas.noise_BN.tolist())
+
+    together = run(coin_sampler, HashNetwork([1, 2, 3, 4, 5, 6], lengths), 4, observe)
+    assert len({str(row) for row in frames[0]}) > 1, "the rows draw alike"
+    for row in range(6):
+        alone = run(coin_sampler, HashNetwork([row + 1], [8]), 4)
+        assert alone.tokens_BN[0].tolist() == together.tokens_BN[row].tolist()
+
+
+def test_a_rule_that_is_added_and_draws_nothing_needs_no_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(samplers.RULES, "plain", renoise.frozen)
+    network = HashNetwork([1], [4])
+    result = denoise(
+        network, network.slot_BN, sampler=Sampler("plain", ""), num_iterations=2,
+        mask_token_id=MASK, forbidden_ids=torch.tensor(FORBIDDEN),
+    )  # fmt: skip
+    assert not (result.tokens_BN == MASK).any()
 
 
 @pytest.mark.parametrize(
@@ -197,9 +261,9 @@ def test_given_options_replace_the_samplers_own_and_none_keeps_them() -> None:
 
 A, B, C, D = range(4)
 HAND_MASK = 4
-Step = list[tuple[int, float]]
+HandStep = list[tuple[int, float]]
 """For each of three slots: the most likely token and its probability."""
-HAND_STEPS: list[Step] = [
+HAND_STEPS: list[HandStep] = [
     [(A, 0.9), (B, 0.5), (C, 0.4)],
     [(D, 0.3), (B, 0.8), (C, 0.7)],
     [(A, 0.6), (A, 0.95), (D, 0.99)],

@@ -3,6 +3,7 @@
 Lightning averages the gradients of all parts; the parts are those of `StepSampler`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -10,9 +11,16 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from statistics_bounds import assert_share
 from torch import Tensor, nn
 
-from dlm.data.batches.batching import StepSampler, TokenDataset, validation_requests
+from dlm.data.batches.batching import (
+    BatchRequest,
+    StepRows,
+    StepSampler,
+    TokenDataset,
+    validation_requests,
+)
 from dlm.data.batches.order import BatchOrder
 from dlm.data.rows.encoding import EncodedRows
 from dlm.data.rows.masking import Masking
@@ -28,6 +36,11 @@ VOCAB, MASK, END = 20, 4, 2
 CANVAS, SMOOTHING = 16, 0.1
 Canvas = Literal["trained", "first_end_only"] | None
 torch.set_num_threads(1)
+
+
+every_normaliser = pytest.mark.parametrize(
+    "normaliser", ["maskable", "masked", "tokens", "masked_tokens"]
+)
 
 
 class SmallNetwork(nn.Module):
@@ -50,8 +63,10 @@ class SmallNetwork(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden @ self.out
 
-    def token_losses(self, hidden_MH: Tensor, target_M: Tensor) -> TokenLosses:
-        return losses_of_logits(self.logits(hidden_MH), target_M)
+    def token_losses(
+        self, hidden_MH: Tensor, target_M: Tensor, never: int | None = None
+    ) -> TokenLosses:
+        return losses_of_logits(self.logits(hidden_MH), target_M, never)
 
 
 def encoded_rows(canvas: Canvas = None) -> EncodedRows:
@@ -109,7 +124,7 @@ def step_of(
     return mean.item(), [p.grad for p in network.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
+@every_normaliser
 @pytest.mark.parametrize("times", ["coupled", "independent", "low_discrepancy"])
 @pytest.mark.parametrize(("world_size", "accumulate"), [(2, 1), (1, 2), (2, 2), (4, 2)])
 @pytest.mark.parametrize("canvas", [None, "trained", "first_end_only"])
@@ -175,11 +190,12 @@ def canvas_loss_by_hand(
             elif normaliser == "masked":
                 row /= max(1, len(here))
             total += row
-    loss = total / (counted_in_step if normaliser == "tokens" else copies * len(PROMPTS))
+    divisor = {"tokens": counted_in_step, "masked_tokens": masks}
+    loss = total / divisor.get(normaliser, copies * len(PROMPTS))
     return loss, right / masks, masks
 
 
-@pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
+@every_normaliser
 @pytest.mark.parametrize("times", ["coupled", "independent"])
 @pytest.mark.parametrize("canvas", ["trained", "first_end_only"])
 def test_loss_and_accuracy_on_a_canvas_equal_the_loop(
@@ -213,7 +229,7 @@ def pairs_and_texts() -> EncodedRows:
     return replace(rows, prompt_lengths=prompts.astype(np.int32), masking=Masking(prompts=True))
 
 
-@pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
+@every_normaliser
 @pytest.mark.parametrize(
     "process",
     [ForwardProcess(num_timesteps=10, times="independent"), ForwardProcess(fixed_rate=0.4)],
@@ -223,7 +239,7 @@ def test_loss_on_both_sides_of_pairs_and_on_texts_equals_the_loop(
     normaliser: Normaliser, process: ForwardProcess
 ) -> None:
     rows, network = pairs_and_texts(), SmallNetwork()
-    total, maskable_in_step = 0.0, 0
+    total, maskable_in_step, masked_in_step = 0.0, 0, 0
     for index, first in enumerate(rows.prompt_lengths.tolist()):
         clean = torch.from_numpy(rows.row(index).astype(np.int64))
         special = {0, len(clean) - 1} if first == 1 else {0, first - 1}
@@ -242,9 +258,84 @@ def test_loss_on_both_sides_of_pairs_and_on_texts_equals_the_loop(
             for place in masked
         )
         maskable_in_step += int(maskable.sum())
-        divisor = {"maskable": int(maskable.sum()), "masked": max(1, len(masked)), "tokens": 1}
-        total += loss / divisor[normaliser]
-    expected = total / (maskable_in_step if normaliser == "tokens" else len(rows))
+        masked_in_step += len(masked)
+        divisor = {"maskable": int(maskable.sum()), "masked": max(1, len(masked))}
+        total += loss / divisor.get(normaliser, 1)
+    whole = {"tokens": maskable_in_step, "masked_tokens": masked_in_step}
+    expected = total / whole.get(normaliser, len(rows))
     for world_size, accumulate in ((1, 1), (2, 2)):
         found, _ = step_of(normaliser, world_size, accumulate, process, rows=rows)
         assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_masks_of_a_step_are_counted_in_any_number_of_parts() -> None:
+    """Rows of every length, with their padding in parts of 20 positions or in one."""
+    rows = encoded_rows()
+    step = StepRows.of(rows, np.arange(8), np.arange(8))
+    whole = [int(maskable.sum()) for _, maskable, _ in step.parts()]
+    parts = [(place.tolist(), int(maskable.sum())) for place, maskable, _ in step.parts(20)]
+    assert sum(count for _, count in parts) == whole[0] == sum(RESPONSES)
+    assert sorted(row for place, _ in parts for row in place) == list(range(8))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, SMOOTHING])
+def test_with_zero_masking_the_mask_token_takes_no_probability(smoothing: float) -> None:
+    """However likely the network finds it; its output row has no gradient."""
+    process = ForwardProcess(num_timesteps=10, times="independent")
+    rows, losses, gradients = encoded_rows(), [], []
+    (request,) = validation_requests(rows, 8, rank=0, world_size=1)
+    batch = TokenDataset(rows, pad_token_id=1).__getitems__(request)
+    for likely in (0.0, 5.0):
+        network = SmallNetwork()
+        with torch.no_grad():
+            network.out[:, MASK] += likely
+        stage = stage_of(network, "tokens", process)
+        stage.objective = replace(stage.objective, label_smoothing=smoothing, zero_masking=True)
+        loss = stage.denoising_loss(batch, seed=3).total
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(network.out.grad)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    assert not gradients[0][:, MASK].any() and gradients[0][:, MASK + 1].any()
+    stage.objective = replace(stage.objective, zero_masking=False)
+    assert stage.denoising_loss(batch, seed=3).total.item() > losses[0]
+
+
+@pytest.mark.parametrize("times", ["coupled", "independent"])
+def test_prompt_dropout_masks_whole_prompts_of_its_share_of_the_rows(times: Times) -> None:
+    """The same rows in any batch, and both copies of a row; validation keeps all prompts."""
+    process, seen = ForwardProcess(num_timesteps=10, times=times), []
+    network = SmallNetwork()
+    hidden = network.hidden
+
+    def watched(tokens_BL: Tensor, valid_BL: Tensor, **more: Any) -> Tensor:
+        seen.append(tokens_BL)
+        return hidden(tokens_BL, valid_BL, **more)
+
+    network.hidden = watched  # type: ignore[method-assign]
+    rows = encoded_rows()
+    stage = stage_of(network, "tokens", process)
+    stage.prompt_dropout = 0.4
+
+    def dropped(positions: Sequence[int], *, training: bool = True) -> list[bool]:
+        """Whether each row's prompt is masked; it is as a whole, or it is as it was."""
+        count = len(positions)
+        request = BatchRequest(np.array(positions), np.arange(count), count, 99)
+        batch = TokenDataset(rows, pad_token_id=1).__getitems__(request)
+        stage.train(training).denoising_loss(batch, seed=3)
+        found = []
+        for row, tokens in enumerate(seen.pop()):
+            place = row % count
+            prompt = tokens[: PROMPTS[positions[place] % 8]].tolist()
+            clean = batch.tokens_BL[place, : len(prompt)].tolist()
+            assert prompt in (clean, [MASK] * len(prompt))
+            found.append(prompt != clean)
+        assert found[:count] * process.copies == found
+        return found[:count]
+
+    many = dropped(range(800))
+    assert_share(torch.tensor(many), torch.full((800,), 0.4, dtype=torch.float64))
+    assert [dropped([n])[0] for n in range(8)] == many[:8]
+    assert not any(dropped(range(8), training=False))
+    stage.prompt_dropout = 0.0
+    assert not any(dropped(range(8)))

@@ -16,15 +16,20 @@ from dlm.diffusion.noise import ForwardProcess, NoiseKey, mask_rate, time_of_rat
 ROWS, LENGTH, STEPS = 6000, 8, 10
 EVERYTHING = torch.ones(ROWS, LENGTH, dtype=torch.bool)
 INDEX = torch.arange(LENGTH).expand(ROWS, LENGTH)
-every_schedule = pytest.mark.parametrize("schedule", ["linear", "cosine", "log_linear"])
+SCHEDULES = ["linear", "cosine", "log_linear", "mdlm_cosine"]
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 every_time = pytest.mark.parametrize("time", ["discrete", "continuous"])
 torch.set_num_threads(1)
 
 
 def rate_of(schedule: str, t: float) -> float:
-    return {"linear": t, "cosine": math.cos(math.pi / 2 * (1 - t)), "log_linear": 0.999 * t}[
-        schedule
-    ]
+    return {
+        "linear": t,
+        "cosine": math.cos(math.pi / 2 * (1 - t)),
+        "log_linear": 0.999 * t,
+        # MDLM's code says the share that stays clean: eps + (1 - eps) cos(pi t / 2).
+        "mdlm_cosine": 1 - (1e-3 + (1 - 1e-3) * math.cos(math.pi * t / 2)),
+    }[schedule]
 
 
 @every_time

@@ -13,7 +13,7 @@ from dlm.diffusion.objective import Normaliser, Objective, Weight, token_losses
 STEPS, ROWS, LENGTH, VOCAB = 10, 5, 6, 7
 WEIGHTS: tuple[Weight, ...] = ("rdm_linear", "elbo", "constant", "cart")
 CART_P = 0.3
-NORMALISERS: tuple[Normaliser, ...] = ("maskable", "masked", "tokens")
+NORMALISERS: tuple[Normaliser, ...] = ("maskable", "masked", "tokens", "masked_tokens")
 every_objective = pytest.mark.parametrize(
     ("weight", "normaliser", "smoothing"),
     [*itertools.product(WEIGHTS, NORMALISERS, (0.0, 0.1))],
@@ -54,7 +54,8 @@ class Batch:
         ce, smoothing = token_losses(logits[row, column], self.target[row, column])
         weight = objective.weights(self.level, self.valid & ~self.masked)[row, column]
         total = objective.sum_terms(ce, weight, row, self.maskable, smoothing)
-        return total / objective.denominator(ROWS, int(self.maskable.sum()))
+        counts = int(self.maskable.sum()), int(self.masked.sum())
+        return total / objective.denominator(ROWS, *counts)
 
 
 def weight_of(weight: str, t: int) -> float:
@@ -73,6 +74,8 @@ def normaliser_of(batch: Batch, normaliser: str, row: int) -> float:
     maskable = [sum(r) for r in batch.maskable.tolist()]
     if normaliser == "tokens":
         return sum(maskable)
+    if normaliser == "masked_tokens":
+        return sum(sum(r) for r in batch.masked.tolist())
     if normaliser == "maskable":
         return maskable[row] * ROWS
     return max(1, sum(batch.masked[row].tolist())) * ROWS
@@ -184,4 +187,4 @@ def test_every_objective_is_printed_differently() -> None:
     names = {
         str(Objective(w, n, s)) for w, n, s in itertools.product(WEIGHTS, NORMALISERS, (0.0, 0.1))
     }
-    assert len(names) == 24
+    assert len(names) == 32

@@ -128,7 +128,7 @@ WRONG: dict[str, tuple[object, str]] = {
     ),
     "a language as a list": (
         GOOD | {"language": ["ja"]},
-        "language is a list, where it must be text",
+        "language = ['ja'] is no language that CLDR knows",
     ),
     "a cluster that is a list": (
         GOOD | {"cluster": ["src"]},

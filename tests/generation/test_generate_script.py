@@ -70,6 +70,21 @@ def test_it_answers_as_dlm_does_with_every_sampler_it_knows(sampler: str, plain:
     assert len(set(alone)) == len(PROMPTS)
 
 
+def test_it_counts_as_dlm_does_where_the_cosine_is_a_half(plain: Path) -> None:
+    """39 iterations: the 26th leaves exactly half of the masks."""
+    model = DiffusionModel(plain)
+    alone = [generate_alone(model, prompt, num_iterations=39) for prompt in PROMPTS]
+    assert alone == answers(plain, num_iterations=39)
+
+
+@pytest.mark.parametrize("iterations", [None, 3, 7])
+def test_lladas_own_schedule_and_an_iteration_a_token(iterations: int | None, plain: Path) -> None:
+    settings = {"sampler": "llada", "num_iterations": iterations, "length_beam": 3}
+    model = DiffusionModel(plain)
+    alone = [generate_alone(model, prompt, **settings) for prompt in PROMPTS]
+    assert alone == answers(plain, **settings)
+
+
 FIXED = {"response_positions": ResponsePositions(18)}
 
 
@@ -98,6 +113,14 @@ def test_settings_of_dlm_json_are_read_and_options_win(tmp_path: Path) -> None:
     longer = said | {"num_iterations": 7}
     alone = [generate_alone(model, prompt, num_iterations=7) for prompt in PROMPTS]
     assert alone == answers(directory, **longer) != answers(directory, **said)
+
+
+def test_another_sampler_has_its_own_iterations(tmp_path: Path) -> None:
+    directory = exported(tmp_path / "model")
+    say(directory, sampler="rdm", num_iterations=1)
+    model = DiffusionModel(directory)
+    alone = [generate_alone(model, prompt, sampler="llada") for prompt in PROMPTS]
+    assert alone == answers(directory, sampler="llada")
 
 
 def test_it_reads_a_predictor_of_differences(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from tiny_generation import PROMPTS, FixedLengths, count_calls, random_predictor
 from dlm.diffusion.sampling.guidance import Guided
 from dlm.diffusion.sampling.network import EverySlot
 from dlm.errors import UserError
+from dlm.generation.diffusion import denoise_masks
 from dlm.generation.generate import generate
 from dlm.generation.settings import Generation, GenerationSettings
+from dlm.models.positions import ResponsePositions
 
 SETTINGS = GenerationSettings(num_iterations=4, length_beam=2)
 DRAWN = replace(SETTINGS, sampler="mdlm", num_iterations=6)
@@ -69,6 +71,38 @@ def test_guidance_moves_logits_away_from_those_without_a_prompt() -> None:
     plain = texts(generate(model, PROMPTS, SETTINGS))
     assert texts(generate(model, PROMPTS, replace(SETTINGS, guidance=0.0))) == plain
     assert texts(generate(model, PROMPTS, replace(SETTINGS, guidance=4.0))) != plain
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("start", [None, 12])
+@pytest.mark.parametrize("canvas", [False, True])
+def test_guidance_masks_the_whole_prompt_unless_special_tokens_are_kept(
+    keeps: bool, start: int | None, canvas: bool
+) -> None:
+    """One iteration by hand: the answer stands where it stood, without a prompt before it."""
+    model = tiny_model()
+    model.backbone.response_positions = ResponsePositions(start)
+    special, prompt = model.special, model.heads(["the red fox"])[0]
+    row = prompt + [special.mask] * 3 + [special.end] * (not canvas)
+    settings = replace(SETTINGS, num_iterations=1, guidance=2.0, guidance_keeps_special=keeps)
+    result = denoise_masks(model, [row], settings, ends_itself=canvas)
+
+    kept = {special.begin, special.end} if keeps else set()
+    bare = [token if token in kept else special.mask for token in prompt] + row[len(prompt) :]
+    response = torch.tensor([[place >= len(prompt) for place in range(len(row))]])
+    c, u = (
+        model.backbone.logits(
+            model.backbone.hidden(
+                torch.tensor([ids]), torch.ones_like(response), response_BL=response
+            )
+        )[0, len(prompt) : len(prompt) + 3]
+        for ids in (row, bare)
+    )
+    logits = u + 3 * (c - u)
+    logits[:, model.forbidden_ids_on_canvas if canvas else model.forbidden_ids] = -torch.inf
+    assert result.tokens_BN[0].tolist() == logits.argmax(-1).tolist()
+    expected = logits.log_softmax(-1).amax(-1).tolist()
+    assert result.log_probability_BN[0].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_blocks_that_do_not_divide_a_length_are_refused_and_others_are_generated() -> None:

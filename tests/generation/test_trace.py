@@ -38,7 +38,7 @@ def canvas(tokens: list[list[int]], slots: list[int], log_p: float) -> Canvas:
 
 
 def test_a_history_says_what_was_set_and_what_returned_to_noise_in_each_iteration() -> None:
-    recorder = Recorder(stops_early=False)
+    recorder = Recorder(rows_wait=False)
     recorder(1, canvas([[7, 4, 8], [9, 4, 4]], [3, 2], -0.5))
     recorder(2, canvas([[4, 6, 8], [9, 4, 4]], [3, 2], -0.25))
     recorder(3, canvas([[5, 6, 8], [9, 9, 4]], [3, 2], -0.125))
@@ -52,7 +52,7 @@ def test_a_history_says_what_was_set_and_what_returned_to_noise_in_each_iteratio
 
 
 def test_waiting_for_the_other_rows_of_a_batch_is_no_part_of_a_history() -> None:
-    recorder = Recorder(stops_early=True)
+    recorder = Recorder(rows_wait=True)
     recorder(1, canvas([[7, 4], [9, 9]], [2, 2], -0.5))
     recorder(2, canvas([[7, 6], [9, 9]], [2, 2], -0.5))
     assert len(recorder.history(0)) == 2

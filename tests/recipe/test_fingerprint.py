@@ -7,6 +7,7 @@ from small_platform import DATA
 from dlm.config.schema import (
     CheckpointConfig,
     EvaluationConfig,
+    GenerationConfig,
     HardwareConfig,
     LoggingConfig,
     LoraConfig,
@@ -137,6 +138,36 @@ def test_a_setting_that_means_something_else_now_has_another_key() -> None:
     assert meaning(twin) == placed
     of_texts = replace(twin, data=replace(DATA, task="text"))
     assert meaning(of_texts) == {"text": "learnt from left to right"}
+
+
+def test_the_mask_token_without_probability_is_in_the_key_of_elbo_alone() -> None:
+    def meaning(**objective: Any) -> Any:
+        changed = replace(STAGE, objective=ObjectiveConfig(**objective))
+        return semantic_config(changed)["meaning"].get("zero_masking")
+
+    assert meaning() is meaning(weight="elbo", zero_masking=False) is None
+    assert meaning(weight="elbo") == "the mask token has probability 0"
+    assert "zero_masking" not in semantic_config(STAGE)["objective"]
+
+
+def test_stages_of_samplers_that_write_other_texts_now_have_another_key() -> None:
+    def meaning(**generation: Any) -> Any:
+        changed = replace(STAGE, generation=GenerationConfig(**generation))
+        return semantic_config(changed)["meaning"].get("samplers")
+
+    usual = replace(STAGE, generation=GenerationConfig(num_iterations=10))
+    assert key(usual) == key(STAGE), "10 is what no number is for most samplers"
+    assert meaning() is meaning(sampler="frozen-linear") is None
+    assert meaning(sampler="mdlm", num_iterations=10) is meaning(sampler="eb", num_iterations=9)
+    assert meaning(sampler="mdlm") == "mdlm: its own iterations"
+    assert meaning(sampler="llada", num_iterations=10) == "llada: its own schedule"
+    assert meaning(sampler="llada") == "llada: its own iterations; llada: its own schedule"
+    systems = {"a": SystemConfig("x"), "b": SystemConfig("x", {"sampler": "fast-dllm"})}
+    evaluated = StageConfig(
+        kind="evaluate", evaluation=EvaluationConfig(systems=systems), seed=0,
+        generation=GenerationConfig(num_iterations=10),
+    )  # fmt: skip
+    assert semantic_config(evaluated)["meaning"] == {"samplers": "fast-dllm: blocks of 32"}
 
 
 def test_the_semantic_config_is_plain_and_without_where() -> None:

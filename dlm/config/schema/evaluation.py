@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dlm.config.schema.fields import where
+from dlm.config.schema.fields import WHEN_SET, where
 
 
 @dataclass(frozen=True)
@@ -12,8 +12,9 @@ class GenerationConfig:
 
     sampler: str = "reparam-uncond-deterministic-cosine"
     """Name of a sampler; ``dlm ls samplers`` lists them."""
-    num_iterations: int = 10
-    """Iterations M of the reverse process."""
+    num_iterations: int | None = None
+    """Iterations M of the reverse process. None: the sampler's own (``dlm ls samplers``), 10 for
+    most. For fast-dllm and eb a number is a limit: what is left in the last iteration is set."""
     length: Literal["predicted", "oracle", "canvas"] | None = None
     """Lengths from the length predictor, from the reference, or from the answer itself: a canvas of
     ``canvas_length`` tokens is decoded and cut at its first end token. None: canvas for a model
@@ -36,15 +37,18 @@ class GenerationConfig:
     score: Literal["log_probability", "margin", "entropy", "random"] | None = None
     """How sure the network is of a position."""
     threshold: float | None = None
-    """fast-dllm only: tokens likelier than this are set at once."""
+    """fast-dllm only: tokens of this probability or more are set at once."""
     entropy_bound: float | None = None
     """eb only: so many positions are set at once as their entropy allows, in nats."""
     guidance: float | None = None
-    """Classifier-free guidance w: u + (w+1)(c-u) with and without the prompt; doubles the network
-    calls."""
+    """Classifier-free guidance w: u + (w+1)(c-u) with the prompt and with all of it masked (LLaDA,
+    SMDM); doubles the network calls."""
+    guidance_keeps_special: bool = field(default=False, metadata=WHEN_SET)
+    """Its begin, end and other special tokens stay where the prompt is masked for ``guidance``."""
     block_length: int | None = None
     """Answer in blocks of so many tokens from left to right, ``num_iterations`` each; it must
-    divide every length. On a canvas an answer is done with the block that holds its end."""
+    divide every length. On a canvas an answer is done with the block that holds its end. None: the
+    sampler's own, one block for all but fast-dllm (32, the last one shorter)."""
     end_last: bool | None = None
     """length canvas only: positions that would be end tokens are set behind all others (of a
     block). For samplers that choose positions by how sure the network is of them."""

@@ -18,19 +18,23 @@ class ObjectiveConfig:
 
     weight: Literal["rdm_linear", "elbo", "constant", "cart"] = "rdm_linear"
     """Weight of a masked token's cross-entropy at noise level t; ``dlm ls objectives`` explains
-    each. Masked-LM pretraining as in the literature: constant, with the normaliser masked."""
+    each. Masked-LM pretraining as Hugging Face's masked LM: constant, masked_tokens."""
     cart_p: float = 0.1
     """weight cart only: the larger, the more only the nearest clean tokens count."""
-    normaliser: Literal["maskable", "masked", "tokens"] = "maskable"
-    """What the weighted sum is divided by: maskable tokens of the row, masked tokens of the row,
-    or maskable tokens of the global batch."""
+    normaliser: Literal["maskable", "masked", "tokens", "masked_tokens"] = "maskable"
+    """What the weighted sum is divided by: maskable or masked tokens of the row, and then the mean
+    over rows; or maskable tokens of the global batch; or its masked_tokens (Hugging Face's masked
+    LM, CMLM, Dream)."""
+    zero_masking: bool | None = field(default=None, metadata=WHEN_SET)
+    """The mask token has probability 0 in the loss, as it has in generation (MDLM). None: with the
+    weight elbo."""
     time: Literal["discrete", "continuous"] = "discrete"
     """Noise levels t/T for t in 1..T (the paper), or continuous in (eps, 1]."""
     num_timesteps: int = 50
     """T of the discrete process."""
-    schedule: Literal["linear", "cosine", "log_linear"] = "linear"
-    """Mask rate at time t: t (the paper, LLaDA), cos(pi/2 (1 - t)) (MaskGIT), or (1 - 0.001) t
-    (MDLM)."""
+    schedule: Literal["linear", "cosine", "log_linear", "mdlm_cosine"] = "linear"
+    """Mask rate at time t: t (the paper, LLaDA), cos(pi/2 (1 - t)) (MaskGIT), or those of MDLM's
+    code, (1 - 0.001) t and mdlm_cosine (1 - 0.001) (1 - cos(pi t / 2))."""
     times: Literal["coupled", "independent", "low_discrepancy"] | None = None
     """How the noise levels of a step are drawn: two coupled ones a row (RDM; doubles the rows of a
     step), one a row, or one a row with all rows of the step spread evenly (MDLM). None: coupled,
@@ -44,6 +48,9 @@ class ObjectiveConfig:
     way. Where most of the canvas is padding, a model that is trained on all of it is sure of end
     tokens first, and samplers that set the surest positions first (llada) end answers too early:
     ``generation.block_length`` and ``generation.end_last`` are there against it."""
+    prompt_dropout: float = field(default=0.0, metadata=WHEN_SET)
+    """Share of training rows whose prompt is masked as a whole, so that the model also learns
+    to answer without one; for ``generation.guidance``. Not in validation."""
     min_time: float = 1e-3
     """eps of the continuous process: it truncates the likelihood bound."""
     mask_rate: float | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -12,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from dlm.data.batches.order import GlobalBatches
 from dlm.data.batches.packing import plan_packing
 from dlm.data.rows.encoding import EncodedRows
-from dlm.data.rows.masking import row_masks
+from dlm.data.rows.masking import Masking, row_masks
 from dlm.data.rows.protocol import TokenRows
 from dlm.data.shuffle import Positions
 from dlm.diffusion.counter import counter_bits
@@ -51,10 +52,61 @@ class Predicted:
     """The positions that are noise; of all copies of the rows."""
     place_M: Tensor
     """Number (row x L + column) of each position whose token is predicted and counts, int64."""
+    masked_in_step: int | None = None
+    """How many there are in the whole step, over all devices and micro-batches, where the loss is
+    divided by them; None: nobody asked."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Predicted":
         """The same with other tensors (on another device, say)."""
-        return Predicted(self.seed, function(self.masked_BL), function(self.place_M))
+        masked_BL, place_M = function(self.masked_BL), function(self.place_M)
+        return Predicted(self.seed, masked_BL, place_M, self.masked_in_step)
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """All rows of a step, over all devices and micro-batches: where noise may hit them, not what
+    they say. Arrays of one number a row, on the host."""
+
+    positions: Positions
+    """Position of each row in the run (``TokenBatch.sample_B``)."""
+    strata: Positions
+    lengths: Positions
+    prompt_lengths: Positions
+    answer_lengths: Positions | None
+    masking: Masking
+
+    @classmethod
+    def of(cls, rows: TokenRows, positions: Positions, strata: Positions) -> Self:
+        """The rows at these positions."""
+        index, answers = positions % len(rows), rows.answer_lengths
+        return cls(
+            positions, strata, rows.lengths[index], rows.prompt_lengths[index],
+            None if answers is None else answers[index], rows.masking,
+        )  # fmt: skip
+
+    def parts(self, most: int = 2**18) -> Iterator[tuple[Positions, Tensor, Tensor]]:
+        """Rows of like length together, of about ``most`` positions with their padding: their
+        places in the arrays, what is maskable and what of it counts, bool [B, L]."""
+        order = np.argsort(self.lengths, kind="stable")
+        rows = max(1, most // int(self.lengths.max()))
+        for start in range(0, len(order), rows):
+            part = order[start : start + rows]
+            lengths, first = self.lengths[part], self.prompt_lengths[part]
+            answers = None if self.answer_lengths is None else self.answer_lengths[part]
+            maskable, counted, _ = _masks(lengths, first, answers, self.masking)
+            yield part, torch.from_numpy(maskable), torch.from_numpy(counted)
+
+
+def _masks(
+    lengths: Positions, first: Positions, answers: Positions | None, masking: Masking
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """What is maskable, what of it counts and what is a response, [B, L] of rows padded on the
+    right to the longest."""
+    width = int(lengths.max())
+    maskable, response = row_masks(lengths, first, width, masking)
+    if answers is None:
+        return maskable, maskable, response
+    return maskable, maskable & (np.arange(width) < (first + answers)[:, None]), response
 
 
 @dataclass
@@ -89,6 +141,8 @@ class TokenBatch:
     """How the rows share the network's rows; None: each has its own."""
     predicted: Predicted | None = None
     """What a step on these rows predicts, once it is drawn."""
+    step: StepRows | None = None
+    """Of training: all rows of the step that these are a part of."""
     filler: bool = False
     """Whether the rows are validated elsewhere and read here so that every device calls the network
     equally often; nothing of them counts."""
@@ -133,6 +187,8 @@ class BatchRequest:
     global_maskable: int
     filler: bool = False
     """Whether the rows are another device's and do not count."""
+    step: StepRows | None = None
+    """Of training: all rows of the step."""
 
 
 class TokenDataset(Dataset[TokenBatch]):
@@ -157,10 +213,10 @@ class TokenDataset(Dataset[TokenBatch]):
         valid = column < lengths[:, None]
         tokens = np.full(valid.shape, self.pad_token_id, dtype=np.int64)
         tokens[valid] = np.concatenate(rows)
-        maskable, response = row_masks(lengths, first, width, self.rows.masking)
-        counted, answers = maskable, self.rows.answer_lengths
-        if answers is not None:
-            counted = maskable & (column < (first + answers[indices])[:, None])
+        answers = self.rows.answer_lengths
+        maskable, counted, response = _masks(
+            lengths, first, None if answers is None else answers[indices], self.rows.masking
+        )
         packing = plan_packing(lengths, self.packed_width) if self.packed_width else None
         return TokenBatch(
             tokens_BL=torch.from_numpy(tokens),
@@ -176,6 +232,7 @@ class TokenDataset(Dataset[TokenBatch]):
             prompt_counts=TokenCounts.of(first.astype(np.int64)),
             packing=packing,
             filler=request.filler,
+            step=request.step,
         )
 
 
@@ -193,6 +250,7 @@ class StepSampler(Sampler[BatchRequest]):
         world_size: int,
     ) -> None:
         self.order = order
+        self.rows = rows
         self.counted_lengths = rows.counted_lengths
         self.first_step = first_step
         self.accumulate = accumulate
@@ -205,8 +263,11 @@ class StepSampler(Sampler[BatchRequest]):
             positions = self.order.batch(step)
             maskable = int(self.counted_lengths[positions % len(self.counted_lengths)].sum())
             strata = random_ranks(positions)
+            whole = StepRows.of(self.rows, positions, strata)
             for part in self.order.parts(positions, self.world_size, self.accumulate)[self.rank]:
-                yield BatchRequest(positions[part], strata[part], len(positions), maskable)
+                yield BatchRequest(
+                    positions[part], strata[part], len(positions), maskable, step=whole
+                )
             step += 1
 
 

@@ -27,13 +27,21 @@ def choose_tokens(
     """
     if temperature == 0:
         return log_p_BNV.argmax(-1)
+    logits_BNV = tempered(log_p_BNV, temperature=temperature, top_k=top_k, top_p=top_p)
+    return (logits_BNV + draws.token_gumbel(logits_BNV.shape[-1])).argmax(-1)
+
+
+def tempered(
+    log_p_BNV: Tensor, *, temperature: float, top_k: int | None, top_p: float | None
+) -> Tensor:
+    """Logits of the distribution that tokens are drawn from: tempered, and cut (-inf)."""
     logits_BNV = log_p_BNV / temperature
     if top_k is not None and top_k < logits_BNV.shape[-1]:
         weakest_BN1 = logits_BNV.topk(top_k, dim=-1).values[..., -1:]
         logits_BNV = logits_BNV.masked_fill(logits_BNV < weakest_BN1, -torch.inf)
     if top_p is not None and top_p < 1:
         logits_BNV = _nucleus(logits_BNV, top_p)
-    return (logits_BNV + draws.token_gumbel(logits_BNV.shape[-1])).argmax(-1)
+    return logits_BNV
 
 
 def _nucleus(logits_BNV: Tensor, top_p: float) -> Tensor:

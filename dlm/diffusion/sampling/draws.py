@@ -22,9 +22,13 @@ class DrawKey:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one iteration."""
+    """The random numbers of one iteration.
 
-    key: DrawKey
+    Whatever draws needs a key: without one the first draw raises ValueError, whoever asks for it,
+    a sampler known here or a rule that was added.
+    """
+
+    key: DrawKey | None
     iteration: int
     number_BN: Tensor
     """Number of each slot in its row, from 0, int64."""
@@ -32,28 +36,42 @@ class Draws:
     def token_gumbel(self, vocab_size: int) -> Tensor:
         """Gumbel noise over the tokens of every slot, float32 [B, N, V]."""
         token_V = torch.arange(vocab_size, device=self.number_BN.device)
-        iteration, row_B1, number_BN = self._place()
+        key = self._needed()
         return counter_gumbel(
-            self.key.seed, _TOKEN, iteration, row_B1[..., None], number_BN[..., None], token_V
-        )
+            key.seed, _TOKEN, self.iteration, key.row_B[:, None, None], self.number_BN[..., None],
+            token_V,
+        )  # fmt: skip
 
     def routing_gumbel(self) -> Tensor:
         """Gumbel noise on the position scores, float32 [B, N]."""
-        return counter_gumbel(self.key.seed, _ROUTE, *self._place())
+        return counter_gumbel(*self._place(_ROUTE))
 
     def score(self) -> Tensor:
         """Random position scores, float32 [B, N]."""
-        return counter_uniform(self.key.seed, _SCORE, *self._place())
+        return counter_uniform(*self._place(_SCORE))
 
     def setting(self) -> Tensor:
         """Uniform draws that decide which slots are set, float32 [B, N]."""
-        return counter_uniform(self.key.seed, _SET, *self._place())
+        return counter_uniform(*self._place(_SET))
 
     def of_slots(self, slot_S: Tensor) -> "Draws":
         """Those of some slots of the flattened canvas, each of them a row [S, 1]."""
+        number_S1 = self.number_BN.flatten().index_select(0, slot_S)[:, None]
+        if self.key is None:
+            return Draws(None, self.iteration, number_S1)
         row_S = self.key.row_B.index_select(0, slot_S // self.number_BN.shape[1])
-        number_S = self.number_BN.flatten().index_select(0, slot_S)
-        return Draws(DrawKey(self.key.seed, row_S), self.iteration, number_S[:, None])
+        return Draws(DrawKey(self.key.seed, row_S), self.iteration, number_S1)
 
-    def _place(self) -> tuple[int, Tensor, Tensor]:
-        return self.iteration, self.key.row_B[:, None], self.number_BN
+    def of_rows(self, part: slice) -> "Draws":
+        """Those of some rows."""
+        key = self.key and DrawKey(self.key.seed, self.key.row_B[part])
+        return Draws(key, self.iteration, self.number_BN[part])
+
+    def _place(self, stream: int) -> tuple[int, int, int, Tensor, Tensor]:
+        key = self._needed()
+        return key.seed, stream, self.iteration, key.row_B[:, None], self.number_BN
+
+    def _needed(self) -> DrawKey:
+        if self.key is None:
+            raise ValueError("this sampler draws at random: give it a seed")
+        return self.key

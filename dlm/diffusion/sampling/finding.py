@@ -10,7 +10,7 @@ from torch import Tensor
 from dlm.diffusion.sampling.draws import Draws
 from dlm.diffusion.sampling.network import Wanted
 from dlm.diffusion.sampling.samplers import Sampler
-from dlm.diffusion.sampling.schedule import noise_rate, noise_table
+from dlm.diffusion.sampling.schedule import noise_table
 
 
 def look(wanted_BN: Tensor) -> Wanted | None:
@@ -86,26 +86,32 @@ _COUNTS: dict[str, Callable[[int, int, int], int]] = {
 
 
 def noise_numbers(
-    sampler: Sampler, active_BN: Tensor, draws: Draws, iterations: int
+    sampler: Sampler,
+    active_BN: Tensor,
+    lengths: list[int],
+    draws: Draws,
+    iterations: int | None,
+    set_MB1: Tensor,
 ) -> tuple[Tensor, list[list[int]]]:
     """What the schedule leaves as noise after every iteration, int64 [M, B], and on the host what
     will be noise before the first and after each, [M + 1, B] (at most, of ``reparam-cond``; of
-    samplers that stop early it is not known). ``draws``: those of the first iteration."""
-    length_B = active_BN.sum(dim=1)
+    samplers that stop early it is not known).
+
+    Args:
+        sampler: The parts.
+        active_BN: The slots to be generated.
+        lengths: How many they are in each row.
+        draws: Those of the first iteration.
+        iterations: Of every row; None: as many as it has slots.
+        set_MB1: Share of the noise that becomes clean in each iteration.
+    """
     if sampler.rule != "ancestral":
-        lengths = length_B.tolist()
         counts = noise_table(sampler.schedule, lengths, iterations)
         return counts.to(active_BN.device), [lengths, *counts.tolist()]
-    left_BN, left = active_BN, [length_B]
-    for number in range(1, iterations + 1):
-        here = replace(draws, iteration=draws.iteration + number - 1)
-        left_BN = left_BN & (here.setting() > set_probability(sampler, number, iterations))
+    left_BN, left = active_BN, [active_BN.sum(dim=1)]
+    for number, set_B1 in enumerate(set_MB1):
+        here = replace(draws, iteration=draws.iteration + number)
+        left_BN = left_BN & (here.setting() > set_B1)
         left.append(left_BN.sum(dim=1))
     numbers: list[list[int]] = torch.stack(left).tolist()
     return torch.stack(left[1:]), numbers
-
-
-def set_probability(sampler: Sampler, number: int, iterations: int) -> float:
-    """Share of the noise that becomes clean in an iteration: (alpha_s - alpha_t)/(1 - alpha_t)."""
-    before = noise_rate(sampler.schedule, number - 1, iterations)
-    return 1 - noise_rate(sampler.schedule, number, iterations) / before

@@ -12,12 +12,11 @@ from dlm.diffusion.sampling.finding import (
     foreseen,
     look,
     noise_numbers,
-    set_probability,
 )
 from dlm.diffusion.sampling.network import EverySlot, Predict, SlotNetwork
 from dlm.diffusion.sampling.predict import nothing_predicted, predicted, ranked
 from dlm.diffusion.sampling.samplers import Sampler
-from dlm.diffusion.sampling.schedule import noise_rate
+from dlm.diffusion.sampling.schedule import rate_tables
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step
 
 Observe = Callable[[int, Canvas], None]
@@ -41,7 +40,7 @@ def denoise(
     slot_BN: Tensor,
     *,
     sampler: Sampler,
-    num_iterations: int,
+    num_iterations: int | None,
     mask_token_id: int,
     forbidden_ids: Tensor,
     key: DrawKey | None = None,
@@ -59,13 +58,15 @@ def denoise(
         predict: The network over the slots; a plain function computes them all.
         slot_BN: Which slots exist, bool.
         sampler: The parts.
-        num_iterations: M of the method: network calls, of each block if there are blocks. An upper
-            limit for samplers that stop early.
+        num_iterations: M of the method: network calls, of each block if there are blocks. Samplers
+            that stop early set everything that is left in the last of them. None: each row has as
+            many as it has slots (in a block); one slot an iteration, where the schedule is even.
         mask_token_id: The absorbing state.
         forbidden_ids: Tokens that are never predicted, the mask token among them, int64.
-        key: What random numbers are a function of, for samplers that draw.
+        key: What random numbers are a function of, for whatever draws. A row's draws are its own
+            where its number is.
         block_length: Slots are generated in blocks of so many from left to right, each from noise
-            to the end (semi-autoregressive; LLaDA, BD3-LM).
+            to the end (semi-autoregressive; LLaDA, BD3-LM). A row's last block may be shorter.
         end_token_id: A token behind which a row says nothing more: once a finished block holds it,
             the row's later blocks are filled with it and not generated. None: there is no such
             token.
@@ -75,16 +76,15 @@ def denoise(
             foreseen (samplers that stop early, new rules) is looked at in any case. None: on a CPU.
 
     Raises:
-        ValueError: The sampler draws and has no random numbers, a canvas is not a whole number of
-            blocks, or end tokens are to be set last and there are none.
+        ValueError: Something is drawn and there is no ``key``, or end tokens are to be set last and
+            there are none.
     """
     if sampler.end_last and end_token_id is None:
         raise ValueError("end_last is read where answers end themselves (length=canvas): remove it")
-    if sampler.draws and key is None:
-        raise ValueError("this sampler draws at random: give it a seed")
     network = predict if isinstance(predict, SlotNetwork) else EverySlot(predict)
     looks = slot_BN.device.type == "cpu" if looks is None else looks
     looks = looks or not can_foresee(sampler)
+    rows_differ = sampler.stops_early or num_iterations is None
     canvas = Canvas(
         tokens_BN=torch.full_like(slot_BN, mask_token_id, dtype=torch.int64),
         noise_BN=slot_BN,
@@ -92,22 +92,28 @@ def denoise(
         log_probability_BN=torch.zeros(slot_BN.shape, device=slot_BN.device),
         score_BN=torch.zeros(slot_BN.shape, device=slot_BN.device),
     )
-    key = key or DrawKey(0, torch.zeros(len(slot_BN), dtype=torch.int64, device=slot_BN.device))
     number_BN = slot_BN.cumsum(dim=1) - 1
     prediction, known_BN = nothing_predicted(slot_BN), torch.zeros_like(slot_BN)
     calls = iterations = 0
     for block, block_BN in enumerate(_blocks(slot_BN, block_length)):
         active_BN = block_BN & canvas.noise_BN  # nothing of a row that has ended
         # Not the iterations so far: how many those were depends on the other rows.
-        before = block * num_iterations
+        before = block * (num_iterations or block_length or 0)
         draws = Draws(key, before, number_BN)
-        count_MB, noise_MB = noise_numbers(sampler, active_BN, draws, num_iterations)
-        if not any(noise_MB[0]):
+        lengths = active_BN.sum(dim=1).tolist()
+        if not any(lengths):
             break
+        rate_MB1, set_MB1 = (
+            table.to(slot_BN.device)
+            for table in rate_tables(sampler.schedule, lengths, num_iterations)
+        )
+        count_MB, noise_MB = noise_numbers(
+            sampler, active_BN, lengths, draws, num_iterations, set_MB1
+        )
         plan = None if looks else foreseen(sampler, noise_MB, slot_BN.device)
         for number, count_B in enumerate(count_MB, start=1):
             draws = Draws(key, before + number - 1, number_BN)
-            step = _step(sampler, number, num_iterations, count_B, draws)
+            step = Step(count_B, rate_MB1[number - 1], set_MB1[number - 1], draws)
             part = replace(canvas, slot_BN=active_BN, noise_BN=canvas.noise_BN & active_BN)
             wanted_BN = sampler.reads(part, step) & ~known_BN
             wanted = plan.wanted(number, wanted_BN) if plan else look(wanted_BN)
@@ -123,7 +129,7 @@ def denoise(
             noise_BN = noise_BN | (canvas.noise_BN & ~active_BN)
             old_BN = canvas.tokens_BN
             canvas = advance(canvas, prediction, noise_BN, set_BN, mask_token_id)
-            if end_token_id is not None and (number == num_iterations or sampler.stops_early):
+            if end_token_id is not None and (number == len(count_MB) or rows_differ):
                 canvas = _ended(canvas, active_BN, end_token_id)
             if looks and sampler.repeats and network.repeats:
                 # A row that stays as it is has the prediction that it has.
@@ -141,22 +147,9 @@ def _blocks(slot_BN: Tensor, block_length: int | None) -> list[Tensor]:
     """The slots of each block, bool [B, N]; one block of all slots if there are no blocks."""
     if block_length is None:
         return [slot_BN]
-    for length in slot_BN.sum(dim=1).tolist():
-        if length % block_length:
-            raise ValueError(
-                f"a canvas of {length} tokens is not a whole number of blocks of {block_length}: "
-                "choose a block_length that divides every length, or a fixed canvas"
-            )
     block_BN = (slot_BN.cumsum(dim=1) - 1) // block_length
-    count = int(slot_BN.sum(dim=1).max()) // block_length
+    count = -(-int(slot_BN.sum(dim=1).max()) // block_length)
     return [slot_BN & (block_BN == number) for number in range(count)]
-
-
-def _step(
-    sampler: Sampler, number: int, iterations: int, count_B: Tensor, draws: Draws
-) -> Step:  # fmt: skip
-    after = noise_rate(sampler.schedule, number, iterations)
-    return Step(count_B, after, set_probability(sampler, number, iterations), draws)
 
 
 def _ended(canvas: Canvas, active_BN: Tensor, end_token_id: int) -> Canvas:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dlm.diffusion.sampling.choice import SCORES, choose_tokens, log_probabilities
-from dlm.diffusion.sampling.draws import DrawKey, Draws
+from dlm.diffusion.sampling.choice import SCORES, choose_tokens, log_probabilities, tempered
+from dlm.diffusion.sampling.draws import Draws
 from dlm.diffusion.sampling.network import SlotNetwork, Wanted
 from dlm.diffusion.sampling.samplers import Sampler
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step
@@ -32,7 +32,8 @@ def predicted(
 ) -> Prediction:
     """``before`` with tokens, log-probabilities and scores of the wanted slots renewed."""
     states = network.states(canvas.tokens_BN, wanted)
-    if sampler.temperature == 0 and sampler.score == "log_probability":
+    likeliest = sampler.temperature == 0 and sampler.score == "log_probability"
+    if likeliest and not sampler.score_of_drawn:
         tokens_S, log_p_S = network.likeliest(states, forbidden_ids)
         score_S = log_p_S
     else:
@@ -61,19 +62,27 @@ def _read(
     for first in range(0, len(states), rows):
         part = slice(first, first + rows)
         log_p_S1V = log_probabilities(network.logits(states[part]), forbidden_ids)[:, None]
-        here = replace(
-            draws, key=DrawKey(draws.key.seed, draws.key.row_B[part]),
-            number_BN=draws.number_BN[part],
-        )  # fmt: skip
+        here = draws.of_rows(part)
         tokens_S1 = choose_tokens(
             log_p_S1V, here, temperature=sampler.temperature, top_k=sampler.top_k,
             top_p=sampler.top_p,
         )  # fmt: skip
         chosen_S1 = log_p_S1V.gather(-1, tokens_S1[..., None]).squeeze(-1)
-        score_S1 = SCORES[sampler.score](log_p_S1V, chosen_S1, here)
+        score_S1 = _score(log_p_S1V, tokens_S1, here, sampler)
         parts.append((tokens_S1.squeeze(1), chosen_S1.squeeze(1), score_S1.squeeze(1)))
     tokens, chosen, score = zip(*parts, strict=True)
     return torch.cat(tokens), torch.cat(chosen), torch.cat(score)
+
+
+def _score(log_p_S1V: Tensor, tokens_S1: Tensor, draws: Draws, sampler: Sampler) -> Tensor:
+    """How sure each slot is [S, 1], by the network's distribution or by the one drawn from."""
+    if sampler.score_of_drawn:
+        log_p_S1V = tempered(
+            log_p_S1V, temperature=sampler.temperature or 1.0, top_k=sampler.top_k,
+            top_p=sampler.top_p,
+        ).log_softmax(-1)  # fmt: skip
+    chosen_S1 = log_p_S1V.gather(-1, tokens_S1[..., None]).squeeze(-1)
+    return SCORES[sampler.score](log_p_S1V, chosen_S1, draws)
 
 
 def ranked(

@@ -99,12 +99,12 @@ def left_to_right(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[T
 
 
 def above_threshold(threshold: float) -> RenoiseRule:
-    """Fast-dLLM (arXiv 2505.22618): all noise slots whose token is likelier than ``threshold`` are
-    set, at least the likeliest."""
+    """Fast-dLLM (arXiv 2505.22618): all noise slots whose token has probability ``threshold`` or
+    more are set, at least the likeliest."""
 
     def rule(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
-        sure_BN = prediction.log_probability_BN.exp() > threshold
-        set_BN = canvas.noise_BN & (sure_BN | _surest(prediction, canvas, 1) | (_is_last(step)))
+        sure_BN = prediction.log_probability_BN.exp() >= threshold
+        set_BN = canvas.noise_BN & (sure_BN | _surest(prediction, canvas, 1) | _is_last(step))
         return canvas.noise_BN & ~set_BN, set_BN
 
     return rule
@@ -132,5 +132,5 @@ def _surest(prediction: Prediction, canvas: Canvas, count_B: Tensor | int) -> Te
     return lowest(-prediction.rank_BN, canvas.noise_BN, wanted_B)
 
 
-def _is_last(step: Step) -> bool:
+def _is_last(step: Step) -> Tensor:
     return step.set_probability == 1.0

@@ -29,6 +29,9 @@ class Sampler:
     """How many slots are noise after each iteration."""
     score: ScoreName = "log_probability"
     """How sure the network is of a slot."""
+    score_of_drawn: bool = False
+    """Whether that is read off the distribution that tokens are drawn from, tempered and cut, or
+    off the network's own (which the log-probability of a token is in any case)."""
     temperature: float = 0.0
     """Tokens are drawn in proportion to p^(1/temperature); 0: the most likely one."""
     top_k: int | None = None
@@ -38,11 +41,29 @@ class Sampler:
     routing_noise: float = 0.0
     """Gumbel noise on the scores, times the share of slots that are noise (RDM's stochastic)."""
     threshold: float | None = None
-    """Rule ``threshold``: the probability above which tokens are set."""
+    """Rule ``threshold``: the probability from which on tokens are set."""
     entropy_bound: float | None = None
     """Rule ``entropy-bound``: nats."""
     end_last: bool = False
     """Slots that would take the end token are ranked below all others."""
+    num_iterations: int | None = 10
+    """Iterations where nobody says how many, of each block if there are blocks; None: as many as a
+    row has slots."""
+    block_length: int | None = None
+    """Slots of a block where nobody says how many; None: one block."""
+    source: str = ""
+    """The paper, and where its code decides, the code."""
+
+    @property
+    def defaults(self) -> str:
+        """What holds where nothing is said, in words."""
+        unlimited = "no limit of iterations" if self.stops_early else "an iteration a slot"
+        iterations = self.num_iterations
+        parts = [unlimited if iterations is None else f"{iterations} iterations"]
+        named = (("blocks of", self.block_length), ("threshold", self.threshold),
+                 ("entropy bound", self.entropy_bound), ("temperature", self.temperature),
+                 ("top-p", self.top_p))  # fmt: skip
+        return ", ".join(parts + [f"{name} {value:g}" for name, value in named if value])
 
     @property
     def renoise(self) -> RenoiseRule:
@@ -73,8 +94,8 @@ class Sampler:
 
     @property
     def draws(self) -> bool:
-        """Whether it needs random numbers."""
-        random = self.score == "random" or self.rule == "ancestral"
+        """Whether it needs random numbers; a rule that is new may draw, so it counts as one."""
+        random = self.score == "random" or self.rule == "ancestral" or self.rule not in READS
         return random or self.temperature > 0 or self.routing_noise > 0
 
 
@@ -125,17 +146,32 @@ SAMPLERS: dict[str, Sampler] = {
     ),
     "left-to-right-linear": Sampler("left-to-right", "the first slots are set first"),
     # Under the names of the systems that made them known:
-    "rdm": Sampler("reparam-uncond", "RDM: reparam-uncond-deterministic-cosine", "cosine"),
-    "mask-predict": Sampler("cmlm", "CMLM: cmlm-linear"),
-    "mdlm": Sampler("ancestral", "MDLM: ancestral-linear, tokens drawn", temperature=1.0),
-    "llada": Sampler("frozen", "LLaDA: frozen-linear by log-probability"),
-    "dream-entropy": Sampler("frozen", "Dream: frozen-linear by entropy", score="entropy"),
+    "rdm": Sampler(
+        "reparam-uncond", "RDM: reparam-uncond-deterministic-cosine", "cosine",
+        source="arXiv 2302.05737",
+    ),
+    "mask-predict": Sampler("cmlm", "CMLM: cmlm-linear", source="arXiv 1904.09324"),
+    "mdlm": Sampler(
+        "ancestral", "MDLM: ancestral-linear, tokens drawn", temperature=1.0, num_iterations=128,
+        source="arXiv 2406.07524, its config.yaml (c112c52)",
+    ),
+    "llada": Sampler(
+        "frozen", "LLaDA: the surest slots are set and stay", "llada", num_iterations=None,
+        source="arXiv 2502.09992, its generate.py (b7e6c35)",
+    ),
+    "dream-entropy": Sampler(
+        "frozen", "Dream: the slots of least entropy are set and stay", "dream", "entropy",
+        score_of_drawn=True, temperature=0.2, top_p=0.95, num_iterations=None,
+        source="arXiv 2508.15487, alg='entropy', README (a1b4472)",
+    ),
     "fast-dllm": Sampler(
-        "threshold", "Fast-dLLM: all tokens above a probability are set at once", threshold=0.9
+        "threshold", "Fast-dLLM: all tokens of a probability or more are set at once",
+        threshold=0.9, num_iterations=None, block_length=32,
+        source="arXiv 2505.22618, its llada/ scripts (24cc59e)",
     ),
     "eb": Sampler(
         "entropy-bound", "EB-sampler: as many slots at once as an entropy bound allows",
-        score="entropy", entropy_bound=0.1,
+        score="entropy", entropy_bound=0.1, num_iterations=None, source="arXiv 2505.24857",
     ),
 }  # fmt: skip
 
@@ -193,7 +229,8 @@ def customised(name: str, **given: Any) -> Sampler:
         )
     if sampler.rule == "entropy-bound" and changed.score != "entropy":
         raise ValueError(f"sampler '{name}' needs score=entropy, not {changed.score}: remove it")
-    if changed.temperature == 0 and (changed.top_k is not None or changed.top_p is not None):
+    cut = changed.top_k is not None or changed.top_p is not None
+    if changed.temperature == 0 and cut and not changed.score_of_drawn:
         raise ValueError(
             "top_k and top_p are not read at temperature 0, where the most likely token is taken: "
             "give a temperature above 0, or remove them"

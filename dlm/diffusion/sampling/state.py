@@ -44,11 +44,12 @@ class Step:
 
     noise_count_B: Tensor
     """How many slots of each row the schedule leaves as noise, int64."""
-    noise_rate: float
-    """1 - alpha after it: the share of slots that the schedule leaves as noise; 0 in the last."""
-    set_probability: float
-    """Share of the noise that becomes clean in this iteration: (alpha_s - alpha_t)/(1 - alpha_t);
-    1 in the last."""
+    noise_rate: Tensor
+    """1 - alpha after it: the share of each row's slots that the schedule leaves as noise, float32
+    [B, 1]; 0 in the row's last iteration."""
+    set_probability: Tensor
+    """Share of each row's noise that becomes clean in this iteration: (alpha_s - alpha_t)/(1 -
+    alpha_t), float32 [B, 1]; 1 in the row's last."""
     draws: Draws
     """Random numbers of this iteration."""
 
