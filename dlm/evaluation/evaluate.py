@@ -15,6 +15,7 @@ from dlm.evaluation.metrics import (
     METRICS,
     RowMetric,
     Sample,
+    best_reachable,
     clusters_of,
     difference,
     exact_interval,
@@ -179,6 +180,9 @@ def _score(name: str, rows: TaskRows, scored: Scored, resamples: int) -> dict[st
     copied = source_unchanged(metric, scored.samples)
     if copied is not None:
         value["source_unchanged"] = copied
+    best = best_reachable(metric, scored.samples, scored.writable)
+    if best is not None:
+        value["best_reachable"] = best
     return {**value, "signature": metric.signature(scored.samples)}
 
 

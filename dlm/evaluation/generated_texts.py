@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dlm.data.rows.round_trip import round_trip, written
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.evaluation.answer_scores import EXTRACTED
@@ -84,8 +85,10 @@ def score_generation(
     if any("extracted" in sample for sample in samples):
         figures["answers_not_extracted"] = sum(s["extracted"] is None for s in samples)
     figures |= unknown_figures(model, kept.prompts)
+    figures["reachable"] = round_trip(model.tokenizer, kept.references).share
+    writable = written(model.tokenizer, kept.references) if figures["reachable"] < 1 else []
     shown = {"generation": {"kind": model.kind, **settings.shown(model.kind)}}
-    return Scored(samples, shown, figures=figures)
+    return Scored(samples, shown, figures=figures, writable=writable)
 
 
 def _sample(rows: TaskRows, index: int, answer: Generated) -> Sample:

@@ -49,6 +49,8 @@ class RowMetric:
     """Whether it is a mean over rows of scores from 0 to 1."""
     of_rewriting: bool = False
     """Whether the source left as it is scores too."""
+    of_texts: bool = False
+    """Whether it is a function of the answers' texts."""
 
 
 def references_of(sample: Sample) -> list[str]:
@@ -89,7 +91,7 @@ def _of_texts(name: str, score: Score) -> RowMetric:
     return RowMetric(
         lambda samples: score.statistics(texts_of(samples)),
         score.aggregate, signature, score.lower_is_better,
-        is_mean=score.is_mean, of_rewriting=score.of_rewriting,
+        is_mean=score.is_mean, of_rewriting=score.of_rewriting, of_texts=True,
     )  # fmt: skip
 
 
@@ -167,6 +169,17 @@ def source_unchanged(metric: RowMetric, samples: Sequence[Sample]) -> float | No
         return None
     copied = [{**sample, "hypothesis": _source_of(sample)} for sample in samples]
     return metric.aggregate(metric.statistics(copied).sum(axis=0))
+
+
+def best_reachable(
+    metric: RowMetric, samples: Sequence[Sample], writable: Sequence[str]
+) -> float | None:
+    """What the first references score as the tokenizer gives them back; None where they come back
+    as they are, or a score is no function of texts."""
+    if not writable or not metric.of_texts:
+        return None
+    best = [{**sample, "hypothesis": text} for sample, text in zip(samples, writable, strict=True)]
+    return metric.aggregate(metric.statistics(best).sum(axis=0))
 
 
 def difference(

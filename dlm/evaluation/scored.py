@@ -19,6 +19,9 @@ class Scored:
     """Metric -> standard error of its estimate on these rows; none where nothing is estimated."""
     figures: dict[str, Any] = field(default_factory=dict)
     """What else is worth noting."""
+    writable: list[str] = field(default_factory=list)
+    """The references as the model writes them if it has every token right; none where it can write
+    them all as they are."""
 
 
 def unknown_figures(model: GenerativeModel, texts: list[str]) -> dict[str, int]:

@@ -56,14 +56,19 @@ def _score(name: str, value: dict[str, Any], *, with_interval: bool) -> str:
         text += f" ± {value['standard_error']:.{digits}f}"
     if with_interval:
         text += f" [{value['ci95_low']:.{digits}f}, {value['ci95_high']:.{digits}f}]"
-    return text + unchanged_text(name, value)
+    return text + beside_text(name, value)
 
 
-def unchanged_text(name: str, value: Mapping[str, Any]) -> str:
-    """The score of the sources left as they are, behind the score of a rewriting; else nothing."""
-    if "source_unchanged" not in value:
-        return ""
-    return f" (source unchanged {value['source_unchanged']:.{score_digits(name)}f})"
+def beside_text(name: str, value: Mapping[str, Any]) -> str:
+    """What a score is to be seen against: that of the sources left as they are, of a rewriting, and
+    that of the references themselves where the model's tokenizer loses some of their text."""
+    digits = score_digits(name)
+    shown = ""
+    if "source_unchanged" in value:
+        shown += f" (source unchanged {value['source_unchanged']:.{digits}f})"
+    if "best_reachable" in value:
+        shown += f" (of {value['best_reachable']:.{digits}f} that its tokenizer can write)"
+    return shown
 
 
 def score_digits(metric: str) -> int:

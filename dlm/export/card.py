@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from dlm.evaluation.results import Result
-from dlm.evaluation.table import score_digits, settings_text, unchanged_text
+from dlm.evaluation.table import beside_text, score_digits, settings_text
 from dlm.export.history import History, PastStage
 from dlm.export.origin import NOT_STATED
 from dlm.generation.model import Description
@@ -221,7 +221,7 @@ def _score_rows(result: Result) -> Iterator[list[str]]:
             str(metrics["rows"]),
             f"{name} {value['score']:.{digits}f}{error} "
             f"[{value['ci95_low']:.{digits}f}, {value['ci95_high']:.{digits}f}]"
-            f"{unchanged_text(name, value)}{chance}",
+            f"{beside_text(name, value)}{chance}",
             f"{sampler}{settings_text(metrics)}", f"`{value['signature']}`",
         ]  # fmt: skip
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from dlm.evaluation.table import score_digits, unchanged_text
+from dlm.evaluation.table import beside_text, score_digits
 from dlm.report.charts import COLOURS, interval_graphic
 from dlm.report.run import Run, Scored, Stage
 from dlm.report.stage_tables import figures
@@ -160,14 +160,14 @@ def score_text(name: str, value: Mapping[str, Any]) -> str:
     known = math.isfinite(low) and math.isfinite(high)  # not so without resamples
     if known:
         text += f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return text + unchanged_text(name, value)
+    return text + beside_text(name, value)
 
 
 def score_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
     """Every score as numbers for programs, after a row of names."""
     yield ["run", "stage", "task", "task_version", "system", "metric", "score", "ci95_low",
-           "ci95_high", "standard_error", "source_unchanged", "rows", "seconds", "network_calls",
-           "settings", "signature", "source"]  # fmt: skip
+           "ci95_high", "standard_error", "source_unchanged", "best_reachable", "rows", "seconds",
+           "network_calls", "settings", "signature", "source"]  # fmt: skip
     for stage, tasks in evaluations(runs).items():
         for task, entries in tasks.items():
             for e in entries:
@@ -176,7 +176,7 @@ def score_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
                         e.run.label, stage, task, e.metrics.get("task_version"),
                         e.metrics.get("system"), name, value["score"], value.get("ci95_low"),
                         value.get("ci95_high"), value.get("standard_error"),
-                        value.get("source_unchanged"),
+                        value.get("source_unchanged"), value.get("best_reachable"),
                         *(e.metrics.get(key) for key in ("rows", "seconds", "network_calls")),
                         settings_text(e.metrics), value.get("signature"),
                         f"{e.source}: scores.{name}",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from dlm.evaluation.table import score_digits, unchanged_text
+from dlm.evaluation.table import beside_text, score_digits
 from dlm.recipe.console import duration
 from dlm.recipe.sweep import settings_text
 from dlm.report.charts import COLOURS, interval_graphic
@@ -182,7 +182,7 @@ def _score(group: Group, metric: str, mean: tuple[float, float, float]) -> Cell:
     text = f"{value:.{digits}f}"
     if math.isfinite(low) and math.isfinite(high):
         text += f" [{low:.{digits}f}, {high:.{digits}f}]"
-    text += unchanged_text(metric, group.entries[0].metrics["scores"][metric])
+    text += beside_text(metric, group.entries[0].metrics["scores"][metric])
     sources = "; ".join(entry.source for entry in group.entries)
     return Cell(text, value, f"{sources}: scores.{metric}")
 

@@ -9,6 +9,7 @@ import pytest
 from dlm.evaluation.evaluate import compare
 from dlm.evaluation.metrics import (
     METRICS,
+    best_reachable,
     difference,
     exact_interval,
     interval,
@@ -144,3 +145,18 @@ def test_systems_that_skipped_other_rows_are_not_compared_and_it_is_said() -> No
     assert not_comparable(metric, both, both) is None
     said = not_comparable(metric, both, both[:1])
     assert said == "rows that were too long for one of them were skipped"
+
+
+def test_the_best_that_a_tokenizer_can_write_stands_beside_a_score() -> None:
+    metric = METRICS["generation"]["exact_match"]
+    rows = [
+        {"source": "", "reference": text, "hypothesis": "x"} for text in ("Two dogs .", "a cat")
+    ]
+    assert best_reachable(metric, rows, ["two dogs.", "a cat"]) == 50
+    assert (
+        best_reachable(METRICS["generation"]["chrf_lowercase"], rows, ["two dogs.", "a cat"]) < 100
+    )
+    assert best_reachable(metric, rows, []) is None
+    assert best_reachable(METRICS["perplexity"]["perplexity"], rows, ["a", "b"]) is None
+    value = {"score": 12.3, "best_reachable": 50.0}
+    assert beside_text("exact_match", value) == " (of 50.0 that its tokenizer can write)"

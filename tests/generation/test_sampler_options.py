@@ -12,6 +12,7 @@ from dlm.errors import UserError
 from dlm.generation.diffusion import denoise_masks
 from dlm.generation.generate import generate
 from dlm.generation.settings import Generation, GenerationSettings
+from dlm.generation.slot_network import SlotRow
 from dlm.models.positions import ResponsePositions
 
 SETTINGS = GenerationSettings(num_iterations=4, length_beam=2)
@@ -83,9 +84,10 @@ def test_guidance_masks_the_whole_prompt_unless_special_tokens_are_kept(
     model = tiny_model()
     model.backbone.response_positions = ResponsePositions(start)
     special, prompt = model.special, model.heads(["the red fox"])[0]
-    row = prompt + [special.mask] * 3 + [special.end] * (not canvas)
+    slots = SlotRow.behind(prompt, 3, special, ends=not canvas)
+    row = slots.tokens
     settings = replace(SETTINGS, num_iterations=1, guidance=2.0, guidance_keeps_special=keeps)
-    result = denoise_masks(model, [row], settings, ends_itself=canvas)
+    result = denoise_masks(model, [slots], settings, ends_itself=canvas)
 
     kept = {special.begin, special.end} if keeps else set()
     bare = [token if token in kept else special.mask for token in prompt] + row[len(prompt) :]
