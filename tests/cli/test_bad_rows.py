@@ -16,7 +16,7 @@ THIRD_LINE: dict[str, tuple[bytes, str]] = {
     "a field missing": (b'{"sorce": "two", "tgt": "zwei"}\n', "field 'src' is missing"),
     "a null field": (b'{"src": "two", "tgt": null}\n', "field 'tgt' is null, not text"),
     "a number": (b'{"src": 2, "tgt": "zwei"}\n', "field 'src' is a number, not text"),
-    "a list of texts": (b'{"src": "two", "tgt": ["zwei"]}\n', "field 'tgt' is a list, not text"),
+    "a list of texts": (b'{"src": ["two"], "tgt": "zwei"}\n', "field 'src' is a list, not text"),
     "an empty target": (b'{"src": "two", "tgt": " "}\n', "the text to learn is empty"),
     "an empty prompt": (b'{"src": "", "tgt": "zwei"}\n', "the prompt is empty"),
     "a row that is too long": (

@@ -46,7 +46,7 @@ def test_a_trace_as_a_page_names_the_model_and_its_settings(
     data = json.loads(found[1])
     assert data["model"] == str(trained.directory)
     assert data["settings"]["sampler"] == "frozen-linear"
-    assert data["settings"]["num_iterations"] == 3
+    assert data["settings"]["num_iterations"] == 10  # the sampler's own, not the recipe's 3
     assert [trace["answer"] for trace in data["traces"]] == [row["text"] for row in lines(output)]
     assert [trace["score"] for trace in data["traces"]] == [
         round(float(str(row["score"])), 4) for row in lines(output)

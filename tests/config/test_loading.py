@@ -269,7 +269,7 @@ def test_all_problems_come_in_one_message(write: Write) -> None:
 
 
 def test_a_problem_in_a_default_is_reported_once_and_where_it_is_written(chain: Path) -> None:
-    assert failure(chain, "optim.lr=-1").count("optim.lr") == 1
+    assert failure(chain, "optim.lr=-1").count("optim.lr = ") == 1
 
 
 def test_a_misspelt_key_is_not_also_reported_as_missing(chain: Path) -> None:

@@ -209,7 +209,7 @@ def test_rows_that_are_dropped_or_cut_count_too(model: Path, tmp_path: Path) -> 
 def test_a_row_that_would_be_split_otherwise_is_named(model: Path, tmp_path: Path) -> None:
     # 'abX' is unknown as a whole: behind its longest prefix nothing fits. Without that prefix it
     # would be a ##bX.
-    tokens = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", "a", "ab", "c", "##bX"]
+    tokens = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", "a", "ab", "c", "##bX"]
     backend = Tokenizer(models.WordPiece({t: i for i, t in enumerate(tokens)}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     place = shutil.copytree(model, tmp_path / "model")
