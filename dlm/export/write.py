@@ -18,6 +18,7 @@ from dlm.generation.model import DESCRIPTION_FILE, read_description
 from dlm.models.positions import positions
 from dlm.recipe.fingerprint import plain
 from dlm.recipe.manifest import EXPORT, read_manifest, verify_exports, write_json
+from dlm.training.export import give_usual_modes
 
 CARD, TRAINING = "README.md", "training.json"
 
@@ -56,6 +57,7 @@ def write_export(
             write_json(partial / TRAINING, _training(history))
         if history.stages or not (partial / CARD).exists():
             (partial / CARD).write_text(model_card(exported, history), encoding="utf-8")
+        give_usual_modes(partial)
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def export_stage(
             write_length_export(partial, job, start, stage)
         else:
             write_model_export(partial, job, start, stage)
+        give_usual_modes(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
     trainer.strategy.barrier("export")
@@ -64,6 +66,18 @@ def export_stage(
         metrics["exported_by"] = checkpoint.chosen_by()
         metrics[checkpoint.monitor.replace("/", "_")] = round(checkpoint.best_score, 6)
     return metrics
+
+
+def give_usual_modes(directory: Path) -> None:
+    """Let files have the mode that the umask gives: safetensors makes its own readable by their
+    owner alone, and models are read by colleagues and servers."""
+    usual = directory / ".mode"
+    usual.touch()
+    mode = stat.S_IMODE(usual.stat().st_mode)
+    usual.unlink()
+    for path in directory.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def load_step(stage: TrainingStage, checkpoints: Path, step: int) -> None:

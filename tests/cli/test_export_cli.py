@@ -67,6 +67,16 @@ def test_transformers_loads_it_without_code_from_elsewhere(
 
 
 @pytest.mark.slow
+def test_files_have_the_mode_that_the_umask_gives(
+    exported: Path, trained: TrainedRun, tmp_path: Path
+) -> None:
+    usual = tmp_path / "file"
+    usual.touch()
+    for place in (exported, trained.stage("adapt") / "export", trained.stage("length") / "export"):
+        modes = {path.name: path.stat().st_mode for path in place.rglob("*") if path.is_file()}
+        assert "model.safetensors" in modes and set(modes.values()) == {usual.stat().st_mode}
+
+
 def test_the_script_alone_answers_as_dlm_generate_does(exported: Path, call: Caller) -> None:
     words = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
     expected = call("generate", exported, *words).out
