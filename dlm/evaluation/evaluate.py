@@ -26,7 +26,7 @@ from dlm.evaluation.metrics import (
 )
 from dlm.evaluation.multiple_choice import check_multiple_choice, score_multiple_choice
 from dlm.evaluation.perplexity import check_perplexity, score_perplexity
-from dlm.evaluation.progress import FILE, Progress, progress_key
+from dlm.evaluation.progress import FILE, Progress, Told, progress_key
 from dlm.evaluation.results import Result, is_finished, read_result, write_result
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.scores import TOKENIZED
@@ -85,7 +85,10 @@ def evaluate_system(
     if finished is not None:
         return finished
     started = time.perf_counter()
-    progress = Progress(share, directory / FILE, progress_key(model, rows, settings))
+    progress = Progress(
+        share, directory / FILE, progress_key(model, rows, settings),
+        done=Told(f"{task.name}, {name}"),
+    )  # fmt: skip
     scored = _scored(model, rows, settings, progress)
     seconds = progress.seconds_before + time.perf_counter() - started
     _add_learned(task.metrics, scored.samples, share)

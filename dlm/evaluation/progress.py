@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 FILE = ".progress.jsonl"
 _RECORDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Candidate, Generated)}
 _BATCHES_A_RANK = 4
+_SAID_EVERY_S = 10.0
 
 
 class Progress:
@@ -124,6 +125,27 @@ class Progress:
     def _say(self, text: str) -> None:
         if not self._quiet:
             print(f"{self._file.parent}: {text}", flush=True)
+
+
+class Told:
+    """Says every few seconds how far a call of ``map`` is; short ones say nothing."""
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._what, self._clock = what, clock
+        self._call = -1
+        self._said = self._begun = clock()
+        self._before = 0
+
+    def __call__(self, call: int, done: int, of: int) -> None:
+        """``done`` of so many batches of the call are there."""
+        now = self._clock()
+        if call != self._call:
+            # What an earlier attempt left took no time of this one's.
+            self._call, self._begun, self._before = call, now, done
+        elif now - self._said >= _SAID_EVERY_S and done < of:
+            self._said = now
+            left = (now - self._begun) / (done - self._before) * (of - done)
+            print(f"{self._what}: {done} of {of} batches, {left:.0f} s left", flush=True)
 
 
 def progress_key(model: GenerativeModel, rows: TaskRows, settings: GenerationSettings) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,13 @@ _LIKELIHOOD_OPTION_OF = {"estimator": "--estimator", "likelihood_samples": "--li
 def evaluate(options: argparse.Namespace) -> int:
     """Score a model on tasks; several ranks share the rows."""
     with sharing(options.devices) as share:
-        return _evaluate(options, share)
+        try:
+            return _evaluate(options, share)
+        except KeyboardInterrupt:
+            if share.first and (Path(options.output) / _BEGUN).is_file():
+                left = "what is done is kept, and the same command goes on from there"
+                print(f"{options.output}: {left}", file=sys.stderr)
+            raise
 
 
 def _evaluate(options: argparse.Namespace, share: Share) -> int:

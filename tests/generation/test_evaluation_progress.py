@@ -11,7 +11,7 @@ from tiny_generation import PROMPTS, tiny_model
 
 from dlm.distributed.share import ALONE, Alone
 from dlm.evaluation.evaluate import evaluate_system
-from dlm.evaluation.progress import FILE, Progress
+from dlm.evaluation.progress import FILE, Progress, Told
 from dlm.evaluation.results import Result
 from dlm.evaluation.task_rows import TaskRows
 from dlm.evaluation.tasks import load_task
@@ -116,3 +116,17 @@ def test_results_come_back_as_what_they_were(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="Path cannot be kept"):
         Progress(ALONE, tmp_path / FILE, "key").map(lambda item: tmp_path, [[2]])
     assert json.loads((tmp_path / FILE).read_text().splitlines()[0]) == {"key": "key"}
+
+
+def test_long_calls_say_how_far_they_are_and_short_ones_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    told = Told("task, system", clock=lambda: now[0])
+    for call, begun in ((0, 1), (1, 11)):  # ten batches of the second were there before
+        for done in range(begun, begun + 10):
+            told(call, done, 20)
+            now[0] += 4
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "task, system: 4 of 20 batches, 64 s left"
+    assert len(lines) == 6 and lines[-1] == "task, system: 19 of 20 batches, 4 s left"
