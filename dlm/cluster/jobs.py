@@ -87,10 +87,17 @@ def cluster_job(planned: PlannedStage, cluster: ClusterConfig) -> ClusterJob:
     """The job of one stage that the plan runs or resumes.
 
     Raises:
-        UserError: The cluster file gives a stage more processes than it can use.
+        UserError: The cluster file gives a stage more processes than it can use, or GPUs that the
+            recipe has it leave alone.
     """
     name, kind = planned.job.name, planned.job.config.kind
     resources = _resources(name, kind, cluster)
+    if planned.job.config.hardware.accelerator == "cpu" and resources.gpus_per_node:
+        raise UserError(
+            f"stage {name} is for CPUs (hardware.accelerator=cpu), and the cluster file gives it "
+            f"{resources.nodes} x {resources.gpus_per_node} GPUs: take a cluster file without GPUs "
+            "(gpus_per_node: 0 in this one), or hardware.accelerator=auto"
+        )
     key = f"stages.{name}.hardware"
     processes = resources.processes_per_node or 1
     overrides: tuple[str, ...] = (

@@ -21,6 +21,13 @@ esac
 
 
 @pytest.fixture
+def recipe(recipe: Path) -> Path:
+    """For GPUs too: the cluster gives some."""
+    recipe.write_text(recipe.read_text().replace("accelerator: cpu", "accelerator: auto"))
+    return recipe
+
+
+@pytest.fixture
 def cluster(tmp_path: Path) -> Path:
     file = tmp_path / "cluster.yaml"
     file.write_text(

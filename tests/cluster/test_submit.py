@@ -59,6 +59,19 @@ def test_scripts_are_valid_and_tell_dlm_the_shape_of_the_allocation(
         assert part in text, part
 
 
+def test_a_recipe_for_cpus_takes_no_gpus(
+    call: Call, recipe: Path, cluster: Path, tmp_path: Path
+) -> None:
+    words = ("submit", recipe, "--cluster", cluster, "--dry-run", "--run-dir", tmp_path / "run")
+    cluster.write_text("nodes: 2\ngpus_per_node: 2\n")
+    refused = call(*words)
+    assert refused.code == 2
+    assert "stage pretrain is for CPUs" in refused.err and "2 x 2 GPUs" in refused.err
+    assert call(*words, "hardware.accelerator=auto").code == 0
+    cluster.write_text("nodes: 2\ngpus_per_node: 0\n")
+    assert call(*words).code == 0
+
+
 def test_containers_see_the_folders_that_a_stage_needs(
     call: Call, recipe: Path, cluster: Path, tmp_path: Path
 ) -> None:
@@ -66,8 +79,8 @@ def test_containers_see_the_folders_that_a_stage_needs(
     shown = {}
     for runtime in ("pyxis", "apptainer"):
         cluster.write_text(f"{plain}, runtime: {runtime}}}\n")
-        shown[runtime] = call("submit", recipe, "--cluster", cluster, "--dry-run", "--run-dir",
-                              tmp_path / "run").out  # fmt: skip
+        words = (recipe, "hardware.accelerator=auto", "--cluster", cluster, "--dry-run")
+        shown[runtime] = call("submit", *words, "--run-dir", tmp_path / "run").out
     here, run = os.getcwd(), tmp_path / "run"
     assert f"--container-mounts=/d:/d:ro,{here}:{here},{run}:{run}" in shown["pyxis"]
     assert "apptainer exec --nv" in shown["apptainer"] and "--bind /d:/d:ro" in shown["apptainer"]
