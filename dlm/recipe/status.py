@@ -72,6 +72,18 @@ def render_status(run_dir: Path, as_json: bool, queue: Mapping[str, str] | None 
     return console.file.getvalue().rstrip()
 
 
+def status_line(run_dir: Path) -> str:
+    """The status in a line: how many stages are done, and how far the first open one is."""
+    rows = status(run_dir)
+    open_ = [row for row in rows if row["state"] != "done"]
+    text = f"{len(rows) - len(open_)} of {len(rows)} stages done"
+    if open_:
+        first = open_[0]
+        at = f" at step {first['step']} of {first['steps']}" if first["step"] is not None else ""
+        text += f", {first['stage']} {first['state']}{at}"
+    return text
+
+
 def _recorded(directory: Path) -> StageIdentity | None:
     """The identity of the finished stage in a directory, else of its last attempt."""
     try:

@@ -161,7 +161,7 @@ def status(options: argparse.Namespace) -> int:
     """Print the state of every stage and its job, of a sweep cell by cell."""
     from dlm.cluster.queue import states_by_stage
     from dlm.cluster.record import read_record
-    from dlm.recipe.status import render_status
+    from dlm.recipe.status import render_status, status_line
     from dlm.recipe.sweep import read_sweep, settings_text
 
     run_dir = Path(options.run_dir)
@@ -184,4 +184,8 @@ def status(options: argparse.Namespace) -> int:
     for cell in sweep.cells:
         print(f"cell {cell.name} ({settings_text(cell)}):")
         print(texts.get(cell.name, "not begun"))
+    print()
+    for cell in sweep.cells:
+        line = status_line(run_dir / cell.name) if cell.name in texts else "not begun"
+        print(f"{cell.name}: {line}")
     return 0
