@@ -93,8 +93,8 @@ EVALUATION = "stages.scores.evaluation"
         (f"{EVALUATION}.tasks=[]", "evaluation.tasks: missing"),
         (f"{EVALUATION}.systems.new={{}}", "evaluation.systems.new.model: missing"),
         # Sources.
-        ("data.train=[{name: x}]", "data.train[0]: needs one of path, hub, generator and stage"),
-        ("data.train=[{generator: a, count: 1, hub: a/b}]", "generator excludes path and hub"),
+        ("data.train=[{name: x}]", "data.train[0]: needs one of path, parallel, hub, generator and stage"),
+        ("data.train=[{generator: a, count: 1, hub: a/b}]", "generator excludes path, parallel and hub"),
         ("data.train=[{generator: a}]", "generator needs count"),
         ("data.train=[{hub: a/b, limit: 0}]", "limit = 0 must be at least 1"),
         ("data.train=[{path: a, revision: b}]", "revision is read with hub only"),
