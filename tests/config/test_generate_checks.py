@@ -61,7 +61,7 @@ def test_what_reads_a_stages_rows_requires_it(write: Callable[..., Path]) -> Non
         (["stages.adapt.data.train=[{stage: distil, generator: words, count: 3}]"],
          "stages.adapt.data.train[0]", "generator and stage exclude each other"),
         (["stages.adapt.data.train=[{fields: {src: a}}]"], "stages.adapt.data.train[0]",
-         "needs one of path, hub, generator and stage"),
+         "needs one of path, parallel, hub, generator and stage"),
         (["stages.adapt.data.train=[{stage: distil, columns: [a]}]"], "stages.adapt.data.train[0]",
          "ignored setting: columns is read with path only"),
         (["stages.adapt.init_from=distil", "stages.adapt.tokenizer=null"], "stages.adapt.init_from",

@@ -73,7 +73,7 @@ WRONG: dict[str, tuple[object, str]] = {
     "one metric as text": (GOOD | {"metrics": "bleu"}, "metrics is text, where it must be a list"),
     "an unknown metric": (GOOD | {"metrics": ["blue"]}, "unknown metric 'blue'; did you mean"),
     "a source as text": (GOOD | {"source": "rows.jsonl"}, "source is text, where it must be"),
-    "a source of nowhere": (GOOD | {"source": {"split": "test"}}, "needs one of path, hub and gen"),
+    "a source of nowhere": (GOOD | {"source": {"split": "test"}}, "needs one of path, parallel, hub and gen"),
     "an unknown source key": (
         GOOD | {"source": {"path": "a", "feilds": {}}},
         "unknown key 'source.feilds'; did you mean 'fields'?",
