@@ -55,4 +55,4 @@ def quote_it(value: object) -> str:
     if value is None:
         return "YAML reads null, ~ and nothing as no value: quote it if a text is meant, 'null'"
     kind = "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
-    return f"YAML reads it as {kind}: quote it, '{value}'"
+    return f"YAML reads what is written there as {kind}: quote it as you wrote it"

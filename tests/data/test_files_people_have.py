@@ -21,8 +21,8 @@ from dlm.data.sources import (
     BadRows,
     Row,
     Source,
-    reading,
     read_rows,
+    reading,
     source_identity,
     stream_rows,
 )
@@ -283,7 +283,7 @@ def test_what_is_not_read_is_refused_by_its_real_name(name: str, tmp_path: Path)
 
 def test_bytes_are_refused_with_the_command_that_makes_them_text(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    column = pyarrow.array(["eins".encode()], pyarrow.binary())
+    column = pyarrow.array([b"eins"], pyarrow.binary())
     pyarrow.parquet.write_table(pyarrow.table({"src": column, "tgt": ["one"]}), path)
     with pytest.raises(UserError, match="field 'src' is bytes, not text") as refused:
         list(stream_examples(Source("", path=path), Template.of("translation")))
