@@ -180,6 +180,17 @@ def test_blanks_around_names_and_before_every_cell_are_no_text(tmp_path: Path) -
         rows_of(path)
 
 
+def test_stray_quote_marks_of_a_tsv_do_not_make_one_row_of_many(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('src\ttgt\na\t"b\nc\td\ne\tf"\ng\th\n')
+    with pytest.raises(UserError, match=r"line 2: .*closed only in line 4, .*`unquoted: true`"):
+        rows_of(path)
+    found = [row["src"] for row in rows_of(path, unquoted=True)]
+    assert found == ["a", "c", "e", "g"]
+    path.write_text('src\ttgt\na\t"b\n\nc, with a\ttab\nf"\n')
+    assert len(rows_of(path)) == 1
+
+
 def test_a_row_of_another_width_says_by_which_delimiter(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1;2\n")

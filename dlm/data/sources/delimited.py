@@ -72,6 +72,13 @@ def delimited_rows(
                 f"{_cells(cells)} where {named} {len(header)}: correct the row, or say the "
                 f"`delimiter` of the source, which is read as {shown(delimiter)}",
             )
+        elif reader.line_num > place.number + 1 and _swallowed(cells, delimiter):
+            bad_rows.bad(
+                place,
+                f"a quote mark is closed only in line {reader.line_num}, and the lines between "
+                "look like records: set `unquoted: true` on the source if quote marks are plain "
+                "text, or close it",
+            )
         elif cells:
             yield place, dict(zip(header, cells, strict=True))
 
@@ -81,6 +88,19 @@ def _lines(file: TextReader, problems: list[str]) -> Iterator[str]:
         if problem:
             problems.append(problem)
         yield line + "\n"
+
+
+def _swallowed(cells: list[str], delimiter: str) -> bool:
+    """Whether a cell of a table of tabs holds whole lines of as many cells as the record has.
+
+    Quote marks in TSV are mostly plain text: one at the beginning of a cell and one at the end of
+    another, lines later, would make one record of all between them. (In CSV, texts of several
+    lines with a comma or two in each are usual.)
+    """
+    if delimiter != "\t" or len(cells) < 2:
+        return False
+    between = [line for cell in cells for line in cell.split("\n")[1:-1]]
+    return bool(between) and all(line.count("\t") == len(cells) - 1 for line in between)
 
 
 def _checked_header(cells: list[str], place: Place) -> list[str]:
