@@ -57,7 +57,7 @@ def test_what_reads_a_stages_rows_requires_it(write: Callable[..., Path]) -> Non
         (["stages.twin.data.train=[{stage: distil}]"], "stages.twin.data.train[0].stage",
          "this stage comes later"),
         (["stages.adapt.data.train=[{stage: distil, path: a.jsonl}]"], "stages.adapt.data.train[0]",
-         "stage excludes path and hub; remove one of them"),
+         "stage excludes path, parallel and hub; remove one of them"),
         (["stages.adapt.data.train=[{stage: distil, generator: words, count: 3}]"],
          "stages.adapt.data.train[0]", "generator and stage exclude each other"),
         (["stages.adapt.data.train=[{fields: {src: a}}]"], "stages.adapt.data.train[0]",

@@ -163,6 +163,9 @@ def test_a_legacy_encoding_is_named_as_what_to_set_and_never_guessed(
 
 def test_utf_16_without_a_mark_is_named_as_what_to_set(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
+    (tmp_path / "b.txt").write_bytes("ab\nc".encode("utf-16-le"))
+    with pytest.raises(UserError, match="`encoding: utf-16-le`"):
+        rows_of(tmp_path / "b.txt")
     path.write_bytes(table(",").encode("utf-16-be"))
     with pytest.raises(UserError, match=r"UTF-16 without .* `encoding: utf-16-be`"):
         rows_of(path)
@@ -250,6 +253,13 @@ def test_squad_is_named_and_its_command_converts_it(filler: int, tmp_path: Path)
         rows_of(path)
     (row,) = rows_of(converted(refused.value, path))
     assert row["question"] == "Where?" and row["answers"] == ["Paris", "in Paris"]
+
+
+def test_lines_with_commas_behind_them_are_bad_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1},\n{"a": 2}\n')
+    with pytest.raises(UserError, match=r"line 1: not JSON \(Extra data at column 9\)"):
+        rows_of(path)
 
 
 def test_one_row_that_holds_lists_is_a_row(tmp_path: Path) -> None:
@@ -454,7 +464,7 @@ def test_the_identity_of_files_read_as_usual_is_their_bytes_and_format(tmp_path:
     path.write_text(table(","))
     plain = source_identity(Source("", path=path))
     assert plain.keys() == {"sha256", "format", "fields", "limit"}
-    assert source_identity(Source("", path=path, delimiter=",", encoding="utf-8")) == plain
+    assert source_identity(Source("", path=path, delimiter=",", encoding="UTF8")) == plain
     assert source_identity(Source("", path=path, delimiter=";")) == plain | {"delimiter": ";"}
     path.write_text("de, en\nHallo, hello\n")
     assert source_identity(Source("", path=path))["blanks"] == "cells"

@@ -41,7 +41,7 @@ def delimited_rows(
     )  # fmt: skip
     if skip_first:
         next(reader, None)
-    header = list(columns)
+    header, tabs = list(columns), delimiter == "\t"
     while True:
         place = Place(origin, reader.line_num + 1, "line")
         problems.clear()
@@ -72,7 +72,7 @@ def delimited_rows(
                 f"{_cells(cells)} where {named} {len(header)}: correct the row, or say the "
                 f"`delimiter` of the source, which is read as {shown(delimiter)}",
             )
-        elif reader.line_num > place.number + 1 and _swallowed(cells, delimiter):
+        elif tabs and reader.line_num > place.number + 1 and _swallowed(cells):
             bad_rows.bad(
                 place,
                 f"a quote mark is closed only in line {reader.line_num}, and the lines between "
@@ -90,17 +90,19 @@ def _lines(file: TextReader, problems: list[str]) -> Iterator[str]:
         yield line + "\n"
 
 
-def _swallowed(cells: list[str], delimiter: str) -> bool:
+def _swallowed(cells: list[str]) -> bool:
     """Whether a cell of a table of tabs holds whole lines of as many cells as the record has.
 
     Quote marks in TSV are mostly plain text: one at the beginning of a cell and one at the end of
     another, lines later, would make one record of all between them. (In CSV, texts of several
     lines with a comma or two in each are usual.)
     """
-    if delimiter != "\t" or len(cells) < 2:
-        return False
     between = [line for cell in cells for line in cell.split("\n")[1:-1]]
-    return bool(between) and all(line.count("\t") == len(cells) - 1 for line in between)
+    return (
+        bool(between)
+        and len(cells) > 1
+        and all(line.count("\t") == len(cells) - 1 for line in between)
+    )
 
 
 def _checked_header(cells: list[str], place: Place) -> list[str]:

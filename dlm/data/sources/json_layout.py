@@ -51,7 +51,7 @@ def json_layout(text: str, path: Path, format_: str, *, whole: bool) -> Layout:
         return "objects" if rest else "lines"
     if whole and not text[end:].strip():
         _refuse_wrapped(value, path, sure=line_is_value and format_ == "jsonl")
-    return "lines" if line_is_value else "objects"
+    return "objects" if end > len(line) else "lines"
 
 
 def _goes_on(error: Exception, text: str) -> bool:

@@ -28,7 +28,6 @@ from dlm.data.sources.table_guess import (
 from dlm.errors import UserError
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-UTF8 = ("utf-8", "utf8", "utf-8-sig")
 _SAMPLE_BYTES = 1 << 18
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
@@ -75,7 +74,7 @@ def opened_text(path: Path, source: Source) -> Iterator[TextReader]:
 
 def text_of(file: ByteReader, reading: Reading, origin: str) -> TextReader:
     """The unpacked bytes of a file as UTF-8 with line feeds."""
-    if reading.encoding in UTF8 and not reading.carriage_returns:
+    if reading.encoding == "utf-8" and not reading.carriage_returns:
         return file
     return RecodedReader(file, origin, reading.encoding, carriage_returns=reading.carriage_returns)
 
@@ -96,7 +95,7 @@ def reading_of(path: Path, source: Source) -> Reading:
     kind = file_kind(path, source.format)
     if not stat.S_ISREG(status.st_mode):  # a folder, or a pipe: what is looked at is gone
         delimiter = source.delimiter or DELIMITERS.get(kind.format, "")
-        return Reading(*kind, source.encoding or "utf-8", delimiter=delimiter)
+        return Reading(*kind, _named(source.encoding) or "utf-8", delimiter=delimiter)
     given = _Given(source.format, source.encoding, source.delimiter, len(source.columns))
     reading = _guessed(path, (status.st_size, status.st_mtime_ns), kind, given)
     _say(path, ", ".join(_guesses(reading, given)))
@@ -120,7 +119,7 @@ def _guessed(path: Path, version: tuple[int, int], kind: FileKind, given: _Given
         raise UserError(f"{path} is {reason}")
     if kind.format in ("parquet", "tmx"):
         return Reading(*kind)
-    encoding = given.encoding or _encoding(path, sample)
+    encoding = _named(given.encoding) or _encoding(path, sample)
     text = _decoded(sample, encoding)
     carriage_returns = "\n" not in text and "\r" in text[:-1]
     reading = Reading(*kind, encoding, carriage_returns)
@@ -158,12 +157,17 @@ def _sample(path: Path, compression: Compression) -> bytes:
     return sample
 
 
+def _named(encoding: str | None) -> str | None:
+    """The one name of an encoding; a byte order mark of UTF-8 is passed over in any case."""
+    return encoding and codecs.lookup(encoding).name.removesuffix("-sig")
+
+
 def _encoding(path: Path, sample: bytes) -> str:
     for mark, encoding in _MARKS.items():
         if sample.startswith(mark):
             return encoding
     zeros = [sample[start::2].count(0) for start in (0, 1)]
-    if len(sample) > 1 and max(zeros) > len(sample) // 8 and min(zeros) < max(zeros) // 8:
+    if len(sample) > 1 and max(zeros) > len(sample) // 8 and min(zeros) * 8 < max(zeros):
         name = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
         raise UserError(
             f"{path} looks like UTF-16 without a byte order mark: set `encoding: {name}` on the "
