@@ -44,3 +44,15 @@ def did_you_mean(word: str, choices: Iterable[object]) -> str:
     """``"; did you mean 'x'?"`` for the nearest choice, or an empty string."""
     near = nearest(word, choices)
     return f"; did you mean '{near}'?" if near else ""
+
+
+def quote_it(value: object) -> str:
+    """Why YAML has made no text of a value that is meant as one, and the remedy."""
+    if isinstance(value, bool):
+        written = "yes, on and true" if value else "no, off and false"
+        example = "yes" if value else "no"
+        return f"YAML reads {written} as {str(value).lower()}: quote it, such as '{example}'"
+    if value is None:
+        return "YAML reads null, ~ and nothing as no value: quote it if a text is meant, 'null'"
+    kind = "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
+    return f"YAML reads what is written there as {kind}: quote it as you wrote it"

@@ -23,7 +23,8 @@ def tasks_of(stage: StageConfig) -> set[str]:
 
 def source_name(source: SourceConfig) -> str:
     """The source's name, or what stands for it."""
-    return source.name or source.path or source.hub or source.generator or source.stage or ""
+    given = (source.path, ", ".join(source.parallel.values()), source.hub, source.generator)
+    return source.name or next(filter(None, given), source.stage) or ""
 
 
 def data_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, reduce
 from pathlib import Path
 from types import NoneType
@@ -24,7 +24,7 @@ from dlm.config.schema import (
 )
 from dlm.config.shipped import RawRecipe
 from dlm.config.sweep import Cell, check_overrides, sweep_cells, sweep_problems, with_seeds
-from dlm.errors import UserError, did_you_mean, nearest
+from dlm.errors import UserError, did_you_mean, nearest, quote_it
 
 T = TypeVar("T")
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "quoted text"}
@@ -172,6 +172,9 @@ def _typed_recipe(raw: RawRecipe, problems: list[Problem]) -> RecipeConfig:
         problems.append(Problem("stages", "must be a mapping of stages by name", raw["stages"]))
         return RecipeConfig()
     stages = {str(name): own for name, own in (raw.get("stages") or {}).items()}
+    for name in raw.get("stages") or {}:
+        if isinstance(name, bool | float | NoneType):
+            problems.append(Problem(f"stages.{name}", f"a stage's name is text: {quote_it(name)}"))
     top = {key: value for key, value in raw.items() if key != "stages"}
     recipe = _build(RecipeConfig, top, "", problems)
     defaults = {key: top[key] for key in SECTIONS if key in top}
@@ -236,6 +239,12 @@ def _typed(cls: type, name: str, hint: Any, value: Any, at: str, problems: list[
 
 
 def _leaf(cls: type, name: str, hint: Any, value: Any, at: str, problems: list[Problem]) -> Any:
+    misread = list(_misread(hint, value, at))
+    if misread:
+        problems += [
+            Problem(key, f"must be quoted text ({quote_it(item)})", item) for key, item in misread
+        ]
+        return NOTHING
     whole = isinstance(value, float) and value.is_integer() and int in (hint, *get_args(hint))
     try:
         if _altered(hint, value):
@@ -245,11 +254,30 @@ def _leaf(cls: type, name: str, hint: Any, value: Any, at: str, problems: list[P
         typed = schema[name]
     except OmegaConfBaseException:
         reason = f"must be {_expected(hint)}{did_you_mean(str(value), _choices(hint))}"
+        if isinstance(value, bool) and _choices(hint):
+            reason += f"; {quote_it(value)}"
         if cls is ValidationConfig and name == "metric":
             reason += _no_likelihood(str(value))
         problems.append(Problem(at, reason, value))
         return NOTHING
     return OmegaConf.to_container(typed, resolve=True) if OmegaConf.is_config(typed) else typed
+
+
+def _misread(hint: Any, value: Any, at: str) -> Iterator[tuple[str, Any]]:
+    """Every value, and key of a mapping, that is to be text and that YAML has read as another kind
+    of scalar; with its key."""
+    if hint is str and isinstance(value, bool | int | float):
+        yield at, value
+    parts = [part for part in get_args(hint) if part is not NoneType]
+    if NoneType in get_args(hint):
+        yield from (found for part in parts for found in _misread(part, value, at))
+    elif get_origin(hint) is list and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _misread(parts[0], item, f"{at}[{index}]")
+    elif get_origin(hint) is dict and isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _misread(parts[0], key, f"the key {key!r} of {at}")
+            yield from _misread(parts[1], item, f"{at}.{key}")
 
 
 def _no_likelihood(metric: str) -> str:

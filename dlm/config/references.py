@@ -14,12 +14,13 @@ from dlm.config.schema import (
     SourceConfig,
     StageConfig,
 )
+from dlm.data.sources import below, delimiter_reason, encoding_reason
 from dlm.errors import did_you_mean
 
 NOTHING = object()
 _SHOWN = 60
 _SETTINGS_OF_ORIGIN = {
-    "path": ("columns", "unquoted"),
+    "path": ("columns", "unquoted", "format", "delimiter"),
     "hub": ("hub_config", "hub_files", "revision", "streaming", "hub_fields"),
     "generator": ("options", "count"),
 }
@@ -213,18 +214,28 @@ def _holdout_leaks(stage: StageConfig) -> Iterator[Finding]:
 def _rows_of(source: SourceConfig, place: str) -> tuple[Any, ...]:
     """What tells one set of rows from another."""
     split = source.split or ("train" if source.holdout.share is not None else place)
+    texts = tuple(sorted(source.parallel.items()))
     of_hub = (source.hub, source.hub_config, source.revision, split) if source.hub else ()
     generated = (source.generator, source.count, source.options, split) if source.generator else ()
-    return (source.path, of_hub, generated, source.stage)
+    return (source.path, texts, of_hub, generated, source.stage)
 
 
 def _source_reasons(source: SourceConfig) -> Iterator[str]:
-    files = source.path is not None or source.hub is not None
+    local = source.path is not None or bool(source.parallel)
+    files = local or source.hub is not None
     made = [name for name in ("generator", "stage") if getattr(source, name) is not None]
     if not made and not files:
-        yield "needs one of path, hub, generator and stage"
+        yield "needs one of path, parallel, hub, generator and stage"
     if made and files:
-        yield f"{made[0]} excludes path and hub; remove one of them"
+        yield f"{made[0]} excludes path, parallel and hub; remove one of them"
+    if source.path is not None and source.parallel:
+        yield "path and parallel exclude each other; remove one of them"
+    if len(source.parallel) == 1:
+        yield "parallel needs two fields or more, each with its file; for one file give path"
+    if source.encoding is not None and not local:
+        yield "ignored setting: encoding is read with path and parallel only; remove it"
+    reasons = (encoding_reason(source.encoding), delimiter_reason(source.delimiter))
+    yield from (reason for reason in reasons if reason is not None)
     if len(made) > 1:
         yield "generator and stage exclude each other; remove one of them"
     if source.generator is not None and source.count is None:
@@ -250,11 +261,20 @@ def local_path(source: SourceConfig, root: str | None) -> Path | None:
     ``path`` is used when ``root`` is set (relative to it) or when nothing else is given (relative
     to the current directory).
     """
-    if source.path is None:
+    if source.path is None or not _is_local(source, root):
         return None
-    if root is not None:
-        return Path(root).expanduser() / source.path
-    return Path(source.path) if source.hub is None and source.generator is None else None
+    return Path(source.path) if root is None else below(Path(root).expanduser(), source.path)
+
+
+def local_texts(source: SourceConfig, root: str | None) -> dict[str, Path]:
+    """The files of ``parallel`` by field, where they are read: see :func:`local_path`."""
+    if not _is_local(source, root):
+        return {}
+    return {name: Path(root or "").expanduser() / path for name, path in source.parallel.items()}
+
+
+def _is_local(source: SourceConfig, root: str | None) -> bool:
+    return root is not None or (source.hub is None and source.generator is None)
 
 
 def is_there(path: Path) -> bool:
@@ -292,15 +312,20 @@ def _missing_sources(stage: StageConfig) -> Iterator[str]:
     for place, sources in sources_read(stage).items():
         for source in sources:
             path = local_path(source, data.root)
-            if path is not None and (reason := _absent(path, source, data.root)):
-                yield f"data.{place}: path = {source.path!r}: {reason}"
+            named = {} if path is None else {f"path = {source.path!r}": path}
+            for name, text in local_texts(source, data.root).items():
+                named[f"parallel.{name} = {source.parallel[name]!r}"] = text
+            for setting, file in named.items():
+                if reason := _absent(file, source, data.root):
+                    yield f"data.{place}: {setting}: {reason}"
 
 
 def _absent(path: Path, source: SourceConfig, root: str | None) -> str:
     """Why there are no files, and how to get them; empty where there are."""
     if is_there(path):
         return ""
-    found = f"no {'file matches' if glob.has_magic(str(path)) else 'such file:'} {path}"
+    pattern = source.path is not None and glob.has_magic(source.path)
+    found = f"no {'file matches' if pattern else 'such file:'} {path}"
     if root is None:
         return found if path.is_absolute() else f"{found}; set data.root=DIR"
     if source.hub is None:

@@ -16,6 +16,7 @@ from dlm.data.few_shot import FewShot, demonstrations
 from dlm.data.prompts import Example, Template
 from dlm.data.sources import BadRow, BadRows, Place, Row, Source, source_identity, stream_rows
 from dlm.data.sources.stream import refuse_no_rows
+from dlm.data.tasks.instructions import conversation, unread_in_turns
 from dlm.data.tasks.pieces import OTHERS
 from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError, did_you_mean
@@ -45,6 +46,8 @@ class TaskSource:
     """Rows that have one of these values in the field are held out."""
     keep_only: Values = field(default_factory=dict)
     """Rows that have none of these values in the field are left out."""
+    ignored_fields: tuple[str, ...] = ()
+    """Fields that say something and are left out on purpose."""
     answered: bool = True
     """Whether rows have a response. Off, a model is to write it: only the prompt must be there."""
     cluster: Cluster | None = None
@@ -91,12 +94,31 @@ class TaskSource:
     def _examples_of(self, row: Row, place: Place, seed: int) -> list[Example]:
         template = self.template(seed, place.number)
         adapted = TASKS[self.task].adapt(row, place)
+        if TASKS[self.task].telling:
+            self._refuse_unread(row, template, place)
         make = _example if self.answered else _open_example
         examples = [make(template, fields, place) for fields in adapted]
         if self.cluster is None:
             return examples
         shared = self.cluster.of(row, place)
         return [example._replace(cluster=shared) for example in examples]
+
+    def _refuse_unread(self, row: Row, template: Template, place: Place) -> None:
+        """A field that says something is not dropped because no template knows it."""
+        shape = TASKS[self.task]
+        used = {*template.fields, *self.source.fields.values(), *self.ignored_fields}
+        used |= {*self.leave_out, *self.keep_only}
+        read = used.union(*(shape.made_of.get(name, ()) for name in template.fields))
+        name = next((n for n in shape.telling if row.get(n) and n not in read), None)
+        if name is not None:
+            raise UserError(
+                f"{place}: the field '{name}' says something, and no template of source "
+                f"'{self.name}' reads it: use it in `prompt`, such as "
+                f'"{{{name}}}\\n\\n{template.prompt}", or say that it is left out with '
+                f"`ignored_fields: [{name}]` of the source"
+            )
+        if (problem := unread_in_turns(row, self.ignored_fields)) and shape.adapt is conversation:
+            raise UserError(f"{place}: {problem}")
 
     def template(self, seed: int, number: int) -> Template:
         """The template of a row."""

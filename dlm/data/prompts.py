@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from dlm.data.sources import BadRow, BadRows, Place, Source, json_kind, stream_rows
+from dlm.data.sources import (
+    BadRow,
+    BadRows,
+    Place,
+    Source,
+    json_kind,
+    remedy_of,
+    stream_rows,
+)
 from dlm.data.sources.stream import refuse_no_rows
 from dlm.data.tasks.registry import shipped_templates
 from dlm.errors import UserError, did_you_mean
@@ -126,8 +134,9 @@ def _filled(parts: "_Parts", row: dict[str, Any], place: Place) -> str:
             raise BadRow(
                 place,
                 f"field '{name}' {kind} (the row has {', '.join(map(str, row))}"
-                f"{'' if name in row else did_you_mean(name, row)}): correct the row, or set "
-                "`fields` of the source or the template",
+                f"{'' if name in row else did_you_mean(name, row)}): "
+                f"{remedy_of(row.get(name))}correct the row, or set `fields` of the source or the "
+                "template",
             )
     return "".join(text + ("" if name is None else row[name]) for text, name in parts).strip()
 

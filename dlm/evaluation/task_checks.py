@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator
+from types import NoneType
 from typing import Any, Literal, get_args
 
 from dlm.data.prompts import Template
-from dlm.data.sources import json_kind
+from dlm.data.sources import Format, delimiter_reason, encoding_reason, json_kind
 from dlm.data.tasks.registry import TASKS
-from dlm.errors import did_you_mean
+from dlm.errors import did_you_mean, quote_it
 from dlm.evaluation.extraction.languages import language_problem
 from dlm.evaluation.task_shots import few_shot_problems
 
@@ -32,7 +33,10 @@ KEYS_OF_KIND: dict[str, set[str]] = {
 _KEYS = {"version", "description", "kind", "source", "metrics"}
 _SOURCE_KEYS = {"path", "hub", "hub_config", "revision", "split", "generator", "options", "count",
                 "fields", "hub_fields", "hub_files", "columns", "unquoted", "limit",
-                "keep_only"}  # fmt: skip
+                "keep_only", "parallel", "format", "delimiter", "encoding",
+                "ignored_fields"}  # fmt: skip
+_TEXTS = _SOURCE_KEYS - {"options", "count", "limit", "unquoted"}
+"""Keys of a source that hold texts, or lists or mappings of them."""
 _TYPES: dict[str, type] = {
     "version": int, "description": str, "source": dict, "metrics": list, "prompt": str,
     "response": str, "text": str, "answer": str, "likelihood": dict,
@@ -67,7 +71,10 @@ def task_problems(raw: dict[str, Any]) -> list[str]:
     problems += [f"'{key}' is missing" for key in needed if not raw.get(key)]
     for key, wanted in _TYPES.items():
         if key in keys and raw.get(key) and not isinstance(raw[key], wanted):
-            problems.append(f"{key} is {json_kind(raw[key])}, where it must be {_WORDS[wanted]}")
+            quoted = f" ({quote_it(raw[key])})" if wanted is str and _is_scalar(raw[key]) else ""
+            problems.append(
+                f"{key} is {json_kind(raw[key])}, where it must be {_WORDS[wanted]}{quoted}"
+            )
     if kind == "perplexity":
         problems += _text_or_pair(raw)
     if kind == "multiple_choice" and raw.get("choices"):
@@ -175,8 +182,10 @@ def _source(source: dict[str, Any]) -> list[str]:
         for key in source
         if key not in _SOURCE_KEYS
     ]
-    if not any(source.get(origin) for origin in ("path", "hub", "generator")):
-        problems.append("source needs one of path, hub and generator")
+    if not any(source.get(origin) for origin in ("path", "parallel", "hub", "generator")):
+        problems.append("source needs one of path, parallel, hub and generator")
+    if source.get("path") and source.get("parallel"):
+        problems.append("source.path and source.parallel exclude each other: remove one of them")
     if source.get("generator") and not source.get("count"):
         problems.append("source.count is missing: how many rows the generator makes")
     kept = source.get("keep_only", {})
@@ -186,14 +195,47 @@ def _source(source: dict[str, Any]) -> list[str]:
         number = source.get(key)
         if number is not None and (type(number) is not int or number < 1):
             problems.append(f"source.{key} = {number!r} must be a whole number, at least 1")
-    if not isinstance(source.get("columns", []), list):
-        problems.append(
-            f"source.columns is {json_kind(source['columns'])}, where it must be a list"
-        )
-    for key in ("fields", "hub_fields", "options"):
+    for key in ("columns", "ignored_fields"):
+        if not isinstance(source.get(key, []), list):
+            problems.append(f"source.{key} is {json_kind(source[key])}, where it must be a list")
+    for key in ("fields", "hub_fields", "parallel", "options"):
         if not isinstance(source.get(key, {}), dict):
             problems.append(f"source.{key} is {json_kind(source[key])}, where it must be a mapping")
+    for key in _TEXTS & source.keys():
+        problems += [f"{at} = {value!r} must be text: {quote_it(value)}"
+                     for at, value in _misread(f"source.{key}", source[key])]  # fmt: skip
+    if not problems:
+        problems += _reading(source)
     return problems
+
+
+def _reading(source: dict[str, Any]) -> Iterator[str]:
+    formats = [name for name in get_args(Format) if name != "saved"]
+    if source.get("format") not in (None, *formats):
+        near = did_you_mean(source["format"], formats)
+        yield f"source.format = '{source['format']}' must be one of {', '.join(formats)}{near}"
+    if (reason := encoding_reason(source.get("encoding"))) is not None:
+        yield f"source.{reason}"
+    if (reason := delimiter_reason(source.get("delimiter"))) is not None:
+        yield f"source.{reason}"
+
+
+def _misread(at: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Every value, and key of a mapping, that YAML has read as another scalar than text."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _misread(f"the key {key!r} of {at}", key)
+            yield from _misread(f"{at}.{key}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _misread(f"{at}[{index}]", item)
+    elif _is_scalar(value):
+        yield at, value
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether a value of YAML is a scalar, and no text."""
+    return not isinstance(value, str | list | dict | NoneType)
 
 
 def _metrics(metrics: list[Any], kind: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from dlm.data.clusters import Cluster
 from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.few_shot import FewShot
 from dlm.data.prompts import Template
-from dlm.data.sources import Source
+from dlm.data.sources import Source, below
 from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError, did_you_mean
 from dlm.evaluation.extraction.languages import Languages
@@ -24,6 +24,8 @@ from dlm.evaluation.task_shots import replaced
 
 NEXT_TOKEN = "next_token"
 """Estimator of likelihoods: the exact chain rule of a model that writes from left to right."""
+_OF_FILES = ("columns", "unquoted", "format", "delimiter", "encoding")
+"""Settings of a source that are read with local files alone."""
 SHIPPED = Path(__file__).parent / "task_files"
 DEFAULT_LIKELIHOOD: Mapping[str, Any] = {"estimator": "exactly_l", "samples": 32, "seed": 0}
 """How a likelihood is estimated where neither the task nor the user says it."""
@@ -85,17 +87,22 @@ class Task:
         path, hub = given.pop("path", None), given.pop("hub", None)
         given.pop("keep_only", None)  # of the examples, not of the file
         options = dict(given.pop("options", {}))
-        columns, unquoted = tuple(given.pop("columns", ())), given.pop("unquoted", False)
-        local = path is not None and (root is not None or hub is None)
+        given.pop("ignored_fields", None)
+        texts = given.pop("parallel", {})
+        local = bool(path or texts) and (root is not None or hub is None)
+        of_files = {name: given.pop(name) for name in _OF_FILES if name in given}
+        columns = tuple(of_files.pop("columns", ()))
+        folder = Path(root or ".")
         return Source(
             split=given.pop("split", "test"),
-            path=Path(root or ".") / path if local else None,
+            path=below(folder, path) if local and path else None,
+            parallel={name: folder / file for name, file in texts.items()} if local else {},
             hub=None if local else hub,
             fields=fields if local or not hub_fields else hub_fields,
             seed=options.pop("seed", 0),
             options=options,
             columns=columns if local else (),
-            unquoted=unquoted and local,
+            **(of_files if local else {}),
             **given,
         )
 
@@ -151,7 +158,10 @@ class Task:
         return replace(self, likelihood=changed)
 
     def _rows_of(self, source: Source) -> TaskSource:
-        return TaskSource(self.name, source, self.shape, (self.template,), keep_only=self.keep_only)
+        return TaskSource(
+            self.name, source, self.shape, (self.template,), keep_only=self.keep_only,
+            ignored_fields=tuple(self.source.get("ignored_fields", ())),
+        )  # fmt: skip
 
 
 def shipped_tasks() -> dict[str, Path]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from dlm.config.data_checks import source_name, task_of
 from dlm.config.job import StageJob
-from dlm.config.references import local_path, sources_read
+from dlm.config.references import local_path, local_texts, sources_read
 from dlm.config.schema import DataConfig, SourceConfig, StageConfig
 from dlm.data.batches.shares import MixtureSettings
 from dlm.data.examples import ExampleRecipe, TaskSource
@@ -35,7 +35,8 @@ def build_source(
     ``exports``: where earlier stages lie. Without them a source that is a stage has no file: what
     is asked then is what decides its rows, which its fingerprint does.
     """
-    path = local_path(config, root)
+    path, parallel = local_path(config, root), local_texts(config, root)
+    local = path is not None or bool(parallel)
     if config.stage is not None and config.stage in exports:
         path = exports[config.stage] / ROWS_FILE
     options = dict(config.options)
@@ -46,8 +47,12 @@ def build_source(
     return Source(
         # Both parts of a set that is split by content are in its one split.
         split=config.split or ("train" if holdout else part),
-        path=None if path is None else Path(path),
-        hub=None if path is not None else config.hub,
+        path=path,
+        parallel=parallel,
+        format=config.format,
+        delimiter=config.delimiter,
+        encoding=config.encoding,
+        hub=None if local else config.hub,
         hub_config=config.hub_config,
         hub_files=config.hub_files,
         revision=config.revision,
@@ -59,7 +64,7 @@ def build_source(
         seed=options.pop("seed", 0),
         options=options,
         count=config.count or 0,
-        fields=dict(config.hub_fields if path is None and config.hub_fields else config.fields),
+        fields=dict(config.hub_fields if not local and config.hub_fields else config.fields),
         columns=() if path is None else tuple(config.columns),
         unquoted=path is not None and config.unquoted,
         id_field=config.id_field,
@@ -160,6 +165,7 @@ def _task_source(source: Source, config: SourceConfig, data: DataConfig, task: s
         source_name(config), source, own, tuple(_templates(config, data, own, own == task)),
         {name: tuple(values) for name, values in config.leave_out.items()},
         {name: tuple(values) for name, values in config.keep_only.items()},
+        ignored_fields=tuple(config.ignored_fields),
     )  # fmt: skip
 
 

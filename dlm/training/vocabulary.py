@@ -20,7 +20,7 @@ from dlm.data.rows.in_memory import rows_in_memory
 from dlm.data.rows.shards.prepare import token_shards
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.wanted import RowsWanted
-from dlm.data.sources import Source, stream_rows
+from dlm.data.sources import Source, below, stream_rows
 from dlm.errors import UserError
 from dlm.models.cut_tokenizer import cut_tokenizer, tokens_to_keep
 from dlm.training.sources import build_bad_rows, build_examples
@@ -111,9 +111,10 @@ def _used(
     occurs = np.zeros(len(tokenizer), dtype=bool)
     for portion in portions:
         occurs[portion.tokens] = True
+    root = Path(job.config.data.root or "")
     for name in job.config.model.vocabulary.extra:
         texts: list[str] = []
-        for _, row in stream_rows(Source(split="", path=Path(job.config.data.root or "") / name)):
+        for _, row in stream_rows(Source(split="", path=below(root, name))):
             texts += _strings(row)
             if len(texts) >= _TEXTS:
                 occurs[_ids(tokenizer, texts)] = True

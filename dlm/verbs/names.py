@@ -81,7 +81,7 @@ def _tasks(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
 
 def _sources(stage: StageConfig) -> Iterator[str]:
     """Generators, and files of no kind that is read; ``missing_files`` names those not there."""
-    from dlm.data.sources import file_kind, source_files, source_identity
+    from dlm.data.sources import reading_of, source_files, source_identity
     from dlm.training.sources import build_sources
 
     for place, sources in zip(("train", "validation"), build_sources(stage), strict=True):
@@ -90,8 +90,8 @@ def _sources(stage: StageConfig) -> Iterator[str]:
                 if source.generator is not None:
                     source_identity(source)
                 elif source.path is not None and is_there(source.path):
-                    for file in source_files(source.path):
-                        file_kind(file)
+                    for file in source_files(source.path, source.format):
+                        reading_of(file, source)
             except UserError as error:
                 yield f"data.{place}[{index}]: {error}"
 

@@ -228,3 +228,61 @@ def test_no_turn_of_a_conversation_demonstrates_another_turn_of_it(tmp_path: Pat
         assert len(shown) == 4 and not any(f"of {own}" in demonstration for demonstration in shown)
     with pytest.raises(UserError, match=r"few_shot\.count = 5 needs at least 7 rows"):
         texts(ExampleRecipe((rows,), 0, FewShot(5), rows))
+
+
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+UNREAD: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a system prompt of a chat": ("chat", {"messages": TURNS, "system": "Be brief."}, "system"),
+    "tools of a chat": ("chat", {"messages": TURNS, "tools": [{"name": "x"}]}, "tools"),
+    "a call in a turn": (
+        "chat", {"messages": [*TURNS, {**TURNS[0], "tool_calls": [{"id": 1}]}]}, "tool_calls"),
+    "thoughts in a turn": (
+        "chat", {"messages": [TURNS[0], {**TURNS[1], "reasoning_content": "hm"}]},
+        "reasoning_content"),
+    "a turn that is not learnt": (
+        "chat", {"messages": [TURNS[0], {**TURNS[1], "weight": 0}]}, "weight"),
+    "history": (
+        "alpaca", {"instruction": "a", "output": "b", "history": [["c", "d"]]}, "history"),
+    "Dolly's context": (
+        "alpaca", {"instruction": "a", "output": "b", "context": "c"}, "context"),
+    "a system prompt of instructions": (
+        "instruction", {"inputs": "a", "targets": "b", "system_prompt": "c"}, "system_prompt"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_field_that_says_something_is_read_refused_or_left_out_by_name(
+    name: str, tmp_path: Path
+) -> None:
+    task, row, field = UNREAD[name]
+    given = source(tmp_path / "a.jsonl", [row], task=task, templates=(Template.of(task),))
+    with pytest.raises(UserError) as refused:
+        texts(ExampleRecipe((given,)))
+    assert f"{tmp_path / 'a.jsonl'}, line 1: " in str(refused.value)
+    assert f"'{field}' says something" in str(refused.value)
+    assert f"`ignored_fields: [{field}]`" in str(refused.value)
+    left_out = replace(given, ignored_fields=(field,))
+    assert len(texts(ExampleRecipe((left_out,)))) >= 1
+    assert left_out.identity() == given.identity()
+    if field in row and isinstance(row[field], str):
+        own = Template("{" + field + "} " + Template.of(task).prompt, Template.of(task).response)
+        ((prompt, _),) = texts(ExampleRecipe((replace(given, templates=(own,)),)))
+        assert prompt.startswith(row[field])
+
+
+def test_fields_that_are_empty_or_read_under_another_name_are_no_matter(tmp_path: Path) -> None:
+    row = {"instruction": "a", "input": "", "output": "b", "history": [], "system": None}
+    given = source(tmp_path / "a.jsonl", [row], task="alpaca", templates=(Template.of("alpaca"),))
+    assert texts(ExampleRecipe((given,))) == [("a", "b")]
+    row = {"input": "a", "response": "b", "id": 7, "category": "x"}
+    renamed = source(tmp_path / "b.jsonl", [row], task="instruction",
+                     templates=(Template.of("instruction"),))  # fmt: skip
+    fields = {"inputs": "input", "targets": "response"}
+    renamed = replace(renamed, source=replace(renamed.source, fields=fields))
+    assert texts(ExampleRecipe((renamed,))) == [("a", "b")]
+    own = replace(given, templates=(Template("{instruction}", "{output}"),))
+    assert texts(ExampleRecipe((own,))) == [("a", "b")]
+    row = {"instruction": "a", "input": "c", "output": "b"}
+    unread = source(tmp_path / "c.jsonl", [row], task="alpaca", templates=own.templates)
+    with pytest.raises(UserError, match="'input' says something"):
+        texts(ExampleRecipe((unread,)))

@@ -100,7 +100,7 @@ def test_a_limit_reads_no_further(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_rows, source_identity])
-@pytest.mark.parametrize("name", ["a", "a.xlsx", "a.gz", "a.txt.zip"])
+@pytest.mark.parametrize("name", ["a", "a.gz", "a.de"])
 def test_another_kind_of_file_is_named_with_those_that_are_read(
     tmp_path: Path, name: str, read: Any
 ) -> None:

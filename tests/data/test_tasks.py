@@ -130,3 +130,9 @@ def test_a_row_of_another_shape_is_named(task: str, row: dict[str, Any], words: 
         fill(task, row)
     assert str(refused.value).startswith("file, row 1")
     assert words in str(refused.value)
+
+
+def test_the_turns_of_a_conversation_keep_the_rows_other_fields() -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    (fields,) = TASKS["chat"].adapt({"messages": turns, "system": "Be brief."}, Place("rows", 1))
+    assert (fields["system"], fields["reply"]) == ("Be brief.", "Ho")

@@ -64,6 +64,15 @@ def test_the_smaller_of_both_limits_counts(tmp_path: Path) -> None:
     assert [len(read(name, tmp_path, limit).prompts) for limit in (None, 1, 4)] == [2, 1, 2]
 
 
+def test_a_task_of_parallel_files_in_another_encoding_is_read(tmp_path: Path) -> None:
+    files = {"src": "test.de", "tgt": "test.en"}
+    (tmp_path / "test.de").write_bytes("Grüße\n".encode("cp1252"))
+    (tmp_path / "test.en").write_bytes(b"Regards\n")
+    source = {"parallel": files, "encoding": "cp1252"}
+    rows = read(write(tmp_path / "words.yaml", GOOD | {"source": source}), tmp_path)
+    assert (rows.prompts, rows.references) == (["Grüße"], ["Regards"])
+
+
 WRONG: dict[str, tuple[object, str]] = {
     "a list": ([], "is not a task: it needs version, source and metrics"),
     "nothing": ("", "is not a task"),
@@ -73,7 +82,55 @@ WRONG: dict[str, tuple[object, str]] = {
     "one metric as text": (GOOD | {"metrics": "bleu"}, "metrics is text, where it must be a list"),
     "an unknown metric": (GOOD | {"metrics": ["blue"]}, "unknown metric 'blue'; did you mean"),
     "a source as text": (GOOD | {"source": "rows.jsonl"}, "source is text, where it must be"),
-    "a source of nowhere": (GOOD | {"source": {"split": "test"}}, "needs one of path, hub and gen"),
+    "a source of nowhere": (
+        GOOD | {"source": {"split": "test"}},
+        "needs one of path, parallel, hub and generator",
+    ),
+    "a field that YAML reads as false": (
+        GOOD | {"source": {"path": "a", "fields": {"src": False}}},
+        "source.fields.src = False must be text: YAML reads no, off and false as false: quote it",
+    ),
+    "a field that is a number": (
+        GOOD | {"source": {"path": "a", "fields": {"src": 0}}},
+        "source.fields.src = 0 must be text: YAML reads what is written there as a number",
+    ),
+    "a key that YAML reads as true": (
+        "version: 1\nmetrics: [chrf]\nsource: {path: a, fields: {on: de}}",
+        "the key True of source.fields = True must be text: YAML reads yes, on and true",
+    ),
+    "a path that is a number": (
+        GOOD | {"source": {"path": 2024}},
+        "source.path = 2024 must be text",
+    ),
+    "a kept value that is a date": (
+        "version: 1\nmetrics: [chrf]\nsource: {path: a, keep_only: {day: [2024-01-01]}}",
+        "source.keep_only.day[0] = datetime.date(2024, 1, 1) must be text: YAML reads what is "
+        "written there as a date",
+    ),
+    "a column that YAML reads as false": (
+        GOOD | {"source": {"path": "a", "columns": [False, "en"]}},
+        "source.columns[0] = False must be text",
+    ),
+    "a description that is a number": (
+        GOOD | {"description": 2024},
+        "description is a number, where it must be text (YAML reads",
+    ),
+    "two places for files": (
+        GOOD | {"source": {"path": "a", "parallel": {"src": "a", "tgt": "b"}}},
+        "source.path and source.parallel exclude each other",
+    ),
+    "an unknown format": (
+        GOOD | {"source": {"path": "a", "format": "cvs"}},
+        "source.format = 'cvs' must be one of txt, jsonl, json, csv, tsv, tmx, parquet; did you",
+    ),
+    "an unknown encoding": (
+        GOOD | {"source": {"path": "a", "encoding": "ansi8"}},
+        "source.encoding = 'ansi8': Python knows no such encoding of text",
+    ),
+    "a delimiter of two": (
+        GOOD | {"source": {"path": "a", "delimiter": "||"}},
+        "source.delimiter = '||' must be one character",
+    ),
     "an unknown source key": (
         GOOD | {"source": {"path": "a", "feilds": {}}},
         "unknown key 'source.feilds'; did you mean 'fields'?",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dlm.config.schema.fields import WHEN_SET, where
+from dlm.config.schema.fields import IN_THE_ROWS, WHEN_SET, where
 
 DataTask = Literal[
     "text", "translation", "summarization", "headline", "paraphrase", "simplification",
@@ -29,15 +29,30 @@ class HoldoutConfig:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where rows come from: one of ``path``, ``hub``, ``generator`` and ``stage`` is read."""
+    """Where rows come from: one of ``path``, ``parallel``, ``hub``, ``generator`` and ``stage`` is
+    read."""
 
     name: str | None = None
     """Name of the source in logs and tables. Default: its path, hub name, generator or stage."""
     path: str | None = None
     """A file, a folder of files or a glob pattern (``**``: at any depth), relative to
     ``data.root``. Used when ``data.root`` is set or when nothing else is given. Files are text (a
-    row a line), JSON lines, JSON (one array), CSV and TSV with a header, each plain or .gz, .bz2,
-    .xz or .zst, and Parquet; the order is that of their names."""
+    row a line), JSON lines, JSON (one array, or objects), CSV and TSV with a header, and TMX, each
+    plain or .gz, .bz2, .xz or .zst, and Parquet; the order is that of their names. A folder that
+    ``save_to_disk`` of the datasets library wrote is one file."""
+    parallel: dict[str, str] = field(default_factory=dict, metadata=IN_THE_ROWS)
+    """Text files whose lines belong together, in place of ``path``: field -> file, e.g.
+    ``{src: train.de, tgt: train.en}``. Files with other numbers of lines are refused."""
+    format: Literal["txt", "jsonl", "json", "csv", "tsv", "tmx", "parquet"] | None = field(
+        default=None, metadata=IN_THE_ROWS
+    )
+    """Format of the files of ``path``. Default: by their names."""
+    delimiter: str | None = field(default=None, metadata=IN_THE_ROWS)
+    """CSV and TSV files: the character between cells. Default: a comma or a tab, or what the line
+    ``sep=;`` or the header shows that has none of these; another than the usual one is said."""
+    encoding: str | None = field(default=None, metadata=IN_THE_ROWS)
+    """Encoding of the text in files, such as cp1252. Default: UTF-8, or UTF-16 or UTF-32 where the
+    file's byte order mark says so; no other is guessed."""
     hub: str | None = None
     """A Hugging Face data set, used when ``data.root`` is not set."""
     hub_config: str | None = None
@@ -88,6 +103,9 @@ class SourceConfig:
     ``{cluster: [sentiment]}``. A value that no row has is refused, unless ``limit`` is set."""
     keep_only: dict[str, list[str]] = field(default_factory=dict)
     """The opposite: rows with none of these values in the field are not read."""
+    ignored_fields: list[str] = field(default_factory=list, metadata=IN_THE_ROWS)
+    """Fields of instruction and chat rows that say something (``system``, ``history``, ``tools``,
+    ...) and that are left out on purpose. One that no template reads is refused else."""
     license: str | None = where(None)
     """Licence of the rows, for the card of an exported model. Default: as ``dlm ls sets`` lists it
     for a hub data set, else the card says that none is stated."""

@@ -13,3 +13,5 @@ def where(default: Any) -> Any:
 WHEN_SET = {"when_set": True}
 """Marks a section or setting that came later: left as it is, it is not in the fingerprint, so that
 stages which were finished before it existed stay done."""
+IN_THE_ROWS = {"semantic": False}
+"""Marks how rows are read: what that makes of them is in the identity of the rows."""

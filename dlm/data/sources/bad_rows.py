@@ -36,6 +36,8 @@ class BadRows:
         self.listing = listing if policy == "skip" else None
         self.met = 0
         """How often a bad row was met, one that is read twice twice."""
+        self.hopeless: list[str] = []
+        """Files and sources of which every row is bad: they are read in a wrong way."""
         self._rows: dict[tuple[Place, str], None] = {}
 
     @property
@@ -64,6 +66,11 @@ class BadRows:
         self.met += 1
         self._rows[place, reason] = None
 
+    def nothing_good_in(self, place: str) -> None:
+        """Take note that every row of a file or source is bad."""
+        if place not in self.hopeless:
+            self.hopeless.append(place)
+
     def finish(self) -> None:
         """Call it when a set is read to its end (as often as there are sets).
 
@@ -77,8 +84,16 @@ class BadRows:
             raise UserError(
                 "\n  ".join([f"{_counted(self.count)}:", *self.first])
                 + (f"\n  and {more} more" if more else "")
-                + "\nOr leave such rows out: data.on_bad_row=skip counts and lists them"
+                + f"\n{self._way_on()}"
             )
+
+    def _way_on(self) -> str:
+        if not self.hopeless:
+            return "Or leave such rows out: data.on_bad_row=skip counts and lists them"
+        return (
+            f"Every row of {self.hopeless[0]} is bad, so it is not read as it was written: correct "
+            "the file, or `format`, `delimiter`, `encoding` or `fields` of the source"
+        )
 
     def note(self) -> str:
         """One line on what was skipped, for the log; empty where nothing was."""

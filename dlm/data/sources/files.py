@@ -4,18 +4,20 @@ import glob
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from dlm.data.sources.known_kinds import known_by_suffix
 from dlm.errors import UserError
 
-Format = Literal["txt", "jsonl", "json", "csv", "tsv", "parquet"]
+Format = Literal["txt", "jsonl", "json", "csv", "tsv", "tmx", "parquet", "saved"]
+"""``saved``: a folder that the ``datasets`` library's ``save_to_disk`` wrote."""
 Compression = Literal["", "gz", "bz2", "xz", "zst"]
 
 _FORMATS: dict[str, Format] = {
-    ".txt": "txt", ".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
-    ".parquet": "parquet",
+    ".txt": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv",
+    ".psv": "csv", ".tsv": "tsv", ".tab": "tsv", ".tmx": "tmx", ".parquet": "parquet",
 }  # fmt: skip
-_COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".zst": "zst"}
+COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".zst": "zst"}
 KINDS_TEXT = (
-    "files are .txt, .jsonl, .json, .csv, .tsv (plain, .gz, .bz2, .xz or .zst) and .parquet"
+    "files are .txt, .jsonl, .json, .csv, .tsv, .tmx (plain, .gz, .bz2, .xz or .zst) and .parquet"
 )
 
 
@@ -26,23 +28,52 @@ class FileKind(NamedTuple):
     compression: Compression
 
 
-def file_kind(path: Path) -> FileKind:
-    """The kind of a file, by its name; a pipe is JSON lines.
+def file_kind(path: Path, given: Format | None = None) -> FileKind:
+    """The kind of a file: its format as ``given``, else by its name; a pipe is JSON lines.
 
     Raises:
         UserError: The name ends like none of the kinds that are read.
     """
-    compression = _COMPRESSIONS.get(path.suffix.lower(), "")
-    suffix = (path.with_suffix("") if compression else path).suffix.lower()
-    if suffix == ".parquet" and compression:
+    if is_saved(path):
+        return FileKind("saved", "")
+    compression = compression_of(path)
+    bare = path.with_suffix("") if compression else path
+    format_ = given or _FORMATS.get(bare.suffix.lower())
+    if format_ == "parquet" and compression:
         raise UserError(
             f"{path}: Parquet is compressed inside: unpack the .{compression} around it"
         )
-    if suffix in _FORMATS:
-        return FileKind(_FORMATS[suffix], compression)
+    if format_ is not None:
+        return FileKind(format_, compression)
     if path.exists() and not path.is_file():
         return FileKind("jsonl", "")
-    raise UserError(f"{path}: no kind of file that is read: rename it ({KINDS_TEXT})")
+    if (reason := known_by_suffix(path)) is not None:
+        raise UserError(f"{path} is {reason}")
+    raise UserError(
+        f"{path}: no kind of file that is read: rename it, or set `format` on the source "
+        f"({KINDS_TEXT})"
+    )
+
+
+def compression_of(path: Path) -> Compression:
+    """How a file is packed, by its name."""
+    return COMPRESSIONS.get(path.suffix.lower(), "")
+
+
+def is_saved(path: Path) -> bool:
+    """Whether the path is a folder that ``Dataset.save_to_disk`` wrote.
+
+    Raises:
+        UserError: It is one of ``DatasetDict.save_to_disk``, which holds a folder for each split.
+    """
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(file.name for file in path.iterdir() if file.is_dir())
+        raise UserError(
+            f"{path} holds several splits (a DatasetDict that was saved to disk): name the folder "
+            f"of one, such as {path / (splits[0] if splits else 'train')} (there are "
+            f"{', '.join(splits) or 'none'})"
+        )
+    return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
 
 
 def is_pattern(path: Path) -> bool:
@@ -50,8 +81,19 @@ def is_pattern(path: Path) -> bool:
     return glob.has_magic(str(path)) and not path.exists()
 
 
-def source_files(path: Path) -> list[Path]:
+def below(root: Path, path: str) -> Path:
+    """A file, folder or pattern below a folder, whose own name is no pattern."""
+    plain = root / path
+    if not glob.has_magic(path) or plain.exists():
+        return plain
+    return Path(glob.escape(str(root))) / path
+
+
+def source_files(path: Path, given: Format | None = None) -> list[Path]:
     """The file itself, or the files of a folder or a glob pattern (``**``: at any depth) by name.
+
+    ``given``: the format that the source says. In a folder it is that of the files that are read
+    by their names; a file or a pattern may have any name then.
 
     Hidden files are left out. A folder that holds anything that is not read is refused: a file
     that is half downloaded, or a subfolder, must not be passed over in silence.
@@ -64,12 +106,14 @@ def source_files(path: Path) -> list[Path]:
         files = [file for file in found if not file.is_dir()]
         if not files:
             raise UserError(f"no file matches {path}: correct the pattern, or data.root=DIR")
+    elif is_saved(path):
+        return [path]
     elif path.is_dir():
         files = _folder_files(path)
     else:
         return [path]
     for file in files:
-        file_kind(file)
+        file_kind(file, given)
     return files
 
 
@@ -78,6 +122,8 @@ def _folder_files(folder: Path) -> list[Path]:
         inside = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     except OSError as error:
         raise unreadable(folder, error) from error
+    if saved := [file for file in inside if file.suffix == ".arrow"]:
+        raise UserError(f"{saved[0]} is {known_by_suffix(saved[0])}")
     others = [file.name for file in inside if not _is_read(file)]
     if len(others) == len(inside):
         held = f"holds only {_names(others)}" if others else "is an empty folder"

@@ -1,12 +1,15 @@
 """What decides the rows of a source: hashes of files, settings of the others."""
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dlm.data.sources.files import file_kind, source_files, unreadable
+from dlm.data.sources.files import is_saved, source_files, unreadable
 from dlm.data.sources.generator import generated_identity
+from dlm.data.sources.reading import reading_of
+from dlm.data.sources.saved import saved_files
 from dlm.data.sources.source import Source
 
 
@@ -34,11 +37,11 @@ def source_identity(source: Source) -> dict[str, Any]:
 
 def _origin(source: Source) -> dict[str, Any]:
     if source.path is not None:
-        files = [
-            {"sha256": file_sha256(file), "format": file_kind(file).format}
-            for file in source_files(source.path)
-        ]
+        files = [_file(file, source) for file in source_files(source.path, source.format)]
         return files[0] if len(files) == 1 else {"files": files}
+    if source.parallel:
+        texts = replace(source, format="txt")
+        return {"parallel": {name: _file(path, texts) for name, path in source.parallel.items()}}
     if source.stage is not None:
         return {"written by": "an earlier stage"}
     if source.hub is not None:
@@ -46,6 +49,14 @@ def _origin(source: Source) -> dict[str, Any]:
         chosen = {"files": source.hub_files} if source.hub_files is not None else {}
         return {**hub, **chosen, "split": source.split}
     return {"generated": generated_identity(source)}
+
+
+def _file(path: Path, source: Source) -> dict[str, Any]:
+    """The bytes of a file and how they are read, where that is not as files of its format are."""
+    if is_saved(path):
+        return {"sha256": [file_sha256(file) for file in saved_files(path)], "format": "saved"}
+    reading = reading_of(path, source)
+    return {"sha256": file_sha256(path), "format": reading.format, **reading.unusual()}
 
 
 def file_sha256(path: Path) -> str:

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from dlm.data.sources.bad_rows import BadRow, BadRows
+from dlm.data.sources.json_values import RepeatedKey, line_value
 from dlm.data.sources.lines import numbered_lines
-from dlm.data.sources.opening import ByteReader
+from dlm.data.sources.opening import TextReader
 from dlm.data.sources.places import NUL_REASON, Place, Row, has_nul, json_kind
 
 _REMEDY = "every line must be one JSON object: correct or remove this line"
 
 
-def text_rows(file: ByteReader, origin: str, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
+def text_rows(file: TextReader, origin: str, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
     """Every line as ``{"text": line}``; blank ones are left out."""
     for number, line, problem in numbered_lines(file):
         if problem:
@@ -21,7 +22,7 @@ def text_rows(file: ByteReader, origin: str, bad_rows: BadRows) -> Iterator[tupl
             yield Place(origin, number, "line"), {"text": line.rstrip("\r")}
 
 
-def json_line_rows(file: ByteReader, origin: str, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
+def json_line_rows(file: TextReader, origin: str, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
     """The JSON object of every line; blank ones are left out."""
     for number, line, problem in numbered_lines(file):
         if not problem and (not line or line.isspace()):
@@ -39,7 +40,9 @@ def json_line_rows(file: ByteReader, origin: str, bad_rows: BadRows) -> Iterator
 
 def _parsed(line: str, place: Place) -> Row:
     try:
-        value = json.loads(line)
+        value = line_value(line)
+    except RepeatedKey as error:
+        raise BadRow(place, str(error)) from error
     except json.JSONDecodeError as error:
         problem = f"{error.msg.removesuffix(' at')} at column {error.colno}"
         raise BadRow(place, f"not JSON ({problem}); {_REMEDY}") from error
@@ -54,6 +57,8 @@ def checked_object(value: Any, written: str, place: Place, remedy: str) -> Row:
     Raises:
         BadRow: It is no object, or a text in it is none.
     """
+    if isinstance(value, RepeatedKey):
+        raise BadRow(place, str(value))
     if not isinstance(value, dict):
         raise BadRow(place, f"{json_kind(value)}, not an object; {remedy}")
     if "\\u" in written:

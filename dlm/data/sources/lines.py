@@ -3,18 +3,22 @@
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 
-from dlm.data.sources.opening import ByteReader
+from dlm.data.sources.opening import TextReader
 from dlm.data.sources.places import NUL_REASON
 
 MAX_LINE_BYTES = 10_000_000
 """A longer line is no row: it is a file without line ends, or damaged."""
 _BLOCK_BYTES = 1 << 18
+OTHER_ENCODING = (
+    "say the file's encoding on the source (such as `encoding: cp1252`, western Europe's on "
+    "Windows), or convert the file to UTF-8"
+)
 _TOO_LONG = (
     f"longer than {MAX_LINE_BYTES:,} bytes, which is no row: break it up, or remove the line"
 )
 
 
-def numbered_lines(file: ByteReader) -> Iterator[tuple[int, str, str]]:
+def numbered_lines(file: TextReader) -> Iterator[tuple[int, str, str]]:
     """Each line's number (from 1), its text without the line feed, and what is wrong with it.
 
     Nothing is wrong with most: the third is empty then. A byte order mark is no part of the text.
@@ -45,14 +49,14 @@ def _checked(line: bytes) -> tuple[str, str]:
         text = line.decode()
     except UnicodeDecodeError as error:
         reason = (
-            f"not UTF-8 (byte {error.start + 1} of the line, {error.reason}): convert the file to "
-            "UTF-8, or correct the line"
+            f"not UTF-8 (byte {error.start + 1} of the line, {error.reason}): correct the line, or "
+            f"{OTHER_ENCODING}"
         )
         return line.decode(errors="replace"), reason
     return text, NUL_REASON if "\0" in text else ""
 
 
-def _blocks(file: ByteReader) -> Iterator[tuple[bytes, bool]]:
+def _blocks(file: TextReader) -> Iterator[tuple[bytes, bool]]:
     """Runs of whole lines; whether the first line is too long (all but its end is left out)."""
     pending, too_long = b"", False
     while chunk := file.read(_BLOCK_BYTES):

@@ -9,10 +9,17 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from dlm.data.sources.files import Compression, unreadable
 from dlm.errors import UserError
+
+
+class TextReader(Protocol):
+    """UTF-8 in parts."""
+
+    def read(self, size: int) -> bytes:
+        """Some bytes, about ``size``; empty at the end."""
 
 
 class ByteReader:

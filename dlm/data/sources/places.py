@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 Row = dict[str, Any]
 
 _JSON_KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a number",
-               str: "text", list: "a list", dict: "an object"}  # fmt: skip
+               str: "text", list: "a list", dict: "an object",
+               bytes: "bytes"}  # fmt: skip
 NUL_REASON = "it holds a NUL character, which is no text: remove the character, or the row"
 
 
@@ -23,6 +24,18 @@ class Place(NamedTuple):
 def json_kind(value: Any) -> str:
     """What a JSON value is, in the words of JSON."""
     return _JSON_KINDS.get(type(value), type(value).__name__)
+
+
+def remedy_of(value: Any) -> str:
+    """How a value that is no text becomes one; empty where that is plain."""
+    if not isinstance(value, bytes):
+        return ""
+    return (
+        "write the column as text, `python -c 'import pyarrow as a, pyarrow.parquet as p, sys; t = "
+        "p.read_table(sys.argv[1]); s = a.schema([f.with_type(a.string()) if a.types.is_binary("
+        "f.type) else f for f in t.schema]); p.write_table(t.cast(s), sys.argv[2])' IN.parquet "
+        "OUT.parquet`; or "
+    )
 
 
 def has_nul(value: Any) -> bool:

@@ -9,6 +9,7 @@ from dlm.data.sources.bad_rows import BadRow, BadRows
 from dlm.data.sources.generator import generated_rows
 from dlm.data.sources.hub import hub_rows
 from dlm.data.sources.local import local_rows
+from dlm.data.sources.parallel import parallel_rows
 from dlm.data.sources.places import Place, Row
 from dlm.data.sources.source import Source
 from dlm.errors import UserError, did_you_mean
@@ -49,6 +50,8 @@ def refuse_no_rows(source: Source, bad_rows: BadRows, before: int) -> None:
         UserError: Always, but where ``bad_rows.finish`` will name the rows.
     """
     bad = bad_rows.met - before
+    if bad:
+        bad_rows.nothing_good_in(source.place)
     if bad and bad_rows.policy == "error":
         return
     if bad:
@@ -71,6 +74,8 @@ def _usable(source: Source, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
 
 
 def _read(source: Source, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
+    if source.parallel:
+        return parallel_rows(source, bad_rows)
     if source.path is not None:
         return local_rows(source.path, source, bad_rows)
     if source.stage is not None:
@@ -120,14 +125,37 @@ def _check_id(row: Row, field: str, place: Place, seen: set[int]) -> None:
 def _rename(row: Row, source: Source, place: Place) -> Row:
     renamed = dict(row)
     for ours, theirs in source.fields.items():
-        nested = row.get("translation")
-        value = nested if theirs not in row and isinstance(nested, dict) else row
-        if theirs not in value:
+        value, name = _holder(row, theirs)
+        if name not in value:
             raise BadRow(
                 place,
                 f"no field '{theirs}' (the row has "
-                f"{', '.join(map(str, value))}{did_you_mean(theirs, value)}): set `fields` of "
-                "this source to the row's names",
+                f"{', '.join(_names(value))}{did_you_mean(theirs, _names(value))}): set `fields` "
+                "of this source to the row's names",
             )
-        renamed[ours] = value[theirs]
+        renamed[ours] = value[name]
     return renamed
+
+
+def _holder(row: Row, name: str) -> tuple[Row, str]:
+    """The object that holds a field, and what the field is called there: the row, the object in
+    its ``translation``, or the object that the parts of ``a.b`` before the last lead to."""
+    nested = row.get("translation")
+    if name not in row and isinstance(nested, dict) and name in nested:
+        return nested, name
+    if name in row:
+        return row, name
+    *path, last = name.split(".")
+    inner: Any = row
+    for part in path:
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    return (inner, last) if path and isinstance(inner, dict) else (row, name)
+
+
+def _names(row: Row) -> list[str]:
+    """The names of fields, those of objects within with their own (``translation.de``)."""
+    return [
+        f"{name}.{inner}" if inner else str(name)
+        for name, value in row.items()
+        for inner in (value if isinstance(value, dict) and value else ("",))
+    ]

@@ -1,5 +1,6 @@
 """Instruction data: Alpaca's rows, and conversations of several turns."""
 
+from collections.abc import Collection
 from typing import Any
 
 from dlm.data.sources import BadRow, Place, Row
@@ -10,6 +11,20 @@ _ROLES = {
     "system": "System",
 }  # fmt: skip
 """Roles of chat messages and of ShareGPT -> the name before the turn."""
+
+
+TELLING = (
+    "system", "system_prompt", "instruction", "input", "context", "history", "documents",
+    "knowledge", "tools", "functions", "reasoning", "thinking", "images", "image", "audio",
+)  # fmt: skip
+"""Fields of instruction and chat sets that change what a right answer is, or are a part of it:
+those of Alpaca, Dolly (context), LLaMA-Factory (history, system, tools, images), UltraChat and
+the chat formats of Hugging Face and OpenAI."""
+_TELLING_IN_TURNS = (
+    "tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "images", "audio",
+)  # fmt: skip
+_NOT_LEARNT = {"weight": (0,), "train": (False,), "training": (False,)}
+"""Marks of a turn that is not learnt (OpenAI's, Axolotl's), and their values."""
 
 
 def alpaca(row: Row, place: Place) -> list[Fields]:
@@ -27,7 +42,7 @@ def conversation(row: Row, place: Place) -> list[Fields]:
 
     Every turn of the assistant is the ``reply`` of an example; its ``dialogue`` is the turns
     before it, each "User: ...", "Assistant: ..." or "System: ..." with an empty line between them,
-    and "Assistant:" at the end.
+    and "Assistant:" at the end. The row's other fields are there for templates.
 
     Raises:
         BadRow: There is no such list, a turn has another role or no text, or no turn is the
@@ -46,11 +61,30 @@ def conversation(row: Row, place: Place) -> list[Fields]:
     for number, turn in enumerate(turns, start=1):
         role, text = _turn(turn, number, place)
         if role == "Assistant":
-            examples.append({"dialogue": "\n\n".join([*said, "Assistant:"]), "reply": text})
+            dialogue = "\n\n".join([*said, "Assistant:"])
+            examples.append({**row, "dialogue": dialogue, "reply": text})
         said.append(f"{role}: {text}")
     if not examples:
         raise BadRow(place, "no turn is the assistant's: nothing to learn; remove the row")
     return examples
+
+
+def unread_in_turns(row: Row, ignored: Collection[str]) -> str:
+    """What of a conversation's turns says something and is not read; empty where nothing is."""
+    turns = row.get("messages", row.get("conversations"))
+    for number, turn in enumerate(turns if isinstance(turns, list) else (), start=1):
+        given = turn if isinstance(turn, dict) else {}
+        found = [name for name in _TELLING_IN_TURNS if given.get(name)]
+        found += [name for name, values in _NOT_LEARNT.items()
+                  if name in given and given[name] in values]  # fmt: skip
+        for name in found:
+            if name not in ignored:
+                return (
+                    f"turn {number}: '{name}' says something, and is not read: write it into the "
+                    "turn's text, remove the row, or say that it is left out with "
+                    f"`ignored_fields: [{name}]` of the source"
+                )
+    return ""
 
 
 def _turn(turn: Any, number: int, place: Place) -> tuple[str, str]:

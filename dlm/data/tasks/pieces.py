@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from dlm.data.sources import BadRow, Place, Row, json_kind
+from dlm.data.sources import BadRow, Place, Row, json_kind, remedy_of
 from dlm.errors import did_you_mean
 
 Fields = dict[str, Any]
@@ -77,5 +77,5 @@ def text_of(value: Any, name: str, place: Place) -> str:
     raise BadRow(
         place,
         f"field '{name}' is {json_kind(value)}, where text or a number is needed: "
-        "correct or remove the row",
+        f"{remedy_of(value)}correct or remove the row",
     )

@@ -1,6 +1,7 @@
 """Every task: what its rows look like, how they become examples, and its templates."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import yaml
 
 from dlm.data.tasks.choices import multiple_choice
-from dlm.data.tasks.instructions import alpaca, conversation
+from dlm.data.tasks.instructions import TELLING, alpaca, conversation
 from dlm.data.tasks.maths import word_problem
 from dlm.data.tasks.pieces import Adapter, as_it_is, first_of
 from dlm.data.tasks.questions import answered, summarised
@@ -22,6 +23,10 @@ class TaskShape:
     """The fields that a row has."""
     adapt: Adapter = as_it_is
     """A row -> the fields of its examples."""
+    telling: tuple[str, ...] = ()
+    """Fields that such rows often have, that say something, and that are read or refused."""
+    made_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Field that ``adapt`` makes -> fields of the row that are read with it."""
     conditional: bool = True
     """Whether there is a prompt; a text alone has none."""
     cluster: str = ""
@@ -46,9 +51,16 @@ TASKS: dict[str, TaskShape] = {
     "math": TaskShape("question, answer; or Body, Question, Answer", word_problem),
     "reasoning": TaskShape("question, rationale, answer"),
     "multiple_choice": TaskShape("question, choices, answer; or input, target", multiple_choice),
-    "instruction": TaskShape(f"inputs, targets {_LIST}", first_of("targets")),
-    "alpaca": TaskShape("instruction, input (may be missing), output", alpaca),
-    "chat": TaskShape("messages (role, content) or conversations (from, value)", conversation),
+    "instruction": TaskShape(f"inputs, targets {_LIST}", first_of("targets"), TELLING),
+    "alpaca": TaskShape(
+        "instruction, input (may be missing), output",
+        alpaca,
+        TELLING,
+        {"request": ("instruction", "input")},
+    ),
+    "chat": TaskShape(
+        "messages (role, content) or conversations (from, value)", conversation, TELLING
+    ),
 }
 """Task -> its shape. The templates over the fields are in templates.yaml."""
 
