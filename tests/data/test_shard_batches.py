@@ -111,7 +111,7 @@ def test_batches_are_those_of_the_rows_in_memory(both: tuple[TokenShards, Encode
         for name, value in vars(theirs).items():
             mine_value = getattr(mine, name)
             if name == "step":
-                for field, whole in vars(value).items():
+                for field, whole in value._asdict().items():
                     np.testing.assert_array_equal(getattr(mine_value, field), whole)
             else:
                 same = (

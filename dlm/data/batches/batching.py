@@ -62,10 +62,12 @@ class Predicted:
         return Predicted(self.seed, masked_BL, place_M, self.masked_in_step)
 
 
-@dataclass(frozen=True)
-class StepRows:
+class StepRows(NamedTuple):
     """All rows of a step, over all devices and micro-batches: where noise may hit them, not what
-    they say. Arrays of one number a row, on the host."""
+    they say. Arrays of one number a row, on the host.
+
+    DeepSpeed's plugin looks into what a batch holds, and refuses frozen dataclasses.
+    """
 
     positions: Positions
     """Position of each row in the run (``TokenBatch.sample_B``)."""

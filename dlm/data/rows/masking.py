@@ -7,7 +7,6 @@ Noise may hit a text, a response and the end token of a response (as generation 
 never hits the begin token or the end token of a prompt. Stages may ask for more, see ``Masking``.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,7 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class Masking:
+class Masking(NamedTuple):
     """What else may be predicted."""
 
     prompts: bool = False
