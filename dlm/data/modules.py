@@ -60,6 +60,8 @@ class BatchSettings:
     """Tokens of a step, in place of ``global_batch_size`` (None then)."""
     packed: bool = False
     """Whether rows share the network's rows."""
+    with_step: bool = False
+    """Whether batches of training know all rows of their step."""
 
 
 _ORDER = 2
@@ -276,7 +278,7 @@ class RowsDataModule(LightningDataModule):
         sampler = StepSampler(
             self.train_rows, self.order, first_step=self.trainer.global_step,
             accumulate=self.batches.accumulate, rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
+            world_size=self.trainer.world_size, with_step=self.batches.with_step,
         )  # fmt: skip
         return self._loader(self.train_rows, sampler)
 

@@ -116,6 +116,7 @@ def build_rows(
             seed=job.seed,
             global_batch_tokens=config.train.global_batch_tokens,
             packed=packed,
+            with_step=config.objective.normaliser == "masked_tokens",
         ),
         canvas=build_canvas(config), sides=row_sides(job, max_positions),
         bad_rows=build_bad_rows(job, lists=lists and getattr(rank_zero_only, "rank", 0) == 0),

@@ -49,8 +49,9 @@ def sampler(
 ) -> StepSampler:
     order = BatchOrder(rows.lengths, batch, 3, grouping)
     return StepSampler(
-        rows, order, first_step=first, accumulate=1, rank=rank, world_size=world_size
-    )
+        rows, order, first_step=first, accumulate=1, rank=rank, world_size=world_size,
+        with_step=True,
+    )  # fmt: skip
 
 
 def loaded(

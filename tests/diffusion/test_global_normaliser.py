@@ -112,8 +112,9 @@ def step_of(
     losses = []
     for rank in range(world_size):
         sampler = StepSampler(
-            rows, order, first_step=0, accumulate=accumulate, rank=rank, world_size=world_size
-        )
+            rows, order, first_step=0, accumulate=accumulate, rank=rank, world_size=world_size,
+            with_step=True,
+        )  # fmt: skip
         requests = iter(sampler)
         for _ in range(accumulate):
             batch = TokenDataset(rows, pad_token_id=1).__getitems__(next(requests))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dlm.config.job import StageJob
 from dlm.config.schema import (
@@ -16,6 +17,7 @@ from dlm.config.schema import (
     FewShotConfig,
     LengthConfig,
     MixtureConfig,
+    ObjectiveConfig,
     SourceConfig,
     StageConfig,
     TrainConfig,
@@ -274,3 +276,21 @@ def test_a_length_predictor_has_classes_for_the_rows(
     assert length_classes(asked, data) == 6
     [note] = class_notes(data, 6)
     assert f"{sum(n > 6 for n in responses)} training rows have more than 6 tokens" in note
+
+
+@pytest.mark.parametrize(("normaliser", "asked"), [("masked_tokens", True), ("maskable", False)])
+def test_batches_know_their_step_where_the_loss_is_divided_by_its_masks(
+    normaliser: Any, asked: bool, tmp_path: Path, start: StartingPoint
+) -> None:
+    objective = ObjectiveConfig(normaliser=normaliser)
+    data = build(replace(config_of(tmp_path), objective=objective), start)
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_step=0,
+        global_rank=0,
+        world_size=1,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+    batch = next(iter(data.train_dataloader()))
+    assert (batch.step is not None) == asked
+    if batch.step is not None:
+        assert sorted(batch.step.positions) == sorted(batch.sample_B.tolist())

@@ -144,7 +144,7 @@ class TokenBatch:
     predicted: Predicted | None = None
     """What a step on these rows predicts, once it is drawn."""
     step: StepRows | None = None
-    """Of training: all rows of the step that these are a part of."""
+    """Of training: all rows of the step that these are a part of, where they are asked for."""
     filler: bool = False
     """Whether the rows are validated elsewhere and read here so that every device calls the network
     equally often; nothing of them counts."""
@@ -190,7 +190,7 @@ class BatchRequest:
     filler: bool = False
     """Whether the rows are another device's and do not count."""
     step: StepRows | None = None
-    """Of training: all rows of the step."""
+    """Of training: all rows of the step, where they are asked for."""
 
 
 class TokenDataset(Dataset[TokenBatch]):
@@ -250,9 +250,11 @@ class StepSampler(Sampler[BatchRequest]):
         accumulate: int,
         rank: int,
         world_size: int,
+        with_step: bool = False,
     ) -> None:
+        """``with_step``: every request knows all rows of its step."""
         self.order = order
-        self.rows = rows
+        self.rows = rows if with_step else None
         self.counted_lengths = rows.counted_lengths
         self.first_step = first_step
         self.accumulate = accumulate
@@ -265,7 +267,7 @@ class StepSampler(Sampler[BatchRequest]):
             positions = self.order.batch(step)
             maskable = int(self.counted_lengths[positions % len(self.counted_lengths)].sum())
             strata = random_ranks(positions)
-            whole = StepRows.of(self.rows, positions, strata)
+            whole = None if self.rows is None else StepRows.of(self.rows, positions, strata)
             for part in self.order.parts(positions, self.world_size, self.accumulate)[self.rank]:
                 yield BatchRequest(
                     positions[part], strata[part], len(positions), maskable, step=whole
