@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dlm.data.rows.round_trip import round_trip, written
+from dlm.data.rows.round_trip import round_trip
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.evaluation.answer_scores import EXTRACTED
@@ -85,10 +85,10 @@ def score_generation(
     if any("extracted" in sample for sample in samples):
         figures["answers_not_extracted"] = sum(s["extracted"] is None for s in samples)
     figures |= unknown_figures(model, kept.prompts)
-    figures["reachable"] = round_trip(model.tokenizer, kept.references).share
-    writable = written(model.tokenizer, kept.references) if figures["reachable"] < 1 else []
+    back = round_trip(model.tokenizer, kept.references)
+    figures["reachable"] = back.share
     shown = {"generation": {"kind": model.kind, **settings.shown(model.kind)}}
-    return Scored(samples, shown, figures=figures, writable=writable)
+    return Scored(samples, shown, figures=figures, writable=back.written if back.share < 1 else [])
 
 
 def _sample(rows: TaskRows, index: int, answer: Generated) -> Sample:

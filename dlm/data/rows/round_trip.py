@@ -34,13 +34,19 @@ _LOSSES: dict[str, Callable[[str], str]] = {
 class RoundTrip:
     """Texts beside what becomes of them through the tokenizer and back."""
 
-    texts: int
-    exact: int
+    written: list[str] = field(default_factory=list)
+    """The texts as a model writes them that has every token right."""
+    exact: int = 0
     """Texts that come back as they were, blanks at their ends apart."""
     losses: Counter[str] = field(default_factory=Counter)
     """What was lost -> in how many of the texts."""
     example: tuple[str, str] | None = None
     """The first text that changes, and what it becomes."""
+
+    @property
+    def texts(self) -> int:
+        """Their number."""
+        return len(self.written)
 
     @property
     def share(self) -> float:
@@ -64,24 +70,21 @@ class RoundTrip:
         ]
 
 
-def written(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
-    """The texts as a model writes them that has every token right."""
-    if not texts:
-        return []
-    rows = encode_responses(tokenizer, texts)
-    return list(tokenizer.batch_decode(rows, skip_special_tokens=True))
-
-
 def round_trip(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> RoundTrip:
     """Compare texts with what they become."""
+    if not texts:
+        return RoundTrip()
+    rows = encode_responses(tokenizer, texts)
+    written = list(tokenizer.batch_decode(rows, skip_special_tokens=True))
     exact, losses, example = 0, Counter[str](), None
-    for text, becomes in zip(texts, written(tokenizer, texts), strict=True):
+    for text, row, becomes in zip(texts, rows, written, strict=True):
         if text.strip() == becomes.strip():
             exact += 1
             continue
         example = example or (text, becomes)
-        losses.update(_losses(tokenizer, text, becomes))
-    return RoundTrip(len(texts), exact, losses, example)
+        unknown = unknown_tokens(tokenizer, [row])
+        losses.update((UNKNOWN,) if unknown else _losses(text, becomes))
+    return RoundTrip(written, exact, losses, example)
 
 
 def _around_the_difference(text: str, becomes: str) -> tuple[str, str]:
@@ -91,10 +94,8 @@ def _around_the_difference(text: str, becomes: str) -> tuple[str, str]:
     return text[part], becomes[part]
 
 
-def _losses(tokenizer: PreTrainedTokenizerBase, text: str, becomes: str) -> tuple[str, ...]:
+def _losses(text: str, becomes: str) -> tuple[str, ...]:
     """The fewest losses that explain the difference."""
-    if unknown_tokens(tokenizer, encode_responses(tokenizer, [text])):
-        return (UNKNOWN,)
     for count in range(1, len(_LOSSES) + 1):
         for names in combinations(_LOSSES, count):
             if _without(text, names) == _without(becomes, names):
