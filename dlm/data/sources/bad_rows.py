@@ -1,11 +1,12 @@
 """What becomes of rows that cannot be used: refused together, or skipped, counted and listed."""
 
 import json
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from dlm.data.sources.places import Place
+from dlm.data.sources.places import NUL_REASON, Place, Row, has_nul
 from dlm.errors import UserError
 
 _SHOWN = 10
@@ -116,3 +117,13 @@ class BadRows:
 
 def _counted(number: int) -> str:
     return f"{number} bad row{'s' if number > 1 else ''}"
+
+
+def placed_rows(rows: Iterable[Row], origin: str, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
+    """Rows of a library's data set with their number from 1; one with a NUL character is bad."""
+    for number, row in enumerate(rows, start=1):
+        place = Place(origin, number)
+        if has_nul(row):
+            bad_rows.bad(place, NUL_REASON)
+        else:
+            yield place, row

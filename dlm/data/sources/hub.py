@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dlm.data.sources.bad_rows import BadRows
-from dlm.data.sources.places import NUL_REASON, Place, Row, has_nul
+from dlm.data.sources.bad_rows import BadRows, placed_rows
+from dlm.data.sources.places import Place, Row
 from dlm.data.sources.source import Source
 from dlm.errors import UserError
 
@@ -15,12 +15,7 @@ def hub_rows(source: Source, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
     Raises:
         UserError: The data set cannot be loaded, or the network ends while it is streamed.
     """
-    for number, row in enumerate(_loaded(source), start=1):
-        place = Place(source.place, number)
-        if has_nul(row):
-            bad_rows.bad(place, NUL_REASON)
-        else:
-            yield place, row
+    return placed_rows(_loaded(source), source.place, bad_rows)
 
 
 def _loaded(source: Source) -> Iterator[Row]:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from dlm.data.sources.bad_rows import BadRows
-from dlm.data.sources.places import NUL_REASON, Place, Row, has_nul
+from dlm.data.sources.bad_rows import BadRows, placed_rows
+from dlm.data.sources.places import Place, Row
 from dlm.errors import UserError
 
 
@@ -15,21 +15,19 @@ def saved_rows(folder: Path, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
     Raises:
         UserError: The library cannot load the folder.
     """
+    return placed_rows(_loaded(folder), str(folder), bad_rows)
+
+
+def _loaded(folder: Path) -> Iterator[Row]:
     from datasets import load_from_disk
 
     try:
-        rows = iter(load_from_disk(str(folder)))
+        yield from load_from_disk(str(folder))
     except Exception as error:  # the library raises many kinds
         raise UserError(
             f"{folder} cannot be loaded as a saved data set ({error}): save it again with "
             "save_to_disk, or write its rows as Parquet (Dataset.to_parquet)"
         ) from error
-    for number, row in enumerate(rows, start=1):
-        place = Place(str(folder), number)
-        if has_nul(row):
-            bad_rows.bad(place, NUL_REASON)
-        else:
-            yield place, row
 
 
 def saved_files(folder: Path) -> list[Path]:
