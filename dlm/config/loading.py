@@ -57,21 +57,39 @@ def load_recipe(
     raw.setdefault("name", shipped.default_name(path))
     recipe = _typed_recipe(raw, problems)
     if problems:
-        lines = dict.fromkeys(f"  {p}{_from_override(p.key, overrides)}" for p in problems)
+        lines = dict.fromkeys(f"  {p}{_from_override(p, overrides)}" for p in problems)
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         place = f"{path}, cell {cell.name}" if cell else str(path)
         raise UserError("\n".join([f"{count} in {place}:", *lines]))
     return recipe
 
 
-def _from_override(key: str, overrides: Sequence[str]) -> str:
+def _from_override(problem: Problem, overrides: Sequence[str]) -> str:
     """That a setting was given on the command line, for itself or for every stage."""
+    key = problem.key
     for text in overrides:
         given = text.partition("=")[0]
         of_every_stage = key.startswith("stages.") and key.endswith(f".{given}")
-        if key == given or of_every_stage or f"{given}.".startswith(f"{key}."):
+        if (
+            key == given
+            or key.startswith(f"{given}.")
+            or of_every_stage
+            or _made_by(problem, given)
+        ):
             return f" (on the command line: {text})"
     return ""
+
+
+def _made_by(problem: Problem, given: str) -> bool:
+    """Whether the value of a section is nothing but what an override has put into it."""
+    if not given.startswith(f"{problem.key}."):
+        return False
+    value = problem.value
+    for part in given.removeprefix(f"{problem.key}.").split("."):
+        if not isinstance(value, Mapping) or list(value) != [part]:
+            return False
+        value = value[part]
+    return True
 
 
 def load_cells(

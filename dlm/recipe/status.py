@@ -55,7 +55,13 @@ def status(run_dir: Path) -> list[dict[str, Any]]:
 def render_status(run_dir: Path, as_json: bool, queue: Mapping[str, str] | None = None) -> str:
     """The status as a table, or as JSON with a list under ``stages``; ``queue``: the state of a
     stage's job on a cluster."""
-    rows = status(run_dir)
+    return rendered(status(run_dir), run_dir, as_json, queue)
+
+
+def rendered(
+    rows: list[dict[str, Any]], run_dir: Path, as_json: bool, queue: Mapping[str, str] | None = None
+) -> str:
+    """A status that was read, as :func:`render_status` shows it."""
     for row in rows if queue else ():
         row["queue"] = (queue or {}).get(row["stage"], "")
     if as_json:
@@ -72,9 +78,8 @@ def render_status(run_dir: Path, as_json: bool, queue: Mapping[str, str] | None 
     return console.file.getvalue().rstrip()
 
 
-def status_line(run_dir: Path) -> str:
-    """The status in a line: how many stages are done, and how far the first open one is."""
-    rows = status(run_dir)
+def status_line(rows: list[dict[str, Any]]) -> str:
+    """A status in a line: how many stages are done, and how far the first open one is."""
     open_ = [row for row in rows if row["state"] != "done"]
     text = f"{len(rows) - len(open_)} of {len(rows)} stages done"
     if open_:

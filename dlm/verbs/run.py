@@ -161,7 +161,8 @@ def status(options: argparse.Namespace) -> int:
     """Print the state of every stage and its job, of a sweep cell by cell."""
     from dlm.cluster.queue import states_by_stage
     from dlm.cluster.record import read_record
-    from dlm.recipe.status import render_status, status_line
+    from dlm.recipe.status import render_status, rendered, status_line
+    from dlm.recipe.status import status as read_status
     from dlm.recipe.sweep import read_sweep, settings_text
 
     run_dir = Path(options.run_dir)
@@ -171,12 +172,13 @@ def status(options: argparse.Namespace) -> int:
         print(render_status(run_dir, options.json, queue))
         return 0
     queued = set(record.cells) if record else set()
+    found = {cell.name: read_status(run_dir / cell.name) for cell in sweep.begun(run_dir)}
     texts = {
-        cell.name: render_status(
-            run_dir / cell.name, options.json,
-            states_by_stage(record, cell.name) if record and cell.name in queued else {},
+        name: rendered(
+            rows, run_dir / name, options.json,
+            states_by_stage(record, name) if record and name in queued else {},
         )
-        for cell in sweep.begun(run_dir)
+        for name, rows in found.items()
     }  # fmt: skip
     if options.json:
         print("[" + ",\n".join(texts.values()) + "]")
@@ -186,6 +188,6 @@ def status(options: argparse.Namespace) -> int:
         print(texts.get(cell.name, "not begun"))
     print()
     for cell in sweep.cells:
-        line = status_line(run_dir / cell.name) if cell.name in texts else "not begun"
+        line = status_line(found[cell.name]) if cell.name in found else "not begun"
         print(f"{cell.name}: {line}")
     return 0

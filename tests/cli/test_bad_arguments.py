@@ -248,6 +248,8 @@ def test_validate_takes_overrides_as_run_does(call: Caller, recipe_file: Path) -
     [
         ("optim.lr=-1", "optim.lr = -1"),
         ("stages.adapt.optim.lr=-1", "stages.adapt.optim.lr = -1"),
+        ("stages.adapt.optim={lrr: 1}", "stages.adapt.optim.lrr = 1"),
+        ("optm.lr=1", "optm = {'lr': 1}"),
     ],
 )
 def test_a_problem_names_the_override_that_it_comes_from(
@@ -257,3 +259,13 @@ def test_a_problem_names_the_override_that_it_comes_from(
     problems = [text for text in told.splitlines() if line in text]
     assert problems and all(f"(on the command line: {override})" in text for text in problems)
     assert "on the command line" not in call("validate", recipe_file, "train.steps=3").err
+
+
+def test_a_problem_beside_an_override_is_not_blamed_on_it(
+    call: Caller, recipe_file: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "broken.yaml"
+    recipe.write_text(recipe_file.read_text() + "optm: {lr: 1, eps: 2}\n")
+    told = call("validate", recipe, "optm.lr=3").err
+    assert "optm = {'lr': 3, 'eps': 2}: unknown setting" in told
+    assert "on the command line" not in told
