@@ -343,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except DlmError as error:
-        from dlm.recipe.ranks import process_rank
+        from dlm.process_rank import process_rank
 
         if process_rank() == 0:  # which has heard of it, whichever rank it was
             print(f"error: {error}", file=sys.stderr)

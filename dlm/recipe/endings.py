@@ -10,9 +10,9 @@ from types import FrameType
 
 from dlm.config.job import StageJob
 from dlm.errors import DlmError, Preempted, RunInUse, StageFailed
+from dlm.process_rank import process_rank
 from dlm.recipe import console
 from dlm.recipe.manifest import write_text
-from dlm.recipe.ranks import process_rank
 from dlm.recipe.state import write_failure
 from dlm.stop_signals import STOP_SIGNALS
 

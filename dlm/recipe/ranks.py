@@ -7,19 +7,12 @@ from dataclasses import dataclass
 from dlm.config.schema import HardwareConfig
 from dlm.errors import UserError
 
-_RANKS = ("SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")
 _INTERACTIVE = ("bash", "interactive")
 """Names of Slurm jobs in which Lightning starts the ranks itself."""
 LEADER_ALONE = ("tokenizer",)
 """Stage kinds that one process carries out: further ranks would write the same files."""
 OUTSIDE_TRAINING = ("generate", "evaluate")
 """Stage kinds whose ranks only share work: where rank 0 is set to do it alone, the others wait."""
-
-
-def process_rank() -> int:
-    """Rank in a distributed job; 0 outside of one. Only whether it is 0 is relied on."""
-    names = ("RANK",) if "RANK" in os.environ else _RANKS
-    return max(int(os.environ.get(name) or 0) for name in names)
 
 
 @dataclass(frozen=True)

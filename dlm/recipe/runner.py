@@ -13,6 +13,7 @@ from dlm.config.job import StageJob
 from dlm.config.loading import resolved_yaml
 from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.errors import DlmError, Preempted, RunInUse, StageFailed
+from dlm.process_rank import process_rank
 from dlm.recipe import console
 from dlm.recipe.endings import failure_recorded, stoppable
 from dlm.recipe.handoff import verify_needed
@@ -20,7 +21,7 @@ from dlm.recipe.lock import STALE_AFTER_S, StageLock, live_holder, lock_path
 from dlm.recipe.manifest import build_manifest, write_manifest, write_text
 from dlm.recipe.origins import unpinned
 from dlm.recipe.plan import DataIdentity, PlannedStage, plan
-from dlm.recipe.ranks import LEADER_ALONE, check_ranks, launcher, process_rank
+from dlm.recipe.ranks import LEADER_ALONE, check_ranks, launcher
 from dlm.recipe.ranks_watch import (
     LEADER_VARIABLE,
     LaunchedRanks,

@@ -1,7 +1,6 @@
 """How a file is read: as its source says, else as its name and its beginning say."""
 
 import codecs
-import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from dlm.data.sources.table_guess import (
     table_delimiter,
 )
 from dlm.errors import UserError
+from dlm.process_rank import process_rank
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _SAMPLE_BYTES = 1 << 18
@@ -203,9 +203,7 @@ def _guesses(reading: Reading, given: _Given) -> Iterator[str]:
 
 def _say(path: Path, guesses: str) -> None:
     """One line for a folder of files alike, from the first of the ranks."""
-    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    if not guesses or (path.parent, guesses) in _SAID or any(rank not in (None, "", "0")
-                                                            for rank in ranks):  # fmt: skip
+    if not guesses or (path.parent, guesses) in _SAID or process_rank():
         return
     _SAID.add((path.parent, guesses))
     print(
