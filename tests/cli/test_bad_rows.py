@@ -185,19 +185,26 @@ def test_a_source_that_gives_no_rows_is_named_with_the_remedy(
     assert "continue with" not in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("part.rows", "files are .txt, .jsonl, .json, .csv, .tsv"),
+        ("part.xlsx", "an Excel workbook: save the sheet as CSV"),
+    ],
+)
 def test_files_of_no_kind_that_is_read_are_named_before_any_stage_begins(
-    call: Caller, recipe_file: Path, tmp_path: Path
+    name: str, words: str, call: Caller, recipe_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "part.xlsx").touch()
-    for source in ("rows", "rows/part.xlsx", "rows/*.xlsx"):
+    (tmp_path / "rows" / name).touch()
+    for source in ("rows", f"rows/{name}", f"rows/*{Path(name).suffix}"):
         outcome = call(
             "run", recipe_file, "--run-dir", tmp_path / "run", f"data.root={tmp_path}",
             f"stages.adapt.data.train=[{{path: {source}}}]",
         )  # fmt: skip
         assert outcome.code == 2
         assert f"stages.adapt.data.train[0]: {tmp_path / 'rows'}" in outcome.err
-        assert "files are .txt, .jsonl, .json, .csv, .tsv" in outcome.err
+        assert words in outcome.err
         assert not (tmp_path / "run").exists()
 
 

@@ -124,15 +124,16 @@ def _folder_files(folder: Path) -> list[Path]:
         raise unreadable(folder, error) from error
     if saved := [file for file in inside if file.suffix == ".arrow"]:
         raise UserError(f"{saved[0]} is {known_by_suffix(saved[0])}")
-    others = [file.name for file in inside if not _is_read(file)]
+    others = [file for file in inside if not _is_read(file)]
+    known = next((f". {file} is {text}" for file in others if (text := known_by_suffix(file))), "")
     if len(others) == len(inside):
         held = f"holds only {_names(others)}" if others else "is an empty folder"
-        raise UserError(f"{folder} {held}: give a folder with files to read ({KINDS_TEXT})")
+        raise UserError(f"{folder} {held}: give a folder with files to read ({KINDS_TEXT}){known}")
     if others:
         suffixes = "".join(next(file for file in inside if _is_read(file)).suffixes)
         raise UserError(
             f"{folder} also holds {_names(others)}, which is not read: name what is with a "
-            f"pattern, such as {folder / f'*{suffixes}'} ({KINDS_TEXT})"
+            f"pattern, such as {folder / f'*{suffixes}'} ({KINDS_TEXT}){known}"
         )
     return inside
 
@@ -144,7 +145,8 @@ def _is_read(file: Path) -> bool:
         return False
 
 
-def _names(names: list[str]) -> str:
+def _names(files: list[Path]) -> str:
+    names = [file.name for file in files]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
