@@ -195,9 +195,9 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     prompts.add_argument("--input", metavar="FILE", help="JSON lines with the field `prompt`")
     generate.add_argument("--output", metavar="FILE", help="JSON lines with `prompt` and `text`")
     _infill_arguments(generate)
-    generate.add_argument("--trace", metavar="F.html|F.jsonl",
+    generate.add_argument("--trace", metavar="F.html|F.svg|F.jsonl",
                           help="how the text came about, iteration by iteration: a page that "
-                               "replays it, or JSON lines")  # fmt: skip
+                               "replays it, a moving picture, or JSON lines")  # fmt: skip
     _generation_arguments(generate, lengths=("predicted", "canvas"))
     _devices_argument(generate)
     evaluate = _verb(verbs, "evaluate", "evaluate:evaluate", "score a trained model on tasks")

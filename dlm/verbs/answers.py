@@ -14,6 +14,7 @@ from dlm.generation.pieces import Pieces
 from dlm.generation.settings import GenerationSettings
 from dlm.generation.trace import Trace, TraceFile
 from dlm.generation.trace_page import trace_page
+from dlm.generation.trace_picture import trace_picture
 
 _LENGTH_SETTINGS = ("length", "canvas_length", "end_last", "length_beam", "rerank")
 
@@ -43,9 +44,11 @@ class Answers:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def write_trace(self, place: Path, name: str, model: GenerativeModel) -> None:
-        """As a page or as JSON lines, by the suffix; ``name`` is the model's, for the reader."""
+        """As a page, a picture or JSON lines, by the suffix; ``name`` is the model's, for the
+        reader."""
         trace = TraceFile(name, self.settings, self.traces, Pieces(model.tokenizer))
-        text = trace_page(trace) if place.suffix == ".html" else trace.jsonl()
+        writers = {".html": trace_page, ".svg": trace_picture}
+        text = writers.get(place.suffix, TraceFile.jsonl)(trace)
         # A path may hold bytes that are no text; as an escape they are still JSON.
         place.write_text(text, encoding="utf-8", errors="backslashreplace")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dlm.errors import UserError
 
-_SUFFIXES = (".html", ".jsonl")
+_SUFFIXES = (".html", ".svg", ".jsonl")
 
 
 def trace_place(given: str | None, *, others: dict[str, str | None]) -> Path | None:
@@ -22,7 +22,7 @@ def trace_place(given: str | None, *, others: dict[str, str | None]) -> Path | N
     if place.suffix not in _SUFFIXES:
         raise UserError(
             f"--trace {given}: the name says the form, so it must end in .html (a page that "
-            "replays the canvas) or .jsonl (a line for each iteration)"
+            "replays the canvas), .svg (a moving picture) or .jsonl (a line for each iteration)"
         )
     for option, other in others.items():
         if other is not None and place.resolve() == Path(other).resolve():

@@ -61,7 +61,7 @@ def test_a_trace_that_cannot_be_written_is_refused_before_any_work(
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "seven"}\n')
     places: dict[str | Path, str] = {
-        "trace.txt": "must end in .html (a page that replays the canvas) or .jsonl",
+        "trace.txt": "must end in .html (a page that replays the canvas), .svg (a moving",
         "trace": "must end in .html",
         "": "must end in .html",
         tmp_path / "nowhere" / "t.html": f"there is no directory {tmp_path / 'nowhere'}: make it",
