@@ -160,11 +160,11 @@ def _plain_batch(
         logits_BLV[..., forbidden] = -torch.inf
         best = logits_BLV.log_softmax(-1).max(-1)
         rate_B1, set_B1 = (table[number - 1].to(model.device) for table in (rate_MB1, set_MB1))
-        step = Step(count_B, rate_B1, set_B1, Draws(key, number, slot_BL.cumsum(1)))
+        step = Step(count_B, rate_B1, set_B1, Draws(key, number, slot_BL.cumsum(1)), sampler.limit)
         prediction = Prediction(best.indices, best.values, best.values, best.values)
-        noise_BL, set_BL = sampler.renoise(canvas, prediction, step)
+        noise_BL, set_BL = sampler.rule.decide(canvas, prediction, step)
         canvas = loop.advance(canvas, prediction, noise_BL, set_BL, model.special.mask)
-        if sampler.stops_early and not canvas.noise_BN.any():
+        if sampler.rule.stops_early and not canvas.noise_BN.any():
             break
     return canvas.tokens_BN.tolist(), canvas.log_probability_BN.sum(dim=1).tolist()
 

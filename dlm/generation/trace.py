@@ -44,7 +44,7 @@ class Recorder:
     def for_sampler(cls, sampler: Sampler) -> "Recorder":
         """A recorder of the sampler's kind."""
         own_number = sampler.num_iterations is None or sampler.block_length is not None
-        return cls(rows_wait=sampler.stops_early or own_number)
+        return cls(rows_wait=sampler.rule.stops_early or own_number)
 
     def __call__(self, iteration: int, canvas: Canvas) -> None:
         """Copy the canvas to the host."""

@@ -78,7 +78,7 @@ def _cells(trace: Trace, shown: list[list[str | None]]) -> Iterator[tuple[str, i
         for word in text.split():
             yield f"{word} ", None
         for index in range(slot, slot + size):
-            held = [tokens[index].strip() for tokens in shown if tokens[index]]
+            held = [(tokens[index] or "").strip() for tokens in shown]
             yield max([*held, "[M]"], key=_columns), index
         slot += size
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dlm.diffusion.counter import counter_uniform
+from dlm.diffusion.sampling import rules
 from dlm.diffusion.sampling.draws import DrawKey, Draws
 from dlm.diffusion.sampling.loop import Denoised, denoise
 from dlm.diffusion.sampling.samplers import Sampler, get_sampler
@@ -153,25 +154,25 @@ def one_row(
         count = count_after(sampler, length, m, iterations)
         ranks = dict(enumerate(proposal.rank for proposal in new))
         keep = set()
-        if sampler.rule == "reparam-uncond":
+        if sampler.rule == rules.REPARAM_UNCOND:
             keep = lowest(every, ranks, count)
-        elif sampler.rule == "reparam-cond":
+        elif sampler.rule == rules.REPARAM_COND:
             low = lowest(every, ranks, count)
             fell = {i for i in low - noise if new[i].token == tokens[i] and new[i].score < score[i]}
             keep = (low & noise) | fell
-        elif sampler.rule == "frozen":
+        elif sampler.rule == rules.FROZEN:
             keep = lowest(noise, ranks, count)
-        elif sampler.rule == "cmlm":
+        elif sampler.rule == rules.CMLM:
             keep = lowest(every, {i: ranks[i] if i in noise else score[i] for i in every}, count)
-        elif sampler.rule == "left-to-right":
+        elif sampler.rule == rules.LEFT_TO_RIGHT:
             keep = lowest(noise, {i: -i for i in every}, count)
-        elif sampler.rule == "ancestral":
+        elif sampler.rule == rules.ANCESTRAL:
             keep = {i for i in noise if new[i].setting > 1 - rate / before}
-        elif sampler.rule == "threshold" and m < iterations:
+        elif sampler.rule == rules.THRESHOLD and m < iterations:
             assert sampler.threshold is not None
             surest = lowest(noise, {i: -rank for i, rank in ranks.items()}, 1)
             keep = {i for i in noise - surest if math.exp(new[i].log_p) < sampler.threshold}
-        elif sampler.rule == "entropy-bound" and m < iterations:
+        elif sampler.rule == rules.ENTROPY_BOUND and m < iterations:
             assert sampler.entropy_bound is not None
             chosen: set[int] = set()
             for k in range(1, len(noise) + 1):
@@ -186,7 +187,7 @@ def one_row(
             elif i in noise:
                 tokens[i], log_p[i], score[i] = new[i].token, new[i].log_p, new[i].score
         noise = keep
-        if sampler.stops_early and not noise:
+        if sampler.rule.stops_early and not noise:
             break
     return tokens, log_p, calls
 

@@ -19,7 +19,7 @@ from sampler_tools import (
 )
 from torch import Tensor
 
-from dlm.diffusion.sampling import renoise, samplers
+from dlm.diffusion.sampling import rules
 from dlm.diffusion.sampling.loop import Denoised, denoise
 from dlm.diffusion.sampling.samplers import SAMPLERS, Sampler, customised, get_sampler
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step, lowest
@@ -29,7 +29,7 @@ slow = pytest.mark.slow
 ITERATIONS = pytest.mark.parametrize(
     "iterations", [1, 2, 4, pytest.param(20, marks=slow), pytest.param(40, marks=slow)]
 )
-EXACT_RULES = ("reparam-uncond", "frozen", "cmlm", "left-to-right")
+EXACT_RULES = (rules.REPARAM_UNCOND, rules.FROZEN, rules.CMLM, rules.LEFT_TO_RIGHT)
 every_sampler = pytest.mark.parametrize("name", sorted(EVERY))
 torch.set_num_threads(1)
 
@@ -50,9 +50,9 @@ def test_the_number_of_noise_slots_is_the_rules_after_every_iteration(
         left = canvas.noise_BN.sum(dim=1).tolist()
         if sampler.rule in EXACT_RULES:
             assert left == scheduled
-        if sampler.rule == "reparam-cond":
+        if sampler.rule == rules.REPARAM_COND:
             assert all(n <= k for n, k in zip(left, scheduled, strict=True))
-        if sampler.stops_early:
+        if sampler.rule.stops_early:
             assert all(n < max(1, before) for n, before in zip(left, seen[-1], strict=True))
         assert not (canvas.noise_BN & ~canvas.slot_BN).any()
         assert torch.equal(canvas.tokens_BN == MASK, canvas.noise_BN | ~canvas.slot_BN)
@@ -62,7 +62,7 @@ def test_the_number_of_noise_slots_is_the_rules_after_every_iteration(
 
     run(sampler, network, iterations, observe)
     assert not any(seen[-1])
-    assert len(seen) - 1 == iterations or sampler.stops_early
+    assert len(seen) - 1 == iterations or sampler.rule.stops_early
 
 
 @every_sampler
@@ -83,7 +83,7 @@ def test_network_calls_are_counted(name: str, iterations: int) -> None:
     network = HashNetwork([1, 2], [5, 9])
     calls = run(EVERY[name], network, iterations).num_network_calls
     assert calls == network.calls
-    assert calls <= (min(9, iterations) if EVERY[name].stops_early else iterations)
+    assert calls <= (min(9, iterations) if EVERY[name].rule.stops_early else iterations)
 
 
 @every_sampler
@@ -142,7 +142,7 @@ def test_blocks_are_finished_from_left_to_right(name: str, iterations: int) -> N
 
     result = run(EVERY[name], network, iterations, observe, block_length=4)
     assert not (result.tokens_BN == MASK)[network.slot_BN].any()
-    if not EVERY[name].stops_early:
+    if not EVERY[name].rule.stops_early:
         assert result.num_network_calls == 3 * iterations
 
 
@@ -187,18 +187,15 @@ def coin(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Te
     return canvas.noise_BN & ~set_BN, set_BN
 
 
-@pytest.fixture
-def coin_sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
-    monkeypatch.setitem(samplers.RULES, "coin", coin)
-    return Sampler("coin", "each slot by a coin")
+COIN = Sampler(rules.Rule(coin), "each slot by a coin")
 
 
 @pytest.mark.parametrize(
     "name", ["mdlm", "frozen, random", "rdm, drawn", "reparam-cond-stochastic-cosine", "coin"]
 )
-def test_whatever_draws_needs_a_key(name: str, coin_sampler: Sampler) -> None:
+def test_whatever_draws_needs_a_key(name: str) -> None:
     network = HashNetwork([1], [4])
-    sampler = coin_sampler if name == "coin" else EVERY[name]
+    sampler = COIN if name == "coin" else EVERY[name]
     assert sampler.draws
     with pytest.raises(ValueError, match="draws at random: give it a seed"):
         denoise(
@@ -207,27 +204,24 @@ def test_whatever_draws_needs_a_key(name: str, coin_sampler: Sampler) -> None:
         )  # fmt: skip
 
 
-def test_a_rule_that_is_added_draws_for_each_row_its_own(coin_sampler: Sampler) -> None:
+def test_a_rule_that_is_added_draws_for_each_row_its_own() -> None:
     frames: list[list[list[bool]]] = []
     lengths = [8] * 6
 
     def observe(_: int, canvas: Canvas) -> None:
         frames.append(canvas.noise_BN.tolist())
 
-    together = run(coin_sampler, HashNetwork([1, 2, 3, 4, 5, 6], lengths), 4, observe)
+    together = run(COIN, HashNetwork([1, 2, 3, 4, 5, 6], lengths), 4, observe)
     assert len({str(row) for row in frames[0]}) > 1, "the rows draw alike"
     for row in range(6):
-        alone = run(coin_sampler, HashNetwork([row + 1], [8]), 4)
+        alone = run(COIN, HashNetwork([row + 1], [8]), 4)
         assert alone.tokens_BN[0].tolist() == together.tokens_BN[row].tolist()
 
 
-def test_a_rule_that_is_added_and_draws_nothing_needs_no_key(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(samplers.RULES, "plain", renoise.frozen)
+def test_a_rule_that_is_added_and_draws_nothing_needs_no_key() -> None:
     network = HashNetwork([1], [4])
     result = denoise(
-        network, network.slot_BN, sampler=Sampler("plain", ""), num_iterations=2,
+        network, network.slot_BN, sampler=Sampler(rules.Rule(rules.frozen), ""), num_iterations=2,
         mask_token_id=MASK, forbidden_ids=torch.tensor(FORBIDDEN),
     )  # fmt: skip
     assert not (result.tokens_BN == MASK).any()
@@ -364,14 +358,14 @@ def test_an_unknown_sampler_is_refused_with_the_nearest_name_and_all_names() -> 
 
 @pytest.mark.parametrize("looks", [None, False])
 def test_a_rule_that_is_new_reads_every_slot_whether_or_not_the_canvas_is_looked_at(
-    monkeypatch: pytest.MonkeyPatch, looks: bool | None
+    looks: bool | None,
 ) -> None:
-    monkeypatch.setitem(samplers.RULES, "another", renoise.reparam_uncond)
+    another = rules.Rule(rules.reparam_uncond)
     rdm = get_sampler("rdm")
     network = HashNetwork(list(range(len(LENGTHS))), LENGTHS)
     expected = run(rdm, network, 4)
     found = denoise(
-        network, network.slot_BN, sampler=replace(rdm, rule="another"), num_iterations=4,
+        network, network.slot_BN, sampler=replace(rdm, rule=another), num_iterations=4,
         mask_token_id=MASK, forbidden_ids=torch.tensor(FORBIDDEN), looks=looks,
     )  # fmt: skip
     assert torch.equal(found.tokens_BN, expected.tokens_BN)

@@ -13,8 +13,10 @@ from exact_joint import FORBIDDEN_IDS, LENGTH, MASK_ID, VOCAB, all_sequences, jo
 from statistics_bounds import assert_distributed
 from torch import Tensor
 
+from dlm.diffusion.sampling.choice import ScoreName
 from dlm.diffusion.sampling.draws import DrawKey
 from dlm.diffusion.sampling.loop import denoise
+from dlm.diffusion.sampling.rules import FROZEN, LEFT_TO_RIGHT, Rule
 from dlm.diffusion.sampling.samplers import Sampler, get_sampler
 from dlm.diffusion.sampling.schedule import noise_rate
 
@@ -100,11 +102,12 @@ def test_ancestral_sampling_in_many_iterations_gives_the_joint() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "score"),
-    [("frozen", "random"), ("frozen", "entropy"), ("left-to-right", "log_probability")],
+    [(FROZEN, "random"), (FROZEN, "entropy"), (LEFT_TO_RIGHT, "log_probability")],
+    ids=["frozen-random", "frozen-entropy", "left-to-right"],
 )
-def test_one_token_at_a_time_in_any_order_gives_the_joint(rule: str, score: str) -> None:
+def test_one_token_at_a_time_in_any_order_gives_the_joint(rule: Rule, score: ScoreName) -> None:
     """The order may depend on what is known, but not on the token that is drawn."""
-    sampler = Sampler(rule, "", score=score, temperature=1.0)  # type: ignore[arg-type]
+    sampler = Sampler(rule, "", score=score, temperature=1.0)
     assert_distributed(counts_of(sampler, LENGTH), joint.tolist())
 
 

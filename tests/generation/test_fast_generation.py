@@ -86,7 +86,9 @@ class PlainNetwork(EverySlot):
 def the_plain_way() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diffusion, "context_network", PlainNetwork)
-        patch.setattr(samplers, "READS", dict.fromkeys(samplers.READS, lambda c, _: c.slot_BN))
+        for name, sampler in SAMPLERS.items():
+            plain = replace(sampler.rule, reads=lambda canvas, _: canvas.slot_BN)
+            patch.setitem(SAMPLERS, name, replace(sampler, rule=plain))
         patch.setattr(samplers.Sampler, "repeats", False)
         yield
 
@@ -197,7 +199,7 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-DETERMINISTIC = [name for name, sampler in SAMPLERS.items() if not sampler.stops_early]
+DETERMINISTIC = [name for name, sampler in SAMPLERS.items() if not sampler.rule.stops_early]
 
 
 @pytest.mark.parametrize("sampler", [*DETERMINISTIC, "reparam-cond-stochastic0.5-cosine"])

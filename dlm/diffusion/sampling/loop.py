@@ -7,17 +7,12 @@ import torch
 from torch import Tensor
 
 from dlm.diffusion.sampling.draws import DrawKey, Draws
-from dlm.diffusion.sampling.finding import (
-    can_foresee,
-    foreseen,
-    look,
-    noise_numbers,
-)
+from dlm.diffusion.sampling.needed import Reader
 from dlm.diffusion.sampling.network import EverySlot, Predict, SlotNetwork
-from dlm.diffusion.sampling.predict import nothing_predicted, predicted, ranked
+from dlm.diffusion.sampling.predict import ranked
 from dlm.diffusion.sampling.samplers import Sampler
-from dlm.diffusion.sampling.schedule import rate_tables
-from dlm.diffusion.sampling.state import Canvas, Prediction, Step
+from dlm.diffusion.sampling.state import Canvas, Prediction
+from dlm.diffusion.sampling.steps import steps_of
 
 Observe = Callable[[int, Canvas], None]
 """Called after every iteration with its number and the canvas (traces)."""
@@ -73,7 +68,7 @@ def denoise(
         observe: Called after every iteration.
         looks: Whether the canvas is looked at in every iteration, for rows whose prediction is
             known because nothing in them changed. A GPU has to be waited for; what cannot be
-            foreseen (samplers that stop early, new rules) is looked at in any case. None: on a CPU.
+            foreseen (``Rule.num_read``) is looked at in any case. None: on a CPU.
 
     Raises:
         ValueError: Something is drawn and there is no ``key``, or end tokens are to be set last and
@@ -83,64 +78,36 @@ def denoise(
         raise ValueError("end_last is read where answers end themselves (length=canvas): remove it")
     network = predict if isinstance(predict, SlotNetwork) else EverySlot(predict)
     looks = slot_BN.device.type == "cpu" if looks is None else looks
-    looks = looks or not can_foresee(sampler)
-    rows_differ = sampler.stops_early or num_iterations is None
-    canvas = Canvas(
-        tokens_BN=torch.full_like(slot_BN, mask_token_id, dtype=torch.int64),
-        noise_BN=slot_BN,
-        slot_BN=slot_BN,
-        log_probability_BN=torch.zeros(slot_BN.shape, device=slot_BN.device),
-        score_BN=torch.zeros(slot_BN.shape, device=slot_BN.device),
-    )
+    rows_differ = sampler.rule.stops_early or num_iterations is None
+    canvas = Canvas.all_noise(slot_BN, mask_token_id)
+    reader = Reader(network, sampler, slot_BN, forbidden_ids, looks)
     number_BN = slot_BN.cumsum(dim=1) - 1
-    prediction, known_BN = nothing_predicted(slot_BN), torch.zeros_like(slot_BN)
-    calls = iterations = 0
+    iterations = 0
     for block, block_BN in enumerate(_blocks(slot_BN, block_length)):
         active_BN = block_BN & canvas.noise_BN  # nothing of a row that has ended
         # Not the iterations so far: how many those were depends on the other rows.
-        before = block * (num_iterations or block_length or 0)
-        draws = Draws(key, before, number_BN)
-        lengths = active_BN.sum(dim=1).tolist()
-        if not any(lengths):
+        draws = Draws(key, block * (num_iterations or block_length or 0), number_BN)
+        steps, noise_MB = steps_of(sampler, active_BN, draws, num_iterations)
+        if not steps:
             break
-        rate_MB1, set_MB1 = (
-            table.to(slot_BN.device)
-            for table in rate_tables(sampler.schedule, lengths, num_iterations)
-        )
-        count_MB, noise_MB = noise_numbers(
-            sampler, active_BN, lengths, draws, num_iterations, set_MB1
-        )
-        plan = None if looks else foreseen(sampler, noise_MB, slot_BN.device)
-        for number, count_B in enumerate(count_MB, start=1):
-            draws = Draws(key, before + number - 1, number_BN)
-            step = Step(count_B, rate_MB1[number - 1], set_MB1[number - 1], draws)
-            part = replace(canvas, slot_BN=active_BN, noise_BN=canvas.noise_BN & active_BN)
-            wanted_BN = sampler.reads(part, step) & ~known_BN
-            wanted = plan.wanted(number, wanted_BN) if plan else look(wanted_BN)
-            if wanted is not None:
-                wanted = replace(wanted, iteration=draws.iteration)
-                prediction = predicted(
-                    network, canvas, wanted, prediction, sampler, forbidden_ids, draws
-                )
-                calls += 1
-            noise_BN, set_BN = sampler.renoise(
+        reader.begin_block(noise_MB, slot_BN.device)
+        for step in steps:
+            part = canvas.within(active_BN)
+            prediction = reader.read(canvas, part, step)
+            noise_BN, set_BN = sampler.rule.decide(
                 part, ranked(prediction, sampler, step, end_token_id), step
             )
             noise_BN = noise_BN | (canvas.noise_BN & ~active_BN)
-            old_BN = canvas.tokens_BN
-            canvas = advance(canvas, prediction, noise_BN, set_BN, mask_token_id)
-            if end_token_id is not None and (number == len(count_MB) or rows_differ):
+            before, canvas = canvas, advance(canvas, prediction, noise_BN, set_BN, mask_token_id)
+            if end_token_id is not None and (step is steps[-1] or rows_differ):
                 canvas = _ended(canvas, active_BN, end_token_id)
-            if looks and sampler.repeats and network.repeats:
-                # A row that stays as it is has the prediction that it has.
-                same_B1 = (canvas.tokens_BN == old_BN).all(dim=1, keepdim=True)
-                known_BN = (known_BN | wanted_BN) & same_B1
+            reader.remember(before, canvas)
             iterations += 1
             if observe is not None:
                 observe(iterations, canvas)
-            if sampler.stops_early and not (canvas.noise_BN & active_BN).any():
+            if sampler.rule.stops_early and not (canvas.noise_BN & active_BN).any():
                 break
-    return Denoised(canvas.tokens_BN, canvas.log_probability_BN, calls)
+    return Denoised(canvas.tokens_BN, canvas.log_probability_BN, reader.calls)
 
 
 def _blocks(slot_BN: Tensor, block_length: int | None) -> list[Tensor]:

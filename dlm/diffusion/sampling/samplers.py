@@ -11,9 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dlm.diffusion.sampling import renoise
 from dlm.diffusion.sampling.choice import ScoreName
-from dlm.diffusion.sampling.renoise import Reads, RenoiseRule
+from dlm.diffusion.sampling.rules import (
+    ANCESTRAL,
+    CMLM,
+    ENTROPY_BOUND,
+    FROZEN,
+    LEFT_TO_RIGHT,
+    REPARAM_COND,
+    REPARAM_UNCOND,
+    THRESHOLD,
+    Rule,
+)
 from dlm.diffusion.sampling.schedule import ScheduleName
 
 
@@ -21,8 +30,8 @@ from dlm.diffusion.sampling.schedule import ScheduleName
 class Sampler:
     """Parts of the reverse process."""
 
-    rule: str
-    """Re-noising rule, one of ``RULES``."""
+    rule: Rule
+    """Which slots are noise next."""
     description: str
     """One line for people."""
     schedule: ScheduleName = "linear"
@@ -41,9 +50,9 @@ class Sampler:
     routing_noise: float = 0.0
     """Gumbel noise on the scores, times the share of slots that are noise (RDM's stochastic)."""
     threshold: float | None = None
-    """Rule ``threshold``: the probability from which on tokens are set."""
+    """Of the rule that reads it: the probability from which on tokens are set."""
     entropy_bound: float | None = None
-    """Rule ``entropy-bound``: nats."""
+    """Of the rule that reads it: nats."""
     end_last: bool = False
     """Slots that would take the end token are ranked below all others."""
     num_iterations: int | None = 10
@@ -57,7 +66,7 @@ class Sampler:
     @property
     def defaults(self) -> str:
         """What holds where nothing is said, in words."""
-        unlimited = "no limit of iterations" if self.stops_early else "an iteration a slot"
+        unlimited = "no limit of iterations" if self.rule.stops_early else "an iteration a slot"
         iterations = self.num_iterations
         parts = [unlimited if iterations is None else f"{iterations} iterations"]
         named = (("blocks of", self.block_length), ("threshold", self.threshold),
@@ -66,21 +75,11 @@ class Sampler:
         return ", ".join(parts + [f"{name} {value:g}" for name, value in named if value])
 
     @property
-    def renoise(self) -> RenoiseRule:
-        """The rule with its own number."""
-        if self.rule == "threshold":
-            assert self.threshold is not None
-            return renoise.above_threshold(self.threshold)
-        if self.rule == "entropy-bound":
-            assert self.entropy_bound is not None
-            return renoise.within_entropy_bound(self.entropy_bound)
-        return RULES[self.rule]
-
-    @property
-    def reads(self) -> Reads:
-        """The slots whose predictions the rule reads."""
-        # A new rule may read any of them.
-        return READS.get(self.rule, renoise.every_slot)
+    def limit(self) -> float:
+        """The number that its rule reads; NaN: it reads none."""
+        value = getattr(self, self.rule.limit) if self.rule.limit else math.nan
+        assert value is not None, f"a sampler of this rule needs {self.rule.limit}"
+        return float(value)
 
     @property
     def repeats(self) -> bool:
@@ -88,89 +87,64 @@ class Sampler:
         return self.temperature == 0 and self.score != "random"
 
     @property
-    def stops_early(self) -> bool:
-        """Whether rows are finished when the rule says so; the iterations are an upper limit."""
-        return self.rule in ("threshold", "entropy-bound")
-
-    @property
     def draws(self) -> bool:
-        """Whether it needs random numbers; a rule that is new may draw, so it counts as one."""
-        random = self.score == "random" or self.rule == "ancestral" or self.rule not in READS
-        return random or self.temperature > 0 or self.routing_noise > 0
+        """Whether it needs random numbers."""
+        drawn = self.temperature > 0 or self.routing_noise > 0
+        return drawn or self.score == "random" or self.rule.draws
 
 
-RULES: dict[str, RenoiseRule] = {
-    "reparam-uncond": renoise.reparam_uncond,
-    "reparam-cond": renoise.reparam_cond,
-    "frozen": renoise.frozen,
-    "cmlm": renoise.cmlm,
-    "ancestral": renoise.ancestral,
-    "left-to-right": renoise.left_to_right,
-}
-READS: dict[str, Reads] = {
-    "reparam-uncond": renoise.every_slot,
-    "reparam-cond": renoise.every_slot,
-    "frozen": renoise.noise_slots_of_rows_that_change,
-    "cmlm": renoise.noise_slots,
-    "ancestral": renoise.drawn_slots,
-    "left-to-right": renoise.first_slots,
-    "threshold": renoise.noise_slots,
-    "entropy-bound": renoise.noise_slots,
-}
-_RANKED = ("reparam-uncond", "reparam-cond", "frozen", "cmlm")
-"""Rules that set the slots of the highest rank, as many as the schedule says."""
 _RDM = "RDM: any slot may return to noise"
 _IF_FELL = "RDM: a slot returns to noise if its score fell"
 
 SAMPLERS: dict[str, Sampler] = {
-    "reparam-uncond-deterministic-linear": Sampler("reparam-uncond", f"{_RDM}, linear schedule"),
+    "reparam-uncond-deterministic-linear": Sampler(REPARAM_UNCOND, f"{_RDM}, linear schedule"),
     "reparam-uncond-deterministic-cosine": Sampler(
-        "reparam-uncond", f"{_RDM}, cosine schedule (the paper's)", "cosine"
+        REPARAM_UNCOND, f"{_RDM}, cosine schedule (the paper's)", "cosine"
     ),
-    "reparam-cond-deterministic-linear": Sampler("reparam-cond", f"{_IF_FELL}, linear schedule"),
+    "reparam-cond-deterministic-linear": Sampler(REPARAM_COND, f"{_IF_FELL}, linear schedule"),
     "reparam-cond-deterministic-cosine": Sampler(
-        "reparam-cond", f"{_IF_FELL}, cosine schedule", "cosine"
+        REPARAM_COND, f"{_IF_FELL}, cosine schedule", "cosine"
     ),
-    "frozen-linear": Sampler("frozen", "the surest slots are set and stay, linear schedule"),
+    "frozen-linear": Sampler(FROZEN, "the surest slots are set and stay, linear schedule"),
     "frozen-cosine": Sampler(
-        "frozen", "the surest slots are set and stay, cosine schedule (MaskGIT)", "cosine"
+        FROZEN, "the surest slots are set and stay, cosine schedule (MaskGIT)", "cosine"
     ),
-    "cmlm-linear": Sampler("cmlm", "the least sure tokens, as they were set, are masked again"),
-    "cmlm-cosine": Sampler("cmlm", "the same with the cosine schedule", "cosine"),
+    "cmlm-linear": Sampler(CMLM, "the least sure tokens, as they were set, are masked again"),
+    "cmlm-cosine": Sampler(CMLM, "the same with the cosine schedule", "cosine"),
     "ancestral-linear": Sampler(
-        "ancestral", "the reverse process itself: slots are set at random, tokens drawn",
+        ANCESTRAL, "the reverse process itself: slots are set at random, tokens drawn",
         temperature=1.0,
     ),
     "ancestral-cosine": Sampler(
-        "ancestral", "the same with the cosine schedule", "cosine", temperature=1.0
+        ANCESTRAL, "the same with the cosine schedule", "cosine", temperature=1.0
     ),
-    "left-to-right-linear": Sampler("left-to-right", "the first slots are set first"),
+    "left-to-right-linear": Sampler(LEFT_TO_RIGHT, "the first slots are set first"),
     # Under the names of the systems that made them known:
     "rdm": Sampler(
-        "reparam-uncond", "RDM: reparam-uncond-deterministic-cosine", "cosine",
+        REPARAM_UNCOND, "RDM: reparam-uncond-deterministic-cosine", "cosine",
         source="arXiv 2302.05737",
     ),
-    "mask-predict": Sampler("cmlm", "CMLM: cmlm-linear", source="arXiv 1904.09324"),
+    "mask-predict": Sampler(CMLM, "CMLM: cmlm-linear", source="arXiv 1904.09324"),
     "mdlm": Sampler(
-        "ancestral", "MDLM: ancestral-linear, tokens drawn", temperature=1.0, num_iterations=128,
+        ANCESTRAL, "MDLM: ancestral-linear, tokens drawn", temperature=1.0, num_iterations=128,
         source="arXiv 2406.07524, its config.yaml (c112c52)",
     ),
     "llada": Sampler(
-        "frozen", "LLaDA: the surest slots are set and stay", "llada", num_iterations=None,
+        FROZEN, "LLaDA: the surest slots are set and stay", "llada", num_iterations=None,
         source="arXiv 2502.09992, its generate.py (b7e6c35)",
     ),
     "dream-entropy": Sampler(
-        "frozen", "Dream: the slots of least entropy are set and stay", "dream", "entropy",
+        FROZEN, "Dream: the slots of least entropy are set and stay", "dream", "entropy",
         score_of_drawn=True, temperature=0.2, top_p=0.95, num_iterations=None,
         source="arXiv 2508.15487, alg='entropy', README (a1b4472)",
     ),
     "fast-dllm": Sampler(
-        "threshold", "Fast-dLLM: all tokens of a probability or more are set at once",
+        THRESHOLD, "Fast-dLLM: all tokens of a probability or more are set at once",
         threshold=0.9, num_iterations=None, block_length=32,
         source="arXiv 2505.22618, its llada/ scripts (24cc59e)",
     ),
     "eb": Sampler(
-        "entropy-bound", "EB-sampler: as many slots at once as an entropy bound allows",
+        ENTROPY_BOUND, "EB-sampler: as many slots at once as an entropy bound allows",
         score="entropy", entropy_bound=0.1, num_iterations=None, source="arXiv 2505.24857",
     ),
 }  # fmt: skip
@@ -218,17 +192,18 @@ def customised(name: str, **given: Any) -> Sampler:
     for key, (text, fits) in _RANGES.items():
         if key in chosen and not fits(chosen[key]):
             raise ValueError(f"{key} must be {text}, not {chosen[key]}")
-    for key, rule, preset in (("threshold", "threshold", "fast-dllm"),
-                              ("entropy_bound", "entropy-bound", "eb")):  # fmt: skip
-        if key in chosen and sampler.rule != rule:
+    for key in ("threshold", "entropy_bound"):
+        if key in chosen and sampler.rule.limit != key:
+            preset = next(name for name, one in SAMPLERS.items() if one.rule.limit == key)
             raise ValueError(f"{key} is not read by sampler '{name}': use '{preset}', or remove it")
-    if changed.end_last and sampler.rule not in _RANKED:
+    if changed.end_last and not sampler.rule.ranks:
         raise ValueError(
             f"end_last is not read by sampler '{name}', which does not rank positions alone: use "
             "one of reparam, frozen or cmlm (llada, mask-predict), or remove it"
         )
-    if sampler.rule == "entropy-bound" and changed.score != "entropy":
-        raise ValueError(f"sampler '{name}' needs score=entropy, not {changed.score}: remove it")
+    if sampler.rule.score not in (None, changed.score):
+        wanted = f"score={sampler.rule.score}, not {changed.score}"
+        raise ValueError(f"sampler '{name}' needs {wanted}: remove it")
     cut = changed.top_k is not None or changed.top_p is not None
     if changed.temperature == 0 and cut and not changed.score_of_drawn:
         raise ValueError(

@@ -1,6 +1,7 @@
 """What the parts of the reverse process read and write."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +23,17 @@ class Canvas:
     """Log-probability that each token had when it was last set, float32; 0 where noise."""
     score_BN: Tensor
     """Position score that each token had when it was last set, float32; 0 where noise."""
+
+    @classmethod
+    def all_noise(cls, slot_BN: Tensor, mask_token_id: int) -> "Canvas":
+        """Before the first iteration."""
+        tokens_BN = torch.full_like(slot_BN, mask_token_id, dtype=torch.int64)
+        zero_BN = torch.zeros(slot_BN.shape, device=slot_BN.device)
+        return cls(tokens_BN, slot_BN, slot_BN, zero_BN, zero_BN)
+
+    def within(self, active_BN: Tensor) -> "Canvas":
+        """With no slots but these."""
+        return replace(self, slot_BN=active_BN, noise_BN=self.noise_BN & active_BN)
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ class Step:
     alpha_t), float32 [B, 1]; 1 in the row's last."""
     draws: Draws
     """Random numbers of this iteration."""
+    limit: float = math.nan
+    """The rule's own number: a probability, or nats (``Rule.limit``)."""
 
 
 def lowest(score_BN: Tensor, eligible_BN: Tensor, count_B: Tensor) -> Tensor:

@@ -1,22 +1,26 @@
 """Re-noising rules: from a canvas and a prediction, which slots are noise next.
 
-Each rule returns (next noise, slots that take the predicted token), both bool [B, N]. A new rule
-is one function, what it reads, and a line in ``samplers``.
-
-What a rule reads of a prediction is a function of the canvas, made before the network is called.
-Where the number of noise slots follows from the schedule alone, so does the number of slots read.
+A rule is one object: its decision, and what the loop must know of it. A new one is a function and
+a line at the end of this file.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from dlm.diffusion.sampling.choice import ScoreName
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step, lowest
 
-RenoiseRule = Callable[[Canvas, Prediction, Step], tuple[Tensor, Tensor]]
+Decide = Callable[[Canvas, Prediction, Step], tuple[Tensor, Tensor]]
+"""(Next noise, slots that take the predicted token), both bool [B, N]."""
 Reads = Callable[[Canvas, Step], Tensor]
-"""The slots whose predictions a rule reads in an iteration, bool [B, N]."""
+"""The slots whose predictions a rule reads in an iteration, bool [B, N]; it is asked before the
+network is called."""
+NumRead = Callable[[int, int, int], int]
+"""The same as a number, from the slots of a row and its noise slots before and after; at most."""
 
 
 def every_slot(canvas: Canvas, step: Step) -> Tensor:
@@ -98,32 +102,24 @@ def left_to_right(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[T
     return noise_BN, canvas.noise_BN & ~noise_BN
 
 
-def above_threshold(threshold: float) -> RenoiseRule:
-    """Fast-dLLM (arXiv 2505.22618): all noise slots whose token has probability ``threshold`` or
-    more are set, at least the likeliest."""
-
-    def rule(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
-        sure_BN = prediction.log_probability_BN.exp() >= threshold
-        set_BN = canvas.noise_BN & (sure_BN | _surest(prediction, canvas, 1) | _is_last(step))
-        return canvas.noise_BN & ~set_BN, set_BN
-
-    return rule
+def threshold(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
+    """Fast-dLLM (arXiv 2505.22618): all noise slots whose token has the probability
+    ``step.limit`` or more are set, at least the likeliest."""
+    sure_BN = prediction.log_probability_BN.exp() >= step.limit
+    set_BN = canvas.noise_BN & (sure_BN | _surest(prediction, canvas, 1) | _is_last(step))
+    return canvas.noise_BN & ~set_BN, set_BN
 
 
-def within_entropy_bound(bound: float) -> RenoiseRule:
+def entropy_bound(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
     """EB-sampler (arXiv 2505.24857): the most noise slots, surest first, whose summed entropy
-    minus the largest one stays within ``bound`` nats, at least one. Needs the entropy score."""
-
-    def rule(canvas: Canvas, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
-        entropy_BN = (-prediction.score_BN).masked_fill(~canvas.noise_BN, torch.inf)
-        sorted_BN = entropy_BN.sort(dim=1).values
-        # In ascending order the largest entropy is the last one: the sum before it decides.
-        before_BN = sorted_BN.cumsum(dim=1) - sorted_BN
-        count_B = ((before_BN <= bound) & sorted_BN.isfinite()).sum(dim=1)
-        set_BN = canvas.noise_BN & (_surest(prediction, canvas, count_B) | _is_last(step))
-        return canvas.noise_BN & ~set_BN, set_BN
-
-    return rule
+    minus the largest one stays within ``step.limit`` nats, at least one."""
+    entropy_BN = (-prediction.score_BN).masked_fill(~canvas.noise_BN, torch.inf)
+    sorted_BN = entropy_BN.sort(dim=1).values
+    # In ascending order the largest entropy is the last one: the sum before it decides.
+    before_BN = sorted_BN.cumsum(dim=1) - sorted_BN
+    count_B = ((before_BN <= step.limit) & sorted_BN.isfinite()).sum(dim=1)
+    set_BN = canvas.noise_BN & (_surest(prediction, canvas, count_B) | _is_last(step))
+    return canvas.noise_BN & ~set_BN, set_BN
 
 
 def _surest(prediction: Prediction, canvas: Canvas, count_B: Tensor | int) -> Tensor:
@@ -134,3 +130,54 @@ def _surest(prediction: Prediction, canvas: Canvas, count_B: Tensor | int) -> Te
 
 def _is_last(step: Step) -> Tensor:
     return step.set_probability == 1.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which slots are noise next, and what the loop must know of the rule."""
+
+    decide: Decide
+    """The decision of an iteration."""
+    reads: Reads = every_slot
+    """What of the prediction it reads."""
+    num_read: NumRead | None = None
+    """How much that is, where the schedule says it; None: the canvas must be looked at."""
+    ranks: bool = False
+    """Whether it sets the slots of the highest rank, as many as the schedule says."""
+    draws: bool = True
+    """Whether it draws (``step.draws``): then the seed stands beside its texts."""
+    counts_are_drawn: bool = False
+    """Whether ``step.draws.setting()`` decides how many slots are set, not the schedule."""
+    stops_early: bool = False
+    """Whether rows are finished when the rule says so; the iterations are an upper limit."""
+    limit: Literal["threshold", "entropy_bound"] | None = None
+    """The sampler's number that is its ``step.limit``."""
+    score: ScoreName | None = None
+    """The only score that it can read; None: any."""
+
+
+def _all_unless_last(length: int, before: int, after: int) -> int:
+    return length if after else before
+
+
+REPARAM_UNCOND = Rule(reparam_uncond, every_slot, _all_unless_last, ranks=True, draws=False)
+REPARAM_COND = Rule(reparam_cond, every_slot, _all_unless_last, ranks=True, draws=False)
+FROZEN = Rule(
+    frozen,
+    noise_slots_of_rows_that_change,
+    lambda length, before, after: before if before > after else 0,
+    ranks=True,
+    draws=False,
+)
+CMLM = Rule(cmlm, noise_slots, lambda length, before, after: before, ranks=True, draws=False)
+ANCESTRAL = Rule(
+    ancestral, drawn_slots, lambda length, before, after: before - after, counts_are_drawn=True
+)
+LEFT_TO_RIGHT = Rule(
+    left_to_right, first_slots, lambda length, before, after: before - after, draws=False
+)
+THRESHOLD = Rule(threshold, noise_slots, draws=False, stops_early=True, limit="threshold")
+ENTROPY_BOUND = Rule(
+    entropy_bound, noise_slots, draws=False, stops_early=True, limit="entropy_bound",
+    score="entropy",
+)  # fmt: skip
