@@ -1,4 +1,4 @@
-"""The README's own commands, and those of the first hour, run as a reader would, in a copy of the
+"""The commands of README, results and first hour, run as a reader would, in a copy of the
 project's folder."""
 
 import json
@@ -11,16 +11,13 @@ import doc_blocks
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Not from inside the tests themselves.
-RECURSIVE = ("make test", "make test-all")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 
 
 def commands() -> list[str]:
-    """Every line of the README's bash blocks, without its comment."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-    lines = [re.split(r"\s#\s", line)[0].strip() for b in blocks for line in b.splitlines()]
-    return [line for line in lines if line and line not in RECURSIVE]
+    """Every command of the README's and the results' bash blocks."""
+    blocks = [block for page in PAGES for block in doc_blocks.blocks(page)]
+    return [line for b in blocks if b.language == "bash" for line in doc_blocks.commands(b)]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +32,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: str, folder: Path) -> str:
-    """Run a command of the README; its output."""
+    """Run a command of the pages; its output."""
     path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
         ["bash", "-c", command], cwd=folder, capture_output=True, text=True,

@@ -9,7 +9,7 @@ from html import escape
 from dlm.generation.trace import Frame, Trace, TraceFile
 
 _SECONDS_A_FRAME, _SECONDS_AT_THE_END = 0.7, 3.0
-_WIDTH, _MARGIN, _LINE, _GAP = 760.0, 24.0, 38.0, 5.0
+_WIDTH, _MARGIN, _LINE, _GAP, _PADDING = 760.0, 24.0, 38.0, 7.0, 12.0
 _CHARACTER = 9.1  # width of a monospaced character at 15 px, with a little to spare
 _STOPS = ((240, 150, 70), (250, 226, 140), (116, 172, 232))
 """Probability 0, 1/2 and 1, as on the page of a trace."""
@@ -52,14 +52,14 @@ def trace_picture(trace_file: TraceFile) -> str:
 def _drawn(file: TraceFile, trace: Trace, number: int, top: float) -> tuple[str, str, float]:
     """The elements of a trace, the rules that move them, and the first free line below."""
     words = [] if trace.prompt is None else trace.prompt.split()
-    asked, y = _placed([f"{word} " for word in words], top) if words else ([], top - _LINE)
+    asked, y = _placed([(word, False) for word in words], top) if words else ([], top - _LINE)
     parts = [_word(place, word, "quiet") for place, word in zip(asked, words, strict=True)]
     shown = [file.tokens(frame) for frame in trace.history]
     cells = list(_cells(trace, shown))
-    places, y = _placed([widest for widest, _ in cells], y + _LINE)
+    places, y = _placed([(widest, slot is not None) for widest, slot in cells], y + _LINE)
     for place, (text, slot) in zip(places, cells, strict=True):
         if slot is None:
-            parts.append(_word(place, text.strip(), "fixed"))
+            parts.append(_word(place, text, "fixed"))
     slots = [(p, slot) for p, (_, slot) in zip(places, cells, strict=True) if slot is not None]
     last = len(shown)
     for iteration, (frame, tokens) in enumerate(zip(trace.history, shown, strict=True), start=1):
@@ -76,18 +76,19 @@ def _cells(trace: Trace, shown: list[list[str | None]]) -> Iterator[tuple[str, i
     slot = 0
     for text, size in zip(trace.texts, (*trace.spans, 0), strict=True):
         for word in text.split():
-            yield f"{word} ", None
+            yield word, None
         for index in range(slot, slot + size):
             held = [(tokens[index] or "").strip() for tokens in shown]
             yield max([*held, "[M]"], key=_columns), index
         slot += size
 
 
-def _placed(texts: list[str], top: float) -> tuple[list[_Place], float]:
-    """A place for each, wrapped into lines, and the last line's y."""
+def _placed(texts: list[tuple[str, bool]], top: float) -> tuple[list[_Place], float]:
+    """A place for each text, in a box or not, wrapped into lines; and the last line's y."""
     places, x, y = [], _MARGIN, top
-    for text in texts:
-        width = min(_columns(text) * _CHARACTER + 10, _WIDTH - 2 * _MARGIN)
+    for text, boxed in texts:
+        width = _columns(text) * _CHARACTER + (_PADDING if boxed else 0)
+        width = min(width, _WIDTH - 2 * _MARGIN)
         if x + width > _WIDTH - _MARGIN and x > _MARGIN:
             x, y = _MARGIN, y + _LINE
         places.append(_Place(x, y, width))
