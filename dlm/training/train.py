@@ -138,6 +138,7 @@ def build_meter(job: StageJob, stage: TrainingStage, resumed_step: int) -> Throu
         every_n_steps=job.config.logging.every_n_steps,
         peak_tflops=peak_tflops(job.config),
         log=log.log_step,
+        record=job.directory / "logs" / "throughput.json",
     )
 
 
