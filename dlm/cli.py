@@ -281,8 +281,9 @@ def _infill_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _generation_arguments(parser: argparse.ArgumentParser, *, lengths: Sequence[str]) -> None:
     parser.add_argument("--sampler", metavar="NAME", help="see dlm ls samplers")
-    parser.add_argument("--steps", type=int, metavar="N", dest="num_iterations",
-                        help="iterations of the reverse process")  # fmt: skip
+    parser.add_argument("--num-iterations", "--steps", type=int, metavar="N", dest="num_iterations",
+                        help="iterations of the reverse process, generation.num_iterations of a "
+                             "recipe; --steps is its other name")  # fmt: skip
     parser.add_argument("--length", choices=lengths, help="where lengths come from")
     parser.add_argument("--canvas-length", type=int, metavar="N",
                         help="length canvas: tokens of the canvas that is decoded and cut at its "
