@@ -137,7 +137,12 @@ def _plan_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     plan.add_argument("--gpu", metavar="NAME", help="memory and speed of h100 (default), a100-80 "
                       "...")  # fmt: skip
     plan.add_argument("--gpu-memory", type=float, metavar="GIB", help="default: the GPU's")
-    plan.add_argument("--tflops", type=float, metavar="X", help="peak of a GPU, in place of --gpu")
+    plan.add_argument("--host-memory", type=float, metavar="GIB",
+                      help="of stages on a CPU (hardware.accelerator=cpu): memory of a node; "
+                           "default: this machine's")  # fmt: skip
+    plan.add_argument("--tflops", type=float, metavar="X",
+                      help="peak of a GPU, in place of --gpu; or of a process on a CPU"
+                      )  # fmt: skip
     plan.add_argument("--mfu", type=float, default=0.35, metavar="SHARE",
                       help="share of the peak that does useful work (0.35)")  # fmt: skip
     plan.add_argument("--row-tokens", type=float, metavar="N",
