@@ -260,6 +260,9 @@ def _cluster_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     submit.add_argument("--seeds", metavar="1,2,3",
                         help="one run a seed, in DIR/seed-N; Slurm: as job arrays, as the cells "
                              "of a sweep")  # fmt: skip
+    submit.add_argument("--max-array-tasks", type=int, metavar="N",
+                        help="Slurm: at most N cells of a sweep (or seeds) at once; default: as "
+                             "the cluster file says, else all")  # fmt: skip
     either = "(a name or a kind)"
     submit.add_argument("--from", dest="start", metavar="STAGE",
                         help=f"begin with this stage {either}")  # fmt: skip
