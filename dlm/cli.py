@@ -213,7 +213,9 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     evaluate.add_argument("--output", required=True, metavar="DIR",
                           help="a folder for the results, one of its own for each task"
                           )  # fmt: skip
-    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
+    evaluate.add_argument("--limit", type=int, metavar="N",
+                          help="only N rows: the first ones, of several files as many of each"
+                          )  # fmt: skip
     evaluate.add_argument("--skip-too-long", action="store_true",
                           help="leave out, and count, prompts that leave no room for an answer"
                           )  # fmt: skip

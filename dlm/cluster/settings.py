@@ -127,7 +127,8 @@ _OWNED = ("--array", "--begin", "--chdir", "--cpus-per-task", "--dependency", "-
           "--time", "--partition", "--qos", "--account", "--constraint")  # fmt: skip
 _TIME_LIMIT = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}")
 _AT_LEAST = {"nodes": 1, "gpus_per_node": 0, "processes_per_node": 1, "cpus_per_process": 1,
-             "max_array_tasks": 1, "signal_lead_s": 10, "max_requeues": 0, "retries": 0}  # fmt: skip
+             "max_array_tasks": 1, "signal_lead_s": 10, "max_requeues": 0,
+             "retries": 0}  # fmt: skip
 
 
 def load_cluster(path_or_name: str) -> ClusterConfig:

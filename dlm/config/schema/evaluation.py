@@ -107,7 +107,7 @@ class EvaluationConfig:
     """Pairs of systems: the first minus the second, with the 95 % interval of the paired
     difference."""
     limit: int | None = None
-    """Only the first so many rows of each task."""
+    """Only so many rows of each task: the first ones, of several files as many of each."""
     too_long: Literal["error", "skip"] = "error"
     """Tasks that generate: a prompt that leaves no room for an answer in the model's positions is
     refused before anything is run, or its row is left out and counted (the paper, section 4.3)."""
