@@ -34,6 +34,9 @@ class TaskRows:
     """generation: further references of every row."""
     inputs: list[str] = field(default_factory=list)
     """generation: every prompt without its demonstrations, where there are any."""
+    sources: list[str] = field(default_factory=list)
+    """generation: what of every prompt is the row's own (empty: it cannot be told), where the
+    prompts have words around it or demonstrations before it."""
     clusters: list[int] = field(default_factory=list)
     """The first row that shares each row's cluster, where the task has clusters."""
 
@@ -46,7 +49,7 @@ class TaskRows:
         return replace(
             self, prompts=kept(self.prompts), references=kept(self.references),
             choices=kept(self.choices), right=kept(self.right), others=kept(self.others),
-            inputs=kept(self.inputs), clusters=kept(self.clusters),
+            inputs=kept(self.inputs), sources=kept(self.sources), clusters=kept(self.clusters),
         )  # fmt: skip
 
 
@@ -76,6 +79,8 @@ def read_task(
         task, [row.prompt for row in rows], [row.response for row in rows],
         skip_too_long=skip_too_long, others=[row.others for row in rows],
         inputs=[row.asked for row in rows] if any(row.asked for row in rows) else [],
+        sources=[row.source for row in rows]
+        if any(row.source not in ("", row.prompt) for row in rows) else [],
         clusters=cluster_numbers([row.cluster for row in rows]) if task.cluster else [],
     )  # fmt: skip
 
