@@ -105,6 +105,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         export_stage(job, start, stage, data, trainer, checkpoint)
         | rows_read(data, job.config.train.steps)
         | skipped_steps(trainer)
+        | (score.figures() if score else {})
         | meter.metrics()
     )
 
