@@ -137,7 +137,12 @@ def _plan_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     plan.add_argument("--gpu", metavar="NAME", help="memory and speed of h100 (default), a100-80 "
                       "...")  # fmt: skip
     plan.add_argument("--gpu-memory", type=float, metavar="GIB", help="default: the GPU's")
-    plan.add_argument("--tflops", type=float, metavar="X", help="peak of a GPU, in place of --gpu")
+    plan.add_argument("--host-memory", type=float, metavar="GIB",
+                      help="of stages on a CPU (hardware.accelerator=cpu): memory of a node; "
+                           "default: this machine's")  # fmt: skip
+    plan.add_argument("--tflops", type=float, metavar="X",
+                      help="peak of a GPU, in place of --gpu; or of a process on a CPU"
+                      )  # fmt: skip
     plan.add_argument("--mfu", type=float, default=0.35, metavar="SHARE",
                       help="share of the peak that does useful work (0.35)")  # fmt: skip
     plan.add_argument("--row-tokens", type=float, metavar="N",
@@ -208,7 +213,9 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     evaluate.add_argument("--output", required=True, metavar="DIR",
                           help="a folder for the results, one of its own for each task"
                           )  # fmt: skip
-    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
+    evaluate.add_argument("--limit", type=int, metavar="N",
+                          help="only N rows: the first ones, of several files as many of each"
+                          )  # fmt: skip
     evaluate.add_argument("--skip-too-long", action="store_true",
                           help="leave out, and count, prompts that leave no room for an answer"
                           )  # fmt: skip
@@ -255,6 +262,9 @@ def _cluster_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     submit.add_argument("--seeds", metavar="1,2,3",
                         help="one run a seed, in DIR/seed-N; Slurm: as job arrays, as the cells "
                              "of a sweep")  # fmt: skip
+    submit.add_argument("--max-array-tasks", type=int, metavar="N",
+                        help="Slurm: at most N cells of a sweep (or seeds) at once; default: as "
+                             "the cluster file says, else all")  # fmt: skip
     either = "(a name or a kind)"
     submit.add_argument("--from", dest="start", metavar="STAGE",
                         help=f"begin with this stage {either}")  # fmt: skip
@@ -281,8 +291,9 @@ def _infill_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _generation_arguments(parser: argparse.ArgumentParser, *, lengths: Sequence[str]) -> None:
     parser.add_argument("--sampler", metavar="NAME", help="see dlm ls samplers")
-    parser.add_argument("--steps", type=int, metavar="N", dest="num_iterations",
-                        help="iterations of the reverse process")  # fmt: skip
+    parser.add_argument("--num-iterations", "--steps", type=int, metavar="N", dest="num_iterations",
+                        help="iterations of the reverse process, generation.num_iterations of a "
+                             "recipe; --steps is its other name")  # fmt: skip
     parser.add_argument("--length", choices=lengths, help="where lengths come from")
     parser.add_argument("--canvas-length", type=int, metavar="N",
                         help="length canvas: tokens of the canvas that is decoded and cut at its "

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.distributed.strategies import is_cut
 from dlm.generation.generate import generate
+from dlm.generation.lengths import references_beyond
 from dlm.generation.model import GenerativeModel, ModelKind
 from dlm.generation.settings import GenerationSettings
 from dlm.generation.text_metrics import text_metric
@@ -40,6 +41,8 @@ class GeneratedScore(Callback):
         self.samples = samples
         self.directory = directory
         self.canvas_length = canvas_length
+        self.beyond: int | None = None
+        """Validation references that are longer than an answer can be; None: not validated yet."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Where every rank holds a part of the weights all must compute alike, to give theirs.
@@ -50,6 +53,12 @@ class GeneratedScore(Callback):
             pl_module.backbone, self.tokenizer, SpecialTokens.of(self.tokenizer), self.kind,  # type: ignore[arg-type]
             canvas_length=self.canvas_length,
         )  # fmt: skip
+        if self.beyond is None:
+            self.beyond = references_beyond(
+                model, model.heads(self.prompts), self.references, self.settings
+            )
+            if self.beyond and trainer.is_global_zero:
+                print(self.note(), flush=True)
         answers = generate(model, prompts, self.settings, references=references).answers
         hypotheses = [answer.text for answer in answers]
         self.metric = self.metric.to(pl_module.device)
@@ -60,6 +69,24 @@ class GeneratedScore(Callback):
         self.metric.reset()
         if trainer.is_global_zero:
             self._write(trainer.global_step, prompts, references, hypotheses)
+
+    def figures(self) -> dict[str, int]:
+        """For the manifest."""
+        return {"validation_references_cut": self.beyond} if self.beyond else {}
+
+    def note(self) -> str:
+        """That some references are longer than what is compared with them."""
+        if self.kind == "autoregressive":
+            why = f"generation.max_new_tokens={self.settings.max_new_tokens}, or the model's"
+        elif self.settings.length == "canvas":
+            why = f"a canvas of {self.settings.canvas_length}, or the model's"
+        else:
+            why = "the model's"
+        return (
+            f"validation/{self.metric_name}: {self.beyond} of {len(self.references)} references "
+            f"have more tokens than an answer can have ({why} positions behind the prompt), so the "
+            "answers to them are cut: raise it, or leave such rows out (data.too_long)"
+        )
 
     def _write(
         self, step: int, prompts: list[str], references: list[str], hypotheses: list[str]

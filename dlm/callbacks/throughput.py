@@ -7,10 +7,12 @@ with its time and its tokens, and so are the first ones of an attempt, in which 
 prepare.
 """
 
+import json
 import resource
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,8 +43,13 @@ class Figures:
     """Seconds of the stopwatch's parts; the devices' mean."""
     memory: int = 0
     """Peak in bytes, of the device that needed most."""
-    peak_flops: float | None = None
-    """FLOP/s of all devices together at best; None: not known."""
+    possible_flops: float | None = 0.0
+    """What all devices together could have done in that time at best; None: not known."""
+
+    @property
+    def steps_per_s(self) -> float:
+        """Optimizer steps."""
+        return self.steps / max(self.seconds, 1e-9)
 
     @property
     def tokens_per_s(self) -> float:
@@ -52,9 +59,7 @@ class Figures:
     @property
     def mfu(self) -> float | None:
         """Useful FLOP/s as a share of the peak."""
-        if self.peak_flops is None:
-            return None
-        return self.flops / max(self.seconds, 1e-9) / self.peak_flops
+        return self.flops / self.possible_flops if self.possible_flops else None
 
     @property
     def padding_share(self) -> float:
@@ -76,11 +81,16 @@ class Figures:
         for name, seconds in other.parts.items():
             self.parts[name] = self.parts.get(name, 0.0) + seconds
         self.memory = max(self.memory, other.memory)
+        if self.possible_flops is None or other.possible_flops is None:
+            self.possible_flops = None
+        else:
+            self.possible_flops += other.possible_flops
 
     def as_metrics(self) -> dict[str, float]:
         """For manifest and log."""
         mfu = {} if self.mfu is None else {"mfu": round(self.mfu, 4)}
         return {
+            "steps_per_s": round(self.steps_per_s, 4),
             "tokens_per_s": round(self.tokens_per_s, 1),
             **mfu,
             "padding_share": round(self.padding_share, 4),
@@ -102,6 +112,7 @@ class Throughput(Callback):
         left_out: int = 1,
         warmup: int = 20,
         log: Callable[[Mapping[str, float], int], None] | None = None,
+        record: Path | None = None,
     ) -> None:
         """
         Args:
@@ -112,6 +123,8 @@ class Throughput(Callback):
             left_out: Steps at the beginning that do not count, at least 1.
             warmup: Steps after which nothing should be compiled any more.
             log: Takes an interval's figures and the number of steps done.
+            record: Where the figures of earlier attempts at the stage are, and are kept for later
+                ones; None: nothing is kept.
         """
         self.work, self.watch = work, watch
         self.every_n_steps = every_n_steps
@@ -119,8 +132,9 @@ class Throughput(Callback):
         self.left_out = left_out
         self.warmup = warmup
         self.log_figures = log
-        self.total = Figures()
-        """Of the attempt, up to the last interval."""
+        self.record = record
+        self.total, self.steps_before = earlier_figures(record)
+        """Of all attempts, up to the last interval; and how many steps earlier ones did."""
         self.latest: Figures | None = None
         """Of the last interval; None: all its steps were left out."""
         self.steps = 0
@@ -188,16 +202,25 @@ class Throughput(Callback):
         device = trainer.strategy.root_device
         mine.memory = peak_memory(device)
         figures = _of_all_devices(trainer, mine)
-        if self.peak_tflops is not None:
-            figures.peak_flops = self.peak_tflops * 1e12 * trainer.world_size
-            self.total.peak_flops = figures.peak_flops
+        peak = self.peak_tflops
+        figures.possible_flops = peak and peak * 1e12 * trainer.world_size * figures.seconds
         self.total.add(figures)
+        self._keep(trainer)
         self.latest = figures if figures.steps else None
         if figures.steps and self.log_figures is not None:
             self.log_figures(figures.as_metrics(), trainer.global_step)
 
+    def _keep(self, trainer: Trainer) -> None:
+        """For a later attempt, should this one end early."""
+        if self.record is None or not trainer.is_global_zero:
+            return
+        steps = self.steps_before + self.steps
+        partial = self.record.with_name(f".{self.record.name}.tmp")
+        partial.write_text(json.dumps({"steps": steps, "figures": asdict(self.total)}))
+        partial.replace(self.record)
+
     def metrics(self) -> dict[str, Any]:
-        """For the manifest: the attempt's figures, and of how many of its steps they are."""
+        """For the manifest: the figures of all attempts, and of how many of their steps."""
         if not self.total.steps:
             return {}
         peak = {} if self.peak_tflops is None else {"peak_tflops": self.peak_tflops}
@@ -211,7 +234,7 @@ class Throughput(Callback):
         return {"throughput": self.total.as_metrics() | peak | measured}
 
     def note(self) -> str:
-        """The attempt's figures in a line."""
+        """The figures of all attempts in a line."""
         if not self.total.steps:
             return (
                 f"throughput: not measured: each of the {self.steps} steps was the attempt's first "
@@ -221,11 +244,22 @@ class Throughput(Callback):
         if self.recompilations:
             again = f", {self.recompilations} graphs compiled after step {self.warmup}"
         figures = f"{self.total.tokens_per_s:,.0f} tokens/s{mfu_text(self.total, self.peak_tflops)}"
+        steps = self.steps_before + self.steps
+        attempts = " of all attempts" if self.steps_before else ""
         return (
             f"throughput: {figures}, padding {self.total.padding_share:.1%}, waiting for data "
             f"{self.total.wait_share:.1%}, peak memory {self.total.memory / GIB:.2f} GiB{again} "
-            f"(of {self.total.steps} of {self.steps} steps)"
+            f"(of {self.total.steps} of {steps} steps{attempts})"
         )
+
+
+def earlier_figures(record: Path | None) -> tuple[Figures, int]:
+    """What earlier attempts measured, and how many steps they did: 0 by a damaged record."""
+    try:
+        values = json.loads(record.read_text()) if record is not None else {}
+        return Figures(**values["figures"]), int(values["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Figures(), 0
 
 
 def compiled_graphs() -> int:

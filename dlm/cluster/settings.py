@@ -38,6 +38,9 @@ class StageResources:
     """Slurm: the quality of service."""
     constraint: str | None = None
     """Slurm: features that nodes must have, such as "h100"."""
+    max_array_tasks: int | None = None
+    """Slurm: how many cells of a sweep (or of --seeds) may have the stage's job running at once.
+    Default: as many as there is room for."""
     sbatch: list[str] | None = None
     """Slurm: further options of sbatch, each as it would stand behind #SBATCH."""
 
@@ -117,14 +120,15 @@ class ClusterConfig(StageResources):
 
 
 _SLURM_ONLY = ("time_limit", "partition", "qos", "constraint", "sbatch", "account", "launcher",
-               "container", "max_requeues")  # fmt: skip
+               "container", "max_requeues", "max_array_tasks")  # fmt: skip
 _OWNED = ("--array", "--begin", "--chdir", "--cpus-per-task", "--dependency", "--error", "--gres",
           "--gpus-per-node", "--job-name", "--mem", "--no-requeue", "--nodes", "--ntasks",
           "--ntasks-per-node", "--open-mode", "--output", "--parsable", "--requeue", "--signal",
           "--time", "--partition", "--qos", "--account", "--constraint")  # fmt: skip
 _TIME_LIMIT = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}")
 _AT_LEAST = {"nodes": 1, "gpus_per_node": 0, "processes_per_node": 1, "cpus_per_process": 1,
-             "signal_lead_s": 10, "max_requeues": 0, "retries": 0}  # fmt: skip
+             "max_array_tasks": 1, "signal_lead_s": 10, "max_requeues": 0,
+             "retries": 0}  # fmt: skip
 
 
 def load_cluster(path_or_name: str) -> ClusterConfig:

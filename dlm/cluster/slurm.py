@@ -115,7 +115,7 @@ def _options(submission: Submission, job: ClusterJob) -> list[str]:
         *([f"--gres=gpu:{job.gpus}"] if job.gpus else []),
         *([f"--cpus-per-task={cpus * (job.processes if torchrun else 1)}"] if cpus else []),
         *([f"--mem={given.memory_per_node}"] if given.memory_per_node is not None else []),
-        *([f"--array={','.join(_tasks(submission, job))}"] if job.cells else []),
+        *([f"--array={_array(submission, job)}"] if job.cells else []),
         "--requeue",
         "--open-mode=append",
         f"--signal=B:USR1@{cluster.signal_lead_s}",
@@ -175,9 +175,12 @@ def _recipe_file(submission: Submission, job: ClusterJob) -> str:
     return quote(str(submission.run_dir / SLURM_FOLDER)) + '/recipe-"$cell".yaml'
 
 
-def _tasks(submission: Submission, job: ClusterJob) -> list[str]:
-    """The array's numbers, those of the cells in the whole sweep: a cell has one in all stages."""
-    return [str(submission.cells.index(cell)) for cell in job.cells]
+def _array(submission: Submission, job: ClusterJob) -> str:
+    """The array's numbers, those of the cells in the whole sweep: a cell has one in all stages; and
+    how many may run at once."""
+    numbers = ",".join(str(submission.cells.index(cell)) for cell in job.cells)
+    at_once = job.resources.max_array_tasks
+    return numbers if at_once is None else f"{numbers}%{at_once}"
 
 
 def _cell(submission: Submission, job: ClusterJob) -> str:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from dlm.config import shipped
 from dlm.config.checks import SECTIONS, reads, recipe_problems, stage_problems
+from dlm.config.other_names import own_key
 from dlm.config.references import NOTHING, Problem
 from dlm.config.schema import (
     GenerationConfig,
@@ -68,7 +69,7 @@ def _from_override(problem: Problem, overrides: Sequence[str]) -> str:
     """That a setting was given on the command line, for itself or for every stage."""
     key = problem.key
     for text in overrides:
-        given = text.partition("=")[0]
+        given = _key_of(text)
         of_every_stage = key.startswith("stages.") and key.endswith(f".{given}")
         if (
             key == given
@@ -78,6 +79,11 @@ def _from_override(problem: Problem, overrides: Sequence[str]) -> str:
         ):
             return f" (on the command line: {text})"
     return ""
+
+
+def _key_of(override: str) -> str:
+    """The setting that an override names, under its own name."""
+    return ".".join(own_key(override.partition("=")[0].split(".")))
 
 
 def _made_by(problem: Problem, given: str) -> bool:
@@ -106,7 +112,7 @@ def load_cells(
     recipe = dataclasses.replace(recipe, sweep=with_seeds(recipe.sweep, seeds))
     if not recipe.sweep:
         return recipe, []
-    check_overrides(recipe.sweep, [text.partition("=")[0] for text in overrides])
+    check_overrides(recipe.sweep, [_key_of(text) for text in overrides])
     cells = sweep_cells(recipe.sweep)
     return recipe, [(cell, load_recipe(path_or_name, overrides, cell)) for cell in cells]
 

@@ -3,6 +3,7 @@
 import glob
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from dlm.config.schema import (
 )
 from dlm.data.sources import below, delimiter_reason, encoding_reason
 from dlm.errors import did_you_mean
+from dlm.places import absent, written_as_path
 
 NOTHING = object()
 _SHOWN = 60
@@ -236,6 +238,11 @@ def _source_reasons(source: SourceConfig) -> Iterator[str]:
         yield "ignored setting: encoding is read with path and parallel only; remove it"
     reasons = (encoding_reason(source.encoding), delimiter_reason(source.delimiter))
     yield from (reason for reason in reasons if reason is not None)
+    if source.hub is not None and written_as_path(source.hub):
+        yield (
+            f"hub = {source.hub!r} is a path, and the hub's data sets are called owner/name: name "
+            "local files with path"
+        )
     if len(made) > 1:
         yield "generator and stage exclude each other; remove one of them"
     if source.generator is not None and source.count is None:
@@ -263,14 +270,15 @@ def local_path(source: SourceConfig, root: str | None) -> Path | None:
     """
     if source.path is None or not _is_local(source, root):
         return None
-    return Path(source.path) if root is None else below(Path(root).expanduser(), source.path)
+    return below(Path(root or "").expanduser(), expanduser(source.path))
 
 
 def local_texts(source: SourceConfig, root: str | None) -> dict[str, Path]:
     """The files of ``parallel`` by field, where they are read: see :func:`local_path`."""
     if not _is_local(source, root):
         return {}
-    return {name: Path(root or "").expanduser() / path for name, path in source.parallel.items()}
+    folder = Path(root or "").expanduser()
+    return {name: folder / expanduser(path) for name, path in source.parallel.items()}
 
 
 def _is_local(source: SourceConfig, root: str | None) -> bool:
@@ -285,19 +293,20 @@ def is_there(path: Path) -> bool:
 
 def missing_files(recipe: RecipeConfig) -> list[str]:
     """One line per local file or directory that the recipe names and that is not there."""
-    lines = (line for name, stage in recipe.stages.items() for line in _missing(name, stage))
+    stages = recipe.stages
+    lines = (line for name, stage in stages.items() for line in _missing(name, stage, stages))
     return list(dict.fromkeys(lines))
 
 
-def _missing(name: str, stage: StageConfig) -> Iterator[str]:
+def _missing(name: str, stage: StageConfig, stages: Collection[str]) -> Iterator[str]:
     if "data" in SECTIONS_OF_KIND[stage.kind]:
         yield from _missing_sources(stage)
     models = [*stage_references(stage)]
     if "model" in SECTIONS_OF_KIND[stage.kind] and stage.init_from is None:
         models.append(("model.pretrained", stage.model.pretrained or ""))
     for key, value in models:
-        if value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().exists():
-            yield f"stages.{name}.{key} = {value!r}: no such directory"
+        if value not in stages and (reason := absent(value) if value else None):
+            yield f"stages.{name}.{key} = {value!r}: {reason}"
     for task in stage.evaluation.tasks if stage.kind == "evaluate" else []:
         if task.endswith((".yaml", ".yml")) and not Path(task).is_file():
             yield f"stages.{name}.evaluation.tasks: no such file: {task!r}"

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from dlm.config.other_names import own_key, own_names
 from dlm.errors import UserError, did_you_mean
 
 RawRecipe = dict[str, Any]
@@ -105,7 +106,7 @@ def read_recipe(path: Path, extended_by: tuple[Path, ...] = ()) -> RawRecipe:
     if path.resolve() in extended_by:
         circle = " -> ".join(str(file) for file in chain)
         raise UserError(f"recipes extend each other in a circle: {circle}")
-    own = _read_mapping(path)
+    own: RawRecipe = own_names(_read_mapping(path))
     merged: RawRecipe = {}
     for parent in _parents(own.pop("extends", None), path):
         inherited = read_recipe(parent, chain)
@@ -157,7 +158,7 @@ def _parent(name: str, path: Path) -> Path:
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """``a.b=1e-5`` as its keys and its value, parsed as YAML.
+    """``a.b=1e-5`` as its keys and its value, parsed as YAML; settings have their own names.
 
     Raises:
         ValueError: no ``=``, an empty key or value, or a value that is not YAML.
@@ -173,7 +174,8 @@ def parse_override(text: str) -> tuple[list[str], Any]:
         raise ValueError(f"the value is not YAML; quote it: {key}='\"...\"'") from error
     container = OmegaConf.to_container(parsed, resolve=False)
     assert isinstance(container, dict)
-    return key.split("."), container["value"]
+    keys = own_key(key.split("."))
+    return keys, own_names(container["value"], keys)
 
 
 def without(raw: Mapping[str, Any], change: Mapping[str, Any]) -> RawRecipe:

@@ -248,7 +248,7 @@ class ExampleRecipe:
 def _example(template: Template, fields: Row, place: Place) -> Example:
     prompt, response = template.fill(fields, place)
     filled = (template.fill({**fields, **other}, place)[1] for other in fields.get(OTHERS, ()))
-    return Example(place, prompt, response, tuple(filled))
+    return Example(place, prompt, response, tuple(filled), source=template.source_of(fields))
 
 
 def _open_example(template: Template, fields: Row, place: Place) -> Example:

@@ -47,6 +47,13 @@ class Template:
         parts = self._parts[1]
         return parts[0][1] if len(parts) == 1 and not parts[0][0] else None
 
+    def source_of(self, row: dict[str, Any]) -> str:
+        """What the row gives, without the words that the prompt puts around it: the one field of
+        the prompt, or among several the text that is to be rewritten; empty where none is that."""
+        names = list(dict.fromkeys(name for _, name in self._parts[0] if name is not None))
+        chosen = names[0] if len(names) == 1 else "src" if "src" in names else None
+        return str(row[chosen]).strip() if chosen is not None and chosen in row else ""
+
     @cached_property
     def _parts(self) -> tuple["_Parts", "_Parts"]:
         return _parse(self.prompt), _parse(self.response)
@@ -97,6 +104,8 @@ class Example(NamedTuple):
     """Of a row whose response a model is to write: the fields of its prompt."""
     answer_field: str | None = None
     """Of such a row: the field that the answer belongs into, if it is one."""
+    source: str = ""
+    """What of the prompt is the row's: see :meth:`Template.source_of`."""
     cluster: str = ""
     """What it shares with rows that it is not independent of, for intervals of scores."""
 

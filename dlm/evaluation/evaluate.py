@@ -1,5 +1,6 @@
 """Run systems on tasks; every score is written with the settings that made it."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dlm.distributed.share import ALONE, Share
-from dlm.errors import UserError
+from dlm.errors import DlmError, StageFailed, UserError
 from dlm.evaluation.generated_texts import check_generation, score_generation
 from dlm.evaluation.learned_scores import LEARNED
 from dlm.evaluation.metrics import (
@@ -27,7 +28,16 @@ from dlm.evaluation.metrics import (
 from dlm.evaluation.multiple_choice import check_multiple_choice, score_multiple_choice
 from dlm.evaluation.perplexity import check_perplexity, score_perplexity
 from dlm.evaluation.progress import FILE, Progress, Told, progress_key
-from dlm.evaluation.results import Result, is_finished, read_result, write_result
+from dlm.evaluation.results import (
+    PARTIAL,
+    Result,
+    is_finished,
+    read_result,
+    read_samples,
+    write_partial,
+    write_result,
+    write_samples,
+)
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.scores import TOKENIZED
 from dlm.evaluation.task_rows import TaskRows
@@ -91,7 +101,8 @@ def evaluate_system(
     )  # fmt: skip
     scored = _scored(model, rows, settings, progress)
     seconds = progress.seconds_before + time.perf_counter() - started
-    _add_learned(task.metrics, scored.samples, share)
+    failed = _add_learned(rows, scored.samples, share, directory)
+    scores = _scores(rows, scored, bootstrap_samples, failed)
     metrics = {
         "system": name,
         "model": model_name,
@@ -102,15 +113,25 @@ def evaluate_system(
         "rows": len(scored.samples),
         **_clusters(scored.samples),
         **scored.settings,
-        "scores": {
-            metric: _score(metric, rows, scored, bootstrap_samples) for metric in task.metrics
-        },
+        "scores": scores,
         **scored.figures,
         "parameters": _parameters(model),
         "seconds": round(seconds, 3),
         "rows_per_second": round(len(scored.samples) / max(1e-9, seconds), 2),
     }
     result = Result(name, task.name, metrics, scored.samples)
+    if failed:
+        if share.first:
+            write_partial(result, failed, directory)
+        told = "; ".join(
+            f"metric '{metric}' failed ({reason})" for metric, reason in failed.items()
+        )
+        raise StageFailed(
+            f"system '{name}', task {task.name}: {told}. The texts are in "
+            f"{directory / 'samples.jsonl'}, the other scores in {directory / PARTIAL}. Correct "
+            "what failed, or leave the metric out of the task, and run the same again: no text is "
+            "generated anew"
+        )
     if share.first:
         write_result(result, directory)
     progress.finish()
@@ -131,12 +152,74 @@ def oracle_name(system: str) -> str:
     return f"{system}, oracle length"
 
 
-def _add_learned(metrics: Sequence[str], samples: list[Sample], share: Share) -> None:
-    """Write the scores that a model gives into the rows: nothing runs it again."""
-    for name in (metric for metric in metrics if metric in LEARNED):
-        values = share.of_first(partial(LEARNED[name].rows, texts_of(samples)))
+def _add_learned(
+    rows: TaskRows, samples: list[Sample], share: Share, directory: Path
+) -> dict[str, str]:
+    """Write the scores that a model gives into the rows: nothing runs it again. Gives the metrics
+    that failed, with the reason; before the first of them is asked the texts are on the disk."""
+    failed: dict[str, str] = {}
+    learned = [metric for metric in rows.task.metrics if metric in LEARNED]
+    if not learned:
+        return failed
+    before = share.of_first(partial(_scored_before, samples, directory))
+    if share.first:
+        write_samples(rows.task.name, [s | b for s, b in zip(samples, before, strict=True)],
+                      directory)  # fmt: skip
+    for name in learned:
+        values: list[float] | str = [own[name] for own in before if name in own]
+        if len(values) < len(samples):
+            values = share.of_first(partial(_learned_values, name, samples))
+        if isinstance(values, str):
+            failed[name] = values
+            continue
         for sample, value in zip(samples, values, strict=True):
             sample[name] = value
+    return failed
+
+
+def _scored_before(samples: list[Sample], directory: Path) -> list[dict[str, float]]:
+    """Of every row the learned scores that an attempt has left which another metric failed."""
+    before = read_samples(directory)
+    keys = ("source", "source_text", "input", "reference", "references", "hypothesis")
+    same = len(before) == len(samples) and all(
+        old.get(key) == new.get(key)
+        for old, new in zip(before, samples, strict=True) for key in keys
+    )  # fmt: skip
+    return [{k: v for k, v in old.items() if k in LEARNED} for old in before] if same else [
+        {} for _ in samples
+    ]  # fmt: skip
+
+
+def _learned_values(name: str, samples: list[Sample]) -> list[float] | str:
+    """A learned metric's scores of the rows, or why there are none."""
+    try:
+        values = LEARNED[name].rows(texts_of(samples))
+    except Exception as error:  # somebody else's program, which may raise anything
+        return _reason(error)
+    if len(values) != len(samples):
+        return f"it gave {len(values)} scores for {len(samples)} rows"
+    for number, value in enumerate(values, start=1):
+        if not math.isfinite(value):
+            return f"row {number}: its score is {value}"
+    return values
+
+
+def _scores(
+    rows: TaskRows, scored: Scored, resamples: int, failed: dict[str, str]
+) -> dict[str, Any]:
+    """Every score that can be computed; ``failed`` gets the reasons of the others."""
+    scores = {}
+    for metric in rows.task.metrics:
+        if metric not in failed:
+            try:
+                scores[metric] = _score(metric, rows, scored, resamples)
+            except Exception as error:  # texts that took hours are kept whatever it is
+                failed[metric] = _reason(error)
+    return scores
+
+
+def _reason(error: Exception) -> str:
+    return f"{error}" if isinstance(error, DlmError) else f"{type(error).__name__}: {error}"
 
 
 def compare(

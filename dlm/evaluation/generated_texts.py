@@ -11,7 +11,7 @@ from dlm.evaluation.metrics import Sample
 from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows, refuse_none_left
 from dlm.generation.generate import generate
-from dlm.generation.lengths import longest_prompt, settled
+from dlm.generation.lengths import longest_prompt, references_beyond, settled
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import Generated, GenerationSettings
 
@@ -84,6 +84,9 @@ def score_generation(
         figures["skipped_rows"] = len(skipped)
     if any("extracted" in sample for sample in samples):
         figures["answers_not_extracted"] = sum(s["extracted"] is None for s in samples)
+    heads = model.heads(kept.prompts)
+    if beyond := references_beyond(model, heads, kept.references, settings):
+        figures["references_cut"] = beyond
     figures |= unknown_figures(model, kept.prompts)
     back = round_trip(model.tokenizer, kept.references)
     figures["reachable"] = back.share
@@ -99,6 +102,8 @@ def _sample(rows: TaskRows, index: int, answer: Generated) -> Sample:
         sample["references"] = [reference, *rows.others[index]]
     if rows.inputs:
         sample["input"] = rows.inputs[index]
+    if rows.sources and rows.sources[index] not in ("", sample["source"]):
+        sample["source_text"] = rows.sources[index]
     if rows.task.language:
         sample["language"] = rows.task.language
     if rows.task.reference_language:

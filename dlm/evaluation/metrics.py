@@ -60,8 +60,8 @@ def references_of(sample: Sample) -> list[str]:
 
 
 def texts_of(samples: Sequence[Sample]) -> Texts:
-    """The rows as corpus scores read them. ``input`` is the source where demonstrations stand
-    before it."""
+    """The rows as corpus scores read them. The source is ``source_text`` where a prompt has words
+    around it, ``input`` where demonstrations stand before it."""
     return Texts(
         [sample["hypothesis"] for sample in samples],
         [references_of(sample) for sample in samples],
@@ -71,7 +71,8 @@ def texts_of(samples: Sequence[Sample]) -> Texts:
 
 
 def _source_of(sample: Sample) -> str:
-    return str(sample.get("input", sample.get("source", "")))
+    names = ("source_text", "input", "source")
+    return str(next((sample[name] for name in names if name in sample), ""))
 
 
 def _languages_of(samples: Sequence[Sample]) -> Languages:

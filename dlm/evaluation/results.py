@@ -2,13 +2,16 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dlm.errors import StageFailed
 from dlm.evaluation.metrics import Sample
+
+PARTIAL = "metrics.partial.json"
+"""The scores of a system on a task of which some metric failed."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,46 @@ def write_result(result: Result, directory: Path) -> None:
     Raises:
         StageFailed: A number is not finite, which JSON cannot say; the message names the row.
     """
-    lines = [
-        _json(sample, f"{result.task}, row {number}")
-        for number, sample in enumerate(result.samples, start=1)
-    ]
     text = _json(result.metrics, f"{result.task}, metrics", indent=2) + "\n"
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "samples.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
+    write_samples(result.task, result.samples, directory)
     partial = directory / ".metrics.json"
     partial.write_text(text, encoding="utf-8")
     partial.rename(directory / "metrics.json")
+    (directory / PARTIAL).unlink(missing_ok=True)
+
+
+def write_samples(task: str, samples: Sequence[Sample], directory: Path) -> None:
+    """Write samples.jsonl, which is no finished result yet.
+
+    Raises:
+        StageFailed: As :func:`write_result`.
+    """
+    lines = [
+        _json(sample, f"{task}, row {number}") for number, sample in enumerate(samples, start=1)
+    ]
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = directory / ".samples.jsonl"
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    partial.rename(directory / "samples.jsonl")
+
+
+def write_partial(result: Result, failed: Mapping[str, str], directory: Path) -> None:
+    """Write the rows, and the scores that could be computed beside the metrics that failed: to be
+    looked at, no result. The next attempt writes that."""
+    write_samples(result.task, result.samples, directory)
+    values = {**result.metrics, "failed": dict(failed)}
+    text = _json(values, f"{result.task}, metrics", indent=2) + "\n"
+    (directory / PARTIAL).write_text(text, encoding="utf-8")
+
+
+def read_samples(directory: Path) -> list[Sample]:
+    """The rows that an attempt without a result left; none where they cannot be read."""
+    try:
+        with (directory / "samples.jsonl").open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+    except (OSError, ValueError):
+        return []
 
 
 def _json(value: dict[str, Any], place: str, indent: int | None = None) -> str:

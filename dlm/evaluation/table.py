@@ -103,6 +103,8 @@ def _left_out(metrics: dict[str, Any]) -> list[str]:
         shown.append(f"equal bounds in {count} of {metrics['rows']} (1/k for each of k choices)")
     if count := metrics.get("skipped_rows"):
         shown.append(f"{count} more rows skipped as too long")
+    if count := metrics.get("references_cut"):
+        shown.append(f"{count} references longer than an answer can be")
     return shown
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, TypeVar
 
 from dlm.data.clusters import cluster_numbers
@@ -35,6 +34,9 @@ class TaskRows:
     """generation: further references of every row."""
     inputs: list[str] = field(default_factory=list)
     """generation: every prompt without its demonstrations, where there are any."""
+    sources: list[str] = field(default_factory=list)
+    """generation: what of every prompt is the row's own (empty: it cannot be told), where the
+    prompts have words around it or demonstrations before it."""
     clusters: list[int] = field(default_factory=list)
     """The first row that shares each row's cluster, where the task has clusters."""
 
@@ -47,7 +49,7 @@ class TaskRows:
         return replace(
             self, prompts=kept(self.prompts), references=kept(self.references),
             choices=kept(self.choices), right=kept(self.right), others=kept(self.others),
-            inputs=kept(self.inputs), clusters=kept(self.clusters),
+            inputs=kept(self.inputs), sources=kept(self.sources), clusters=kept(self.clusters),
         )  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def read_task(
     if task.kind == "multiple_choice":
         return _questions(task, source, most, skip_too_long)
     if task.kind == "perplexity" and not task.template.prompt:
-        texts = list(islice(_texts(replace(source, limit=None), task.template), most))
+        texts = list(_texts(replace(source, limit=most), task.template))
         if not texts:
             raise UserError(f"{source.place} has only blank rows: give a source with texts")
         return TaskRows(task, [""] * len(texts), texts)
@@ -77,6 +79,8 @@ def read_task(
         task, [row.prompt for row in rows], [row.response for row in rows],
         skip_too_long=skip_too_long, others=[row.others for row in rows],
         inputs=[row.asked for row in rows] if any(row.asked for row in rows) else [],
+        sources=[row.source for row in rows]
+        if any(row.source not in ("", row.prompt) for row in rows) else [],
         clusters=cluster_numbers([row.cluster for row in rows]) if task.cluster else [],
     )  # fmt: skip
 
@@ -97,10 +101,12 @@ def refuse_none_left(too_long: int, rows: TaskRows, positions: int) -> None:
 
 def _texts(source: Source, template: Template) -> Iterator[str]:
     names = template.fields
-    for place, row in stream_rows(source):
+
+    def has_text(place: Place, row: dict[str, Any]) -> bool:
         values = [row.get(name) for name in names]
-        if values and all(isinstance(value, str) and not value.strip() for value in values):
-            continue
+        return not values or any(not isinstance(v, str) or v.strip() for v in values)
+
+    for place, row in stream_rows(source, wanted=has_text):
         yield template.fill(row, place)[1]
 
 
@@ -110,11 +116,14 @@ def _wanted(task: Task, source: Source) -> Iterator[tuple[Place, dict[str, Any]]
     Raises:
         UserError: A row lacks such a field, or none has the values.
     """
+
+    def kept(place: Place, row: dict[str, Any]) -> bool:
+        return all(str(_field(row, n, place)) in values for n, values in task.keep_only.items())
+
     found = False
-    for place, row in stream_rows(source):
-        if all(str(_field(row, name, place)) in values for name, values in task.keep_only.items()):
-            found = True
-            yield place, row
+    for place, row in stream_rows(source, wanted=kept):
+        found = True
+        yield place, row
     if not found:
         raise UserError(
             f"{source.place}: every row is left out by source.keep_only of task {task.name}: "
@@ -127,7 +136,7 @@ def _questions(task: Task, source: Source, most: int | None, skip_too_long: bool
     prompt_alone = Template(task.template.prompt, "choice")
     read = TaskRows(task, [], [], skip_too_long=skip_too_long)
     shared = []
-    for place, row in islice(_wanted(task, replace(source, limit=None)), most):
+    for place, row in _wanted(task, replace(source, limit=most)):
         if task.cluster is not None:
             shared.append(task.cluster.of(row, place))
         prompt, _ = prompt_alone.fill(row, place)

@@ -6,6 +6,7 @@ lowest likelihood bound per token,  ``perplexity`` bounds the likelihood of give
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +93,13 @@ class Task:
         local = bool(path or texts) and (root is not None or hub is None)
         of_files = {name: given.pop(name) for name in _OF_FILES if name in given}
         columns = tuple(of_files.pop("columns", ()))
-        folder = Path(root or ".")
+        folder = Path(root or ".").expanduser()
         return Source(
             split=given.pop("split", "test"),
-            path=below(folder, path) if local and path else None,
-            parallel={name: folder / file for name, file in texts.items()} if local else {},
+            path=below(folder, expanduser(path)) if local and path else None,
+            parallel={name: folder / expanduser(file) for name, file in texts.items()}
+            if local
+            else {},
             hub=None if local else hub,
             fields=fields if local or not hub_fields else hub_fields,
             seed=options.pop("seed", 0),

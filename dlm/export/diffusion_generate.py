@@ -1,6 +1,6 @@
 """Write text with the diffusion language model beside this file; torch and transformers alone.
 
-    python diffusion_generate.py "a prompt" ["another"] [--steps N] [--length-beam K] [--length N]
+    python diffusion_generate.py "a prompt" ["another"] [--num-iterations N] [--length-beam K]
 
 Behind the prompt stand as many masks as the answer has tokens. In each iteration the network
 predicts them all, the surest stay and the others are masked again (arXiv 2302.05737, 1904.09324). A
@@ -233,7 +233,7 @@ def at_least_one(text: str) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Answer prompts with the model beside this file.")
     parser.add_argument("prompts", nargs="+", metavar="PROMPT")
-    parser.add_argument("--steps", type=at_least_one, dest="num_iterations", help="iterations")
+    parser.add_argument("--num-iterations", "--steps", type=at_least_one, help="iterations")
     parser.add_argument("--sampler", help=f"{', '.join(ALIASES)}, reparam-cond-...")
     parser.add_argument("--length-beam", type=at_least_one, help="lengths decoded and reranked")
     parser.add_argument("--length", type=at_least_one, help="tokens of the answer, if you know")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlm.distributed.share import ALONE, Share
 from dlm.generation.batches import batches_of_like_length
-from dlm.generation.lengths import pad, room_for_answers
+from dlm.generation.lengths import longest_answers, pad
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import Generated, Generation, GenerationSettings
 from dlm.models.prompt_cache import PromptCache
@@ -57,7 +57,7 @@ def generate_autoregressively(
         UserError: A prompt leaves no room for an answer.
     """
     answers: dict[int, Generated] = {}
-    limits = [min(settings.max_new_tokens, room) for room in room_for_answers(model, prompt_ids)]
+    limits = longest_answers(model, prompt_ids, settings)
     sizes = [settings.beam_size * (len(ids) + 32) for ids in prompt_ids]
 
     def work(batch: list[int]) -> tuple[list[Generated], int]:

@@ -7,7 +7,7 @@ from dlm.diffusion.sampling.choice import choose_tokens, log_probabilities
 from dlm.diffusion.sampling.draws import DrawKey, Draws
 from dlm.distributed.share import ALONE, Share
 from dlm.generation.batches import batches_of_like_length
-from dlm.generation.lengths import pad, room_for_answers
+from dlm.generation.lengths import longest_answers, pad
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import Generated, Generation, GenerationSettings
 
@@ -26,7 +26,7 @@ def draw_texts(
     Raises:
         UserError: A beginning leaves no room for a token.
     """
-    limits = [min(settings.max_new_tokens, room) for room in room_for_answers(model, heads)]
+    limits = longest_answers(model, heads, settings)
 
     def work(batch: list[int]) -> tuple[list[Generated], int]:
         return _drawn(model, heads, batch, limits, settings)

@@ -149,6 +149,39 @@ def room_for_answers(model: GenerativeModel, prompt_ids: list[list[int]]) -> lis
     return [model.backbone.room_behind(len(ids)) - 1 for ids in prompt_ids]
 
 
+def longest_answers(
+    model: GenerativeModel, prompt_ids: list[list[int]], settings: GenerationSettings
+) -> list[int]:
+    """Tokens, without its end, of the longest answer that can come out behind each prompt. The
+    settings are ``settled``.
+
+    Raises:
+        UserError: A prompt leaves no room for an answer.
+    """
+    room = room_for_answers(model, prompt_ids)
+    if model.kind == "autoregressive":
+        most = settings.max_new_tokens
+    elif settings.length == "canvas":
+        return [settings.canvas_length or 0] * len(prompt_ids)
+    elif settings.length == "predicted" and model.length_predictor is not None:
+        most = model.length_predictor.max_length
+    else:
+        return room
+    return [min(most, own) for own in room]
+
+
+def references_beyond(
+    model: GenerativeModel,
+    prompt_ids: list[list[int]],
+    references: list[str],
+    settings: GenerationSettings,
+) -> int:
+    """How many references no answer can equal, because they have more tokens than one may have."""
+    most = longest_answers(model, prompt_ids, settled(model, settings))
+    known = encode_responses(model.tokenizer, references)
+    return sum(len(ids) > longest for ids, longest in zip(known, most, strict=True))
+
+
 def _fit(lengths: list[list[LengthChoice]], room: list[int]) -> list[list[LengthChoice]]:
     """Cut lengths so that prompt, answer and end token fit the model's positions; of lengths that
     this makes equal, the likeliest stays."""

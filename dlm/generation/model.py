@@ -23,6 +23,7 @@ from dlm.models.length_predictor import (
 )
 from dlm.models.positions import CONTINUED, ResponsePositions
 from dlm.models.special_tokens import SpecialTokens
+from dlm.places import place_of
 
 DESCRIPTION_FILE = "dlm.json"
 DESCRIPTION_FORMAT = 2
@@ -84,6 +85,7 @@ def open_model(
     Raises:
         UserError: It cannot be loaded, or its length predictor belongs to another backbone.
     """
+    place = place_of(place)
     directory = Path(place)
     backbone = load_backbone(place, trust_remote_code=trust_remote_code).eval().to(device)
     tokenizer = load_tokenizer(place, fits=backbone.network.config)

@@ -40,9 +40,9 @@ _CHOICES = {"estimator": get_args(Estimator), "loglikelihood": get_args(Scale),
 class HarnessModel(LM):  # type: ignore[misc]
     """A run, a stage or an export of dlm.
 
-    Its arguments (``--model_args path=DIR,steps=20``) are the options of ``dlm generate`` with
-    underscores, and those below. An answer to a request is a function of the request and of these
-    arguments: batches and the order of requests change nothing.
+    Its arguments (``--model_args path=DIR,num_iterations=20``) are the options of ``dlm generate``
+    with underscores, and those below. An answer to a request is a function of the request and of
+    these arguments: batches and the order of requests change nothing.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class HarnessModel(LM):  # type: ignore[misc]
             seed: Of the draws, and of samplers that draw.
             loglikelihood: ``sum``, or ``per_token``: divided by the tokens of the continuation.
             is_greedy: Find out whether a continuation is what the model would write, which takes
-                ``steps`` more network calls; else it counts as no.
+                ``num_iterations`` more network calls; else it counts as no.
             too_long: What becomes of a context that does not fit: error, or truncate its beginning.
             batch_tokens: Most tokens in a network call; changes no result.
             batch_size: Not read: batches are counted in tokens.
@@ -84,6 +84,10 @@ class HarnessModel(LM):  # type: ignore[misc]
                 opened.
         """
         super().__init__()
+        if "steps" in generation:
+            if "num_iterations" in generation:
+                raise UserError("--model_args steps is num_iterations, which is given: remove one")
+            generation["num_iterations"] = generation.pop("steps")
         _check(generation, estimator=estimator, loglikelihood=loglikelihood, too_long=too_long)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("the model type dlm runs in one process: start it without a launcher")
@@ -250,7 +254,7 @@ class HarnessModel(LM):  # type: ignore[misc]
 
 
 def _check(generation: dict[str, Any], **chosen: str) -> None:
-    known = ("path", "samples", "is_greedy", "batch_tokens", *_CHOICES, *_GENERATION)
+    known = ("path", "samples", "is_greedy", "batch_tokens", *_CHOICES, *_GENERATION, "steps")
     for name in generation:
         if name not in _GENERATION:
             hint = did_you_mean(name, known)

@@ -34,6 +34,7 @@ from dlm.models.checkpoint_files import check_files, vocabulary_files, weight_sh
 from dlm.models.fresh_head import FreshHead, check_missing, seeded
 from dlm.models.lm_head import CAUSAL_TYPES, check_supported
 from dlm.models.special_tokens import SpecialTokens
+from dlm.places import place_of
 
 DROPOUTS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout",
@@ -154,6 +155,7 @@ def load_backbone(
         UserError: It cannot be loaded, lacks weights, or has an output layer that is to be fresh;
             the message says from where and why.
     """
+    name = place_of(name)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = load_config(name, **options)
     try:
@@ -223,6 +225,7 @@ def load_tokenizer(
         UserError: It cannot be loaded, knows no text, or belongs to another network; the message
             says from where and why.
     """
+    name = place_of(name)
     if Path(name).is_dir():
         check_files(Path(name))
     try:
@@ -258,6 +261,7 @@ def load_config(
         UserError: It cannot be loaded, its files are damaged, its type is not supported, or it
             describes a network that would be another one here.
     """
+    name = place_of(name)
     if Path(name).is_dir():
         check_files(Path(name))
     try:

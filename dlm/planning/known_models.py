@@ -9,6 +9,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from dlm.errors import UserError
 from dlm.models.lm_head import check_supported
+from dlm.places import place_of
 
 
 @cache
@@ -24,6 +25,7 @@ def offline_config(name: str, *, revision: str | None = None) -> PretrainedConfi
     Raises:
         UserError: It is in no directory, not in the hub's cache and not known.
     """
+    name = place_of(name)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             name, revision=revision, local_files_only=True

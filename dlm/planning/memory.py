@@ -12,6 +12,8 @@ GIB = 1 << 30
 OVERHEAD = 2 * GIB
 """Set aside, not computed: the CUDA context and kernels (about 0.5 GiB), NCCL's and cuBLAS's
 buffers, and what the caching allocator cannot reuse."""
+CPU_OVERHEAD = 1 * GIB
+"""The same of a process on a CPU: Python, its libraries and a batch (about 0.7 GiB)."""
 BUCKET = 200_000_000
 """Elements of DeepSpeed's reduce and all-gather buckets, as Lightning sets them."""
 LIVE = 1_000_000_000
@@ -64,7 +66,9 @@ class Load:
     label_smoothing: bool = False
 
 
-def memory(load: Load, batch: BatchShape, placement: Placement, gpus: int) -> Memory:
+def memory(
+    load: Load, batch: BatchShape, placement: Placement, gpus: int, *, overhead: int = OVERHEAD
+) -> Memory:
     """Everything but activations and logits follows the DeepSpeed paper (arXiv 1910.02054)."""
     size = bytes_of(load.precision, placement.strategy)
     parameters, zero = load.parameters, placement.strategy.startswith("zero")
@@ -92,7 +96,7 @@ def memory(load: Load, batch: BatchShape, placement: Placement, gpus: int) -> Me
         logits=logits,
         # The square roots that torch's AdamW makes; ZeRO makes float32 gradients of its share too.
         step=0 if offload != "none" else (8 * share if zero else 4 * trained),
-        overhead=OVERHEAD,
+        overhead=overhead,
         saved=activations.saved,
         host=host,
     )

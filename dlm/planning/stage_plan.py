@@ -12,21 +12,24 @@ from dlm.planning.batches import (
 )
 from dlm.planning.disk import checkpoint_bytes, export_bytes
 from dlm.planning.flops import Work, hours, predictor_work, training_work
-from dlm.planning.memory import Load, Memory, host_at_start, memory
+from dlm.planning.memory import CPU_OVERHEAD, OVERHEAD, Load, Memory, host_at_start, memory
 from dlm.planning.shapes import BatchShape
 from dlm.planning.strategies import Placement, placements
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The GPUs that a plan is for."""
+    """The GPUs, or the processes on CPUs, that a plan is for."""
 
     nodes: int
     gpus_per_node: int
     memory: int
-    """Bytes of one GPU."""
-    peak_tflops: float
+    """Bytes of one GPU; of a CPU's memory, each process's part."""
+    peak_tflops: float | None
+    """None: not known, and no hours are told."""
     mfu: float
+    cpu: bool = False
+    """Processes on CPUs."""
 
     @property
     def gpus(self) -> int:
@@ -93,7 +96,8 @@ def plan_stage(inputs: StageInputs, cluster: Cluster) -> StagePlan:
         inputs.batch, inputs.rows, cluster.gpus,
         micro_rows=inputs.micro_rows, micro_tokens=inputs.micro_tokens,
     )  # fmt: skip
-    tried = placements(cluster.gpus, frozen=inputs.load.parameters.predictor > 0)
+    frozen = inputs.load.parameters.predictor > 0
+    tried = placements(cluster.gpus, frozen=frozen, offload=not cluster.cpu)
     trials = tuple(_trial(inputs, place, ways, cluster) for place in tried)
     fitting = [trial for trial in trials if trial.fits]
     # First those whose micro-batches keep a GPU busy.
@@ -109,7 +113,7 @@ def plan_stage(inputs: StageInputs, cluster: Cluster) -> StagePlan:
         tokens_per_step=tokens,
         masked_per_step=0.0 if inputs.load.parameters.predictor else masked,
         work=work,
-        hours=None if chosen is None else hours(
+        hours=None if chosen is None or cluster.peak_tflops is None else hours(
             work, inputs.steps, gpus=cluster.gpus, peak_tflops=cluster.peak_tflops,
             mfu=cluster.mfu, checkpointing=chosen.placement.checkpointing,
         ),
@@ -123,7 +127,8 @@ def _trial(inputs: StageInputs, place: Placement, ways: list[Share], cluster: Cl
     """The largest micro-batch that fits, else the smallest."""
     for share in ways:
         shape = batch_shape(share, inputs.batch, inputs.rows, inputs.width)
-        needed = memory(inputs.load, shape, place, cluster.gpus)
+        overhead = CPU_OVERHEAD if cluster.cpu else OVERHEAD
+        needed = memory(inputs.load, shape, place, cluster.gpus, overhead=overhead)
         if needed.total <= cluster.memory:
             return Trial(place, share, shape, needed, True)
     return Trial(place, share, shape, needed, False)

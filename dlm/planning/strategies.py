@@ -46,9 +46,10 @@ class Placement:
         return found
 
 
-def placements(gpus: int, *, frozen: bool = False) -> Iterator[Placement]:
+def placements(gpus: int, *, frozen: bool = False, offload: bool = True) -> Iterator[Placement]:
     """All of them, in ``ORDER``; on one GPU ZeRO shares nothing out, and is there to offload.
-    ``frozen``: the network keeps no activations that checkpointing could save."""
+    ``frozen``: the network keeps no activations that checkpointing could save; ``offload``: there
+    is another memory to offload to."""
     plain: list[Strategy] = ["single"] if gpus == 1 else ["ddp", "zero1", "zero2", "zero3"]
     for checkpointing in (False,) if frozen else (False, True):
         for strategy in plain:
@@ -56,5 +57,5 @@ def placements(gpus: int, *, frozen: bool = False) -> Iterator[Placement]:
     offloading: list[tuple[Strategy, Offload]] = [
         ("zero2", "optimizer"), ("zero3", "optimizer"), ("zero3", "parameters"),
     ]  # fmt: skip
-    for strategy, offload in offloading:
-        yield Placement(strategy, offload, checkpointing=not frozen)
+    for strategy, what in offloading if offload else ():
+        yield Placement(strategy, what, checkpointing=not frozen)

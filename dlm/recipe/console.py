@@ -18,6 +18,7 @@ from dlm.config.job import StageJob
 from dlm.errors import DlmError, Preempted, StageFailed, UserError
 from dlm.recipe.plan import PlannedStage
 from dlm.recipe.refusal import change_lines
+from dlm.recipe.stage_time import seconds_so_far
 from dlm.recipe.state import StageState
 
 PLAIN_WIDTH = 140
@@ -50,7 +51,7 @@ def plan_text(recipe_name: str, run_dir: Path, planned: Sequence[PlannedStage]) 
 
 
 def stage_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Stages with state, seconds and metrics; rows as :func:`dlm.recipe.status.status` gives."""
+    """Stages with state, time and metrics; rows as :func:`dlm.recipe.status.status` gives."""
     queued = any("queue" in row for row in rows)
     table = Table("stage", "kind", "state", *(["job"] if queued else []), "time", "metrics")
     for row in rows:
@@ -96,7 +97,7 @@ def state_row(name: str, kind: str, directory: Path, state: StageState) -> dict[
         "directory": str(directory),
         "step": None,
         "steps": None,
-        "seconds": manifest.seconds if manifest else None,
+        "seconds": manifest.seconds if manifest else seconds_so_far(directory),
         "finished": manifest.finished if manifest else None,
         "metrics": manifest.metrics if manifest else {},
     }

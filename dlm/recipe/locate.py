@@ -6,6 +6,7 @@ from pathlib import Path
 from dlm.config.loading import load_recipe
 from dlm.config.schema import WITHOUT_MODEL, RecipeConfig, StageConfig
 from dlm.errors import UserError
+from dlm.places import expanded, means_a_path
 from dlm.recipe.manifest import EXPORT, read_manifest
 from dlm.recipe.plan import stage_directory
 from dlm.recipe.state import STARTED
@@ -31,7 +32,7 @@ def locate_model(place: str) -> LocatedModel:
         UserError: A run has no finished stage that generates, a stage is not finished or makes no
             model, a directory is none of these.
     """
-    path = Path(place)
+    path = expanded(place)
     if (path / "recipe.yaml").exists():
         return _of_run(path)
     if (sweep := read_sweep(path)) is not None:
@@ -45,11 +46,11 @@ def locate_model(place: str) -> LocatedModel:
                 f"{place} is no run (no recipe.yaml), no stage (no {EXPORT}/) and no model "
                 "directory (no config.json): give one of these"
             )
-        return LocatedModel(place, None, path.resolve().name)
+        return LocatedModel(str(path), None, path.resolve().name)
     if path.exists():
         raise UserError(f"{place} is a file: give a run, a stage or a model directory")
-    if place.count("/") > 1 or place.startswith((".", "/", "runs/")):
-        raise UserError(f"there is no directory {place}: give a run, a stage or a model directory")
+    if means_a_path(place) or place.startswith("runs/"):
+        raise UserError(f"there is no directory {path}: give a run, a stage or a model directory")
     return LocatedModel(place, None, place)
 
 

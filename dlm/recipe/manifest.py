@@ -51,7 +51,7 @@ class Manifest:
     """Start of the attempt that finished the stage; ISO 8601, UTC."""
     finished: str
     seconds: float
-    """Duration of that attempt."""
+    """Duration of all attempts together."""
     attempts: int
     """How often the stage was started, this attempt included."""
     provenance: dict[str, Any]

@@ -8,6 +8,7 @@ from dlm.config.checks import reads
 from dlm.config.references import stage_references
 from dlm.config.schema import StageConfig
 from dlm.errors import UserError
+from dlm.places import expanded
 
 _TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*",
                     "merges.txt", "*.model")  # fmt: skip
@@ -33,7 +34,7 @@ def directory_contents(stage: StageConfig, stages: Collection[str]) -> dict[str,
 
     contents: dict[str, Any] = {}
     for key, value in outside_models(stage, stages):
-        directory = Path(value)
+        directory = expanded(value)
         if directory.is_dir():
             patterns = _TOKENIZER_FILES if key == "tokenizer" else _MODEL_FILES
             files = {path for pattern in patterns for path in directory.glob(pattern)}
@@ -65,7 +66,7 @@ def _unpinned_models(stage: StageConfig, stages: Collection[str]) -> Iterator[st
     for key, value in outside_models(stage, stages):
         named = key in ("init_from", "model.pretrained") and reads(stage.kind, "model")
         pinned = named and stage.model.revision is not None
-        if not Path(value).is_dir() and not pinned:
+        if not expanded(value).is_dir() and not pinned:
             yield value
 
 

@@ -31,6 +31,7 @@ from dlm.recipe.ranks_watch import (
 )
 from dlm.recipe.refusal import refusal
 from dlm.recipe.selection import stage_name
+from dlm.recipe.stage_time import StageTime
 from dlm.recipe.state import inspect_stage, set_aside, write_config, write_started
 
 Execute = Callable[[StageJob], Mapping[str, Any]]
@@ -108,17 +109,18 @@ class RecipeRun:
         attempt = write_started(job, stage.identity, self.command)
         if stage.forced:
             self.begun_anew.append(job.name)
-        started, begin = datetime.now(UTC), time.monotonic()
-        metrics = self.execute(job)
-        manifest = build_manifest(
-            job,
-            stage.identity,
-            metrics,
-            started=started,
-            seconds=time.monotonic() - begin,
-            attempts=attempt,
-            command=self.command,
-        )
+        started = datetime.now(UTC)
+        with StageTime(job.directory, attempt=attempt) as spent:
+            metrics = self.execute(job)
+            manifest = build_manifest(
+                job,
+                stage.identity,
+                metrics,
+                started=started,
+                seconds=spent.seconds,
+                attempts=attempt,
+                command=self.command,
+            )
         lock.confirm()
         write_manifest(job.directory, manifest)
         return metrics

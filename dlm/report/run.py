@@ -41,6 +41,8 @@ class Stage:
     changes: list[str]
     progress: tuple[int | None, int | None]
     """Steps done and wanted, of a stage that trains and has begun."""
+    seconds: float | None
+    """Time of all attempts so far; None: there was none."""
     manifest: Manifest | None
     started: Mapping[str, Any]
     """Its last attempt, as started.json tells it."""
@@ -167,6 +169,7 @@ def _stage(row: Mapping[str, Any], problems: list[str]) -> Stage:
     return Stage(
         name=row["stage"], kind=row["kind"], directory=directory, state=row["state"],
         reason=row["reason"], changes=row["changes"], progress=(row["step"], row["steps"]),
+        seconds=manifest.seconds if manifest else row["seconds"],
         manifest=manifest, started=read_started(directory) or {},
         identity=manifest.identity if manifest else started_identity(directory),
         config=config.read_text(encoding="utf-8") if config.is_file() else "",

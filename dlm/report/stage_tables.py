@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dlm.recipe.console import duration
+from dlm.recipe.stage_time import TIME
 from dlm.report.run import Run, Stage
 from dlm.report.tables import Cell, Column, Table
 
@@ -73,7 +74,7 @@ def badge(state: str) -> str:
 def _row(run: Run, number: int, stage: Stage) -> tuple[Cell, ...]:
     file = run.place(stage.directory / _file_of(stage))
     manifest = f"{run.place(stage.directory)}/manifest.json" if stage.manifest else ""
-    seconds = stage.manifest.seconds if stage.manifest else None
+    seconds = stage.seconds
     attempts = stage.manifest.attempts if stage.manifest else stage.started.get("attempt")
     told = [] if stage.kind == "evaluate" else [
         (name, value) for name, value in figures(stage.metrics) if name not in _SHOWN_ELSEWHERE
@@ -86,7 +87,8 @@ def _row(run: Run, number: int, stage: Stage) -> tuple[Cell, ...]:
         Cell(stage.name),
         Cell(stage.state, markup=badge(stage.state), source=file if stage.identity else ""),
         Cell(stage.kind),
-        _cell("" if seconds is None else duration(seconds), seconds, manifest, "seconds"),
+        _cell("" if seconds is None else duration(seconds), seconds,
+              manifest or f"{run.place(stage.directory)}/{TIME}", "seconds"),
         _steps(run, stage, manifest),
         _cell(figure_text(stage.exported_step) if stage.exported_step is not None else "",
               stage.exported_step, manifest, "metrics.exported_step"),

@@ -19,6 +19,7 @@ from dlm.models.build import load_tokenizer, scratch_config
 from dlm.models.lm_head import CAUSAL_TYPES
 from dlm.models.positions import positions
 from dlm.models.special_tokens import SpecialTokens
+from dlm.places import place_of
 from dlm.planning.batches import GlobalBatch, Rows
 from dlm.planning.known_models import known_configurations, offline_config
 from dlm.planning.memory import Load
@@ -143,6 +144,7 @@ def _vocabulary(
         size = other.tokenizer_training.vocab_size
         note = f"a vocabulary of {size:,}, as stage {name} is to train (it may come out smaller)"
         return size, *ids, [note]  # type: ignore[return-value]
+    name = place_of(name)
     if Path(name).is_dir():
         tokenizer = load_tokenizer(name)
         tokens = SpecialTokens.of(tokenizer)

@@ -19,6 +19,7 @@ from dlm.models.lora import LoraSettings, add_adapters, embedding_is_trained
 from dlm.models.positions import position_offset, positions
 from dlm.models.special_tokens import SpecialTokens
 from dlm.models.vocabulary import CutVocabulary, cut_network, tokens_sha256
+from dlm.places import place_of
 from dlm.training.vocabulary import cut_to_rows
 
 
@@ -194,4 +195,4 @@ def _say(note: str) -> None:
 
 
 def _place(job: StageJob, name: str) -> str | Path:
-    return job.exports.get(name, name)
+    return job.exports.get(name) or place_of(name)

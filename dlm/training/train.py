@@ -105,6 +105,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         export_stage(job, start, stage, data, trainer, checkpoint)
         | rows_read(data, job.config.train.steps)
         | skipped_steps(trainer)
+        | (score.figures() if score else {})
         | meter.metrics()
     )
 
@@ -138,6 +139,7 @@ def build_meter(job: StageJob, stage: TrainingStage, resumed_step: int) -> Throu
         every_n_steps=job.config.logging.every_n_steps,
         peak_tflops=peak_tflops(job.config),
         log=log.log_step,
+        record=job.directory / "logs" / "throughput.json",
     )
 
 

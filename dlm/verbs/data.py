@@ -23,7 +23,11 @@ _COMPARED = 1000
 
 
 def data(options: argparse.Namespace) -> int:
-    """Prepare the rows of every stage that trains, and show or count them."""
+    """Prepare the rows of every stage that trains, and show or count them.
+
+    What of a chain cannot be shown yet is said in its place; to prepare it, or to show it alone, is
+    refused.
+    """
     from dlm.recipe.kinds import data_identity
     from dlm.recipe.plan import plan
     from dlm.training.quiet import quiet_libraries
@@ -34,14 +38,22 @@ def data(options: argparse.Namespace) -> int:
     quiet_libraries()
     planned = {s.job.name: s for s in plan(recipe, run_dir, data_identity=data_identity)}
     missing = []
+    passes_over = options.action != "prepare" and options.stage is None
     for job in training_jobs(recipe, planned, options.stage):
         unfinished = [planned[name] for name in job.exports if planned[name].state.name != "done"]
-        if unfinished:
-            missing.append(make_first(options, job, unfinished[-1], run_dir))
-        else:
+        if not unfinished:
             _show(options, job)
+            continue
+        needed = make_first(options, job, unfinished[-1], run_dir)
+        if passes_over:
+            print(f"not shown: {needed}")
+        else:
+            missing.append(needed)
     if missing:
         raise UserError("\n".join(missing))
+    others = [name for name, stage in planned.items() if stage.job.config.kind in WITHOUT_MODEL]
+    if passes_over and others:
+        print(f"not shown: {', '.join(others)}, which train no model and have no training rows")
     return 0
 
 

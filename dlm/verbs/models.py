@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from dlm.config.schema import GenerationConfig
     from dlm.generation.infill import InfillTemplate
 
-OPTION_OF = {"sampler": "--sampler", "num_iterations": "--steps", "length_beam": "--length-beam",
-             "rerank": "--rerank", "length": "--length", "canvas_length": "--canvas-length",
-             "temperature": "--temperature",
-              "threshold": "--threshold", "guidance": "--guidance",
-              "block_length": "--block-length", "prompt_cache": "--prompt-cache", "seed": "--seed",
-              "beam_size": "--beam-size"}  # fmt: skip
+OPTION_OF = {"sampler": "--sampler", "num_iterations": "--num-iterations",
+             "length_beam": "--length-beam", "rerank": "--rerank", "length": "--length",
+             "canvas_length": "--canvas-length", "temperature": "--temperature",
+             "threshold": "--threshold", "guidance": "--guidance",
+             "block_length": "--block-length", "prompt_cache": "--prompt-cache",
+             "seed": "--seed", "beam_size": "--beam-size"}  # fmt: skip
 _AUTOREGRESSIVE_ONLY = ("beam_size",)
 _OF_DRAWN_TEXTS = ("temperature", "seed")
 _DIFFUSION_ONLY = tuple(name for name in OPTION_OF if name not in _AUTOREGRESSIVE_ONLY)

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlm.errors import UserError
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from dlm.planning.stage_plan import Cluster, StagePlan
 
 _DEFAULT_GPU = "h100"
+_OF_GPUS = ("gpu", "gpu_memory", "gpus_per_node")
+"""Options that ask what a stage would take on GPUs, whatever the recipe says."""
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -35,34 +39,60 @@ def plan(options: argparse.Namespace) -> int:
     if not names:
         raise UserError("there is no training stage to plan: name one that trains with --stage")
     gpu = gpu_named(options.gpu or _DEFAULT_GPU)
-    gib = options.gpu_memory or gpu.memory_gib
+    asked = [name for name in _OF_GPUS if getattr(options, name) is not None]
+    on_cpu = {
+        name: recipe.stages[name].hardware.accelerator == "cpu" and not asked for name in names
+    }
+    if options.host_memory is not None and not any(on_cpu.values()):
+        raise UserError(
+            "--host-memory would be ignored: no stage is planned on a CPU (hardware.accelerator, "
+            "and no option about GPUs); remove it"
+        )
     known = KnownRows(options.row_tokens, options.response_share)
     plans = []
     for name in names:
         hardware = recipe.stages[name].hardware
         inputs = stage_inputs(recipe, name, known)
+        per_node = options.gpus_per_node or hardware.devices or 1
+        if on_cpu[name]:
+            # The processes of a node share its memory.
+            memory = (int((options.host_memory or 0) * GIB) or host_memory()) // per_node
+            peak = options.tflops
+        else:
+            memory = int((options.gpu_memory or gpu.memory_gib) * GIB)
+            peak = options.tflops or gpu.peak_tflops(inputs.load.precision)
         cluster = Cluster(
-            nodes=options.nodes or hardware.num_nodes,
-            gpus_per_node=options.gpus_per_node or hardware.devices or 1,
-            memory=int(gib * GIB),
-            peak_tflops=options.tflops or gpu.peak_tflops(inputs.load.precision),
-            mfu=options.mfu,
-        )
+            nodes=options.nodes or hardware.num_nodes, gpus_per_node=per_node, memory=memory,
+            peak_tflops=peak, mfu=options.mfu, cpu=on_cpu[name],
+        )  # fmt: skip
         plans.append((plan_stage(inputs, cluster), cluster))
     if options.json:
         from dlm.verbs.plan_tables import as_json
 
-        whole = {"recipe": recipe.name, "stages": [as_json(planned) for planned, _ in plans]}
+        whole = {
+            "recipe": recipe.name,
+            "stages": [as_json(planned, cluster) for planned, cluster in plans],
+        }
         print(json.dumps(whole, indent=2))
         return 0
     _print(recipe.name, plans, options, gpu.name)
     return 0
 
 
+def host_memory() -> int:
+    """Bytes of this machine's memory, or of what the container may use of it."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no control groups, or "max"
+        return whole
+    return min(whole, limit)
+
+
 def _print(
     recipe: str, plans: "Sequence[tuple[StagePlan, Cluster]]", options: argparse.Namespace, gpu: str
 ) -> None:
-    from dlm.planning.memory import GIB, OVERHEAD
+    from dlm.planning.memory import CPU_OVERHEAD, GIB, OVERHEAD
     from dlm.planning.strategies import ORDER, REASON
     from dlm.recipe.console import make_console, say
     from dlm.verbs.plan_tables import (
@@ -75,24 +105,41 @@ def _print(
 
     for planned, cluster in plans:
         inputs = planned.inputs
-        name = f"{options.tflops:g} TFLOP/s" if options.tflops else gpu
         say(
             f"{recipe}, stage {inputs.name} ({inputs.kind}), {inputs.load.precision}, on "
-            f"{cluster.nodes} x {cluster.gpus_per_node} GPUs ({name}, {cluster.memory / GIB:g} "
-            f"GiB, peak {cluster.peak_tflops:g} TFLOP/s, MFU {cluster.mfu:g})"
+            f"{_device_text(cluster, options, gpu)}"
         )
         say(f"  {parameters_line(inputs)}")
         say(f"  {rows_line(inputs.rows)}")
-        make_console().print(memory_table(planned))
-        for line in (layout_line(planned), *choice_lines(planned, cluster.memory), *inputs.notes):
+        make_console().print(memory_table(planned, cluster))
+        for line in (layout_line(planned), *choice_lines(planned, cluster), *inputs.notes):
             say(f"  {line}")
         say("")
     say(f"Order: {ORDER}.\nWhy: {REASON}.")
+    aside = {
+        f"{OVERHEAD / GIB:g} GiB set aside for CUDA, NCCL and the allocator": False,
+        f"{CPU_OVERHEAD / GIB:g} GiB of a process on a CPU for Python and its libraries": True,
+    }
+    planned_on = {cluster.cpu for _, cluster in plans}
     say(
-        f"overhead: {OVERHEAD / GIB:g} GiB set aside for CUDA, NCCL and the allocator. "
+        f"overhead: {'; '.join(text for text, cpu in aside.items() if cpu in planned_on)}. "
         "TOTAL: what is there always, and the larger of (casts + activations + logits) and step. "
         "docs/plan.md has the formulas."
     )
+
+
+def _device_text(cluster: "Cluster", options: argparse.Namespace, gpu: str) -> str:
+    """What a stage is planned on."""
+    from dlm.planning.memory import GIB
+
+    count, gib = f"{cluster.nodes} x {cluster.gpus_per_node}", f"{cluster.memory / GIB:.3g} GiB"
+    speed = "" if cluster.peak_tflops is None else (
+        f", peak {cluster.peak_tflops:g} TFLOP/s, MFU {cluster.mfu:g}"
+    )  # fmt: skip
+    if cluster.cpu:
+        return f"a CPU: {count} processes ({gib} each of the host's memory{speed})"
+    name = f"{options.tflops:g} TFLOP/s" if options.tflops else gpu
+    return f"{count} GPUs ({name}, {gib}{speed})"
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -101,7 +148,7 @@ def _check(options: argparse.Namespace) -> None:
     Raises:
         UserError: One of them does.
     """
-    for name in ("nodes", "gpus_per_node", "gpu_memory", "mfu", "tflops"):
+    for name in ("nodes", "gpus_per_node", "gpu_memory", "host_memory", "mfu", "tflops"):
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: must be above 0")

@@ -11,7 +11,7 @@ from dlm.planning.batches import Rows, batch_shape
 from dlm.planning.memory import GIB, Memory
 from dlm.planning.precision import bytes_of
 from dlm.planning.shapes import BatchShape
-from dlm.planning.stage_plan import StageInputs, StagePlan, Trial
+from dlm.planning.stage_plan import Cluster, StageInputs, StagePlan, Trial
 
 _PARTS = {
     "weights": "weights", "gradients": "grads", "optimizer": "optim.", "communication": "comm.",
@@ -40,12 +40,12 @@ def rows_line(rows: Rows) -> str:
     return line + (f", {rows.mean_rate:.0%} of that masked" if rows.mean_rate < 1 else "")
 
 
-def memory_table(plan: StagePlan) -> Table:
+def memory_table(plan: StagePlan, cluster: Cluster) -> Table:
     """A row for every placement."""
     table = Table(
         "", "strategy", "checkp.", "offload", "micro x accum.", *_PARTS.values(), "TOTAL", "CPU",
-        title="GiB on each GPU", title_justify="left", box=SIMPLE, padding=(0, 1),
-        collapse_padding=True,
+        title=f"GiB {'of each process' if cluster.cpu else 'on each GPU'}", title_justify="left",
+        box=SIMPLE, padding=(0, 1), collapse_padding=True,
     )  # fmt: skip
     for trial in plan.trials:
         mark = "->" if trial == plan.chosen else "fits" if trial.fits else "no"
@@ -86,14 +86,15 @@ def _layouts(inputs: StageInputs, trial: Trial) -> dict[str, BatchShape]:
     }
 
 
-def choice_lines(plan: StagePlan, memory: int) -> list[str]:
+def choice_lines(plan: StagePlan, cluster: Cluster) -> list[str]:
     """What to run with, and what it costs."""
+    more = "more memory" if cluster.cpu else "more or larger GPUs"
     steps, work = plan.inputs.steps, plan.work
     if plan.chosen is None:
         least = min(trial.memory.total for trial in plan.trials)
         lines = [
-            f"nothing fits in {memory / GIB:g} GiB: the least is {_gib(least)} GiB. Take more or "
-            "larger GPUs, or shorter rows (data.max_length)"
+            f"nothing fits in {cluster.memory / GIB:g} GiB: the least is {_gib(least)} GiB. Take "
+            f"{more}, or shorter rows (data.max_length)"
         ]
     else:
         chosen = plan.chosen
@@ -106,14 +107,17 @@ def choice_lines(plan: StagePlan, memory: int) -> list[str]:
         f"{work.total / 1e15:,.3g} PFLOP, {work.logits / work.total:.0%} of them for logits"
     )
     took = "" if plan.hours is None else f"; expected {plan.hours:,.3g} hours"
+    if cluster.peak_tflops is None:
+        took = "; hours are not known (`dlm bench` measures a step here, --tflops gives a peak)"
     lines.append(f"{steps:,} steps: {work.total * steps / 1e18:,.3g} EFLOP{took}")
     lines.append(
         f"on disk: a checkpoint {_gib(plan.checkpoint)} GiB, the export {_gib(plan.export)} GiB"
     )
-    lines.append(
-        f"CPU memory of a node at the start, each process with the whole network in float32: "
-        f"{_gib(plan.host_at_start)} GiB"
-    )
+    if not cluster.cpu:
+        lines.append(
+            f"CPU memory of a node at the start, each process with the whole network in float32: "
+            f"{_gib(plan.host_at_start)} GiB"
+        )
     return lines
 
 
@@ -131,12 +135,14 @@ def _copies(plan: StagePlan) -> str:
     return f"{noisy}, logits at {plan.masked_per_step:,.0f} positions"
 
 
-def as_json(plan: StagePlan) -> dict[str, Any]:
+def as_json(plan: StagePlan, cluster: Cluster) -> dict[str, Any]:
     """Everything, in bytes and FLOPs."""
     chosen = plan.chosen
     return {
         "stage": plan.inputs.name,
         "kind": plan.inputs.kind,
+        "device": "cpu" if cluster.cpu else "gpu",
+        "device_memory_bytes": cluster.memory,
         "model": plan.inputs.model,
         "parameters": asdict(plan.inputs.load.parameters) | {
             "frozen": plan.inputs.load.parameters.frozen

@@ -36,6 +36,7 @@ def submit(options: argparse.Namespace) -> int:
 
     cluster = load_cluster(options.cluster)
     found = checked(options)
+    cluster = _throttled(cluster, options.max_array_tasks, sweep=bool(found.cells))
     run_dir = found.run_dir.absolute()
     runs: list[tuple[Cell | None, RecipeConfig]] = [*found.cells] or [(None, found.recipe)]
     for _, recipe in runs:
@@ -66,6 +67,29 @@ def submit(options: argparse.Namespace) -> int:
         say(f"queued {job.stage}: job {job.job} ({run_dir / job.file})")
     say(f"look: dlm status {run_dir}\nstop: dlm cancel {run_dir}")
     return 0
+
+
+def _throttled(cluster: ClusterConfig, at_once: int | None, *, sweep: bool) -> ClusterConfig:
+    """The cluster file with ``--max-array-tasks``, which wins in every stage.
+
+    Raises:
+        UserError: It is no number of tasks, or there are no arrays.
+    """
+    if at_once is None:
+        return cluster
+    if at_once < 1:
+        raise UserError(f"--max-array-tasks {at_once}: must be at least 1")
+    if cluster.scheduler != "slurm":
+        raise UserError(
+            f"--max-array-tasks would be ignored: {cluster.scheduler} has no job arrays; remove it"
+        )
+    if not sweep:
+        raise UserError(
+            "--max-array-tasks would be ignored: one run is no array; remove it, or give a sweep "
+            "or --seeds"
+        )
+    stages = {n: replace(own, max_array_tasks=at_once) for n, own in cluster.stages.items()}
+    return replace(cluster, max_array_tasks=at_once, stages=stages)
 
 
 def cancel(options: argparse.Namespace) -> int:

@@ -101,6 +101,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("run", "--dryrun"): "unknown argument: --dryrun; did you mean '--dry-run'?",
     ("run", "--dry"): "unknown argument: --dry",
     ("generate", "m", "--prompt", "a", "--step", "3"): "did you mean '--steps'?",
+    ("generate", "m", "--prompt", "a", "--num-iteration", "3"): "you mean '--num-iterations'?",
     ("status",): "the following arguments are required: RUN_DIR",
     ("status", "here", "optim.lr=1"): "unknown argument: optim.lr=1",
     ("ls", "sampler"): "invalid choice: 'sampler'",

@@ -63,6 +63,48 @@ def test_a_tokenizer_that_is_not_made_yet_is_named_with_the_command_that_makes_i
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("action", ["stats", "inspect"])
+def test_what_of_a_chain_cannot_be_shown_yet_is_said_and_the_rest_is_shown(
+    action: str, call: Caller, begun: TrainedRun, tmp_path: Path, cache: Path
+) -> None:
+    shutil.rmtree(begun.stage("pretrain"))
+    recipe = tmp_path / "more.yaml"
+    recipe.write_text(
+        f"extends: {begun.recipe}\n"
+        "stages:\n"
+        "  own: {kind: generate, init_from: length,\n"
+        "        data: {train: [{generator: number_pairs, count: 5}]}}\n"
+        "  taught: {kind: adapt, init_from: pretrain, data: {train: [{stage: own}]}}\n"
+        "  scratch: {kind: pretrain, tokenizer: tokenizer,\n"
+        "            data: {train: [{generator: number_text, count: 30}]}}\n"
+    )
+    words = ("data", action, recipe, "--run-dir", begun.directory)
+    outcome = call(*words)
+    assert outcome.code == 0, outcome.err
+    shown = "scratch:\n  rows        30\n" if action == "stats" else "scratch: 30 rows, "
+    assert shown in outcome.out
+    told = [line for line in outcome.out.splitlines() if line.startswith("not shown: ")]
+    why = f"which is missing in {begun.directory}"
+    assert [line.partition(f", {why}")[0] for line in told] == [
+        "not shown: stage adapt: its tokenizer comes from stage pretrain",
+        "not shown: stage length: its tokenizer comes from stage adapt",
+        "not shown: stage taught: a source comes from stage own",
+        "not shown: tokenizer, evaluate, own, which train no model and have no training rows",
+    ]
+    assert f"--run-dir {begun.directory} --to pretrain\n" in outcome.out
+    refused = call(*words, "--stage", "adapt")
+    assert refused.code == 2 and "comes from stage pretrain" in refused.err
+
+
+@pytest.mark.parametrize("action", ["stats", "inspect"])
+def test_a_chain_of_which_nothing_is_made_shows_nothing_and_says_so(
+    action: str, call: Caller, recipe_file: Path, tmp_path: Path, cache: Path
+) -> None:
+    outcome = call("data", action, recipe_file, "--run-dir", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("not shown: stage ") == 3 and not (tmp_path / "run").exists()
+
+
 def test_inspect_shows_rows_as_the_model_sees_them(
     call: Caller, trained: TrainedRun, cache: Path
 ) -> None:

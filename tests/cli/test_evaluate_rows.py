@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ import sacrebleu
 from cli_tools import RECIPE, Caller, TrainedRun, files_of, read_scores
 from rouge_score.rouge_scorer import RougeScorer
 
+from dlm.data.prompts import Template
 from dlm.errors import UserError
+from dlm.evaluation.learned_scores import LEARNED, LearnedScore
 from dlm.evaluation.metrics import METRICS
 from dlm.evaluation.sari import sari_counts, sari_of
+from dlm.evaluation.scores import Texts
+from dlm.generation import diffusion
 
 
 def task(folder: Path, metrics: list[str], rows: list[dict[str, Any]], **keys: Any) -> Path:
@@ -30,8 +35,6 @@ def task(folder: Path, metrics: list[str], rows: list[dict[str, Any]], **keys: A
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the model says, row by row: that of an untrained one scores 0."""
-    from dlm.generation import diffusion
-
     given: list[str] = []
     texts: Iterator[str] = (given[index] for index in range(1000))
     made = diffusion.Generated
@@ -262,10 +265,127 @@ def test_comet_is_asked_in_an_environment_of_its_own_and_its_scores_are_kept(
     assert "COMET Unbabel/wmt22-comet-da" in metrics["scores"]["comet"]["signature"]
 
 
-def test_a_learned_score_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dlm.evaluation.learned_scores import LEARNED
-    from dlm.evaluation.scores import Texts
+def comet_in_its_place(folder: Path, monkeypatch: pytest.MonkeyPatch, predict: str) -> None:
+    """A package that COMET's interpreter imports: the real one and its model cannot be had here."""
+    (folder / "python").unlink(missing_ok=True)
+    (folder / "python").symlink_to(sys.executable)
+    (folder / "torch.py").write_text("class cuda: is_available = staticmethod(lambda: False)\n")
+    (folder / "comet.py").write_text(
+        "class Made:\n"
+        "    def predict(self, rows, batch_size, gpus):\n"
+        f"        self.scores = {predict}\n"
+        "        return self\n"
+        "def download_model(name): return name\n"
+        "def load_from_checkpoint(path): return Made()\n"
+    )
+    paths = [str(folder), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]
+    monkeypatch.setenv("DLM_COMET_PYTHON", str(folder / "python"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
+
+@pytest.mark.parametrize(
+    ("predict", "reason"),
+    [
+        ("1 / 0", "COMET ended with exit code 1"),
+        ("[0.5]", "it gave 1 scores for 2 rows"),
+        ("[0.5, float('nan')]", "row 2: its score is nan"),
+    ],
+)
+def test_a_metric_that_fails_costs_neither_texts_nor_the_other_scores(
+    predict: str, reason: str, call: Caller, trained: TrainedRun, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = task(tmp_path, ["chrf", "comet"], [{"src": "a", "tgt": "b"}, {"src": "c", "tgt": "d"}])
+    comet_in_its_place(tmp_path, monkeypatch, predict)
+    words = ("evaluate", trained.directory, "--tasks", path, "--output", tmp_path / "o",
+             "--length", "predicted")  # fmt: skip
+    outcome = call(*words)
+    place = tmp_path / "o" / path.stem
+    assert outcome.code == 3 and f"task {path.stem}: metric 'comet' failed ({reason}" in outcome.err
+    assert f"The texts are in {place / 'samples.jsonl'}" in outcome.err
+    texts = [json.loads(line) for line in (place / "samples.jsonl").read_text().splitlines()]
+    assert [text["source"] for text in texts] == ["a", "c"] and "hypothesis" in texts[0]
+    partial = json.loads((place / "metrics.partial.json").read_text())
+    assert list(partial["scores"]) == ["chrf"] and reason in partial["failed"]["comet"]
+    assert not (place / "metrics.json").exists()
+
+    comet_in_its_place(tmp_path, monkeypatch, "[0.25, 0.75]")
+    monkeypatch.setattr(diffusion, "denoise", None)  # what would write a text anew
+    outcome = call(*words)
+    assert outcome.code == 0, outcome.err
+    metrics, samples = read_scores(place)
+    assert metrics["scores"]["comet"]["score"] == 50
+    assert metrics["scores"]["chrf"] == partial["scores"]["chrf"]
+    assert [s["hypothesis"] for s in samples] == [text["hypothesis"] for text in texts]
+    assert sorted(file.name for file in place.iterdir()) == ["metrics.json", "samples.jsonl"]
+
+
+def test_of_two_learned_metrics_the_one_that_did_not_fail_is_not_asked_again(
+    call: Caller, trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = task(tmp_path, ["comet", "bertscore"], [{"src": "a", "tgt": "b"}])
+    comet_in_its_place(tmp_path, monkeypatch, "[0.25]")
+
+    def no_memory(texts: Texts) -> list[float]:
+        raise MemoryError("the model is too large")
+
+    failing = LearnedScore(lambda: None, no_memory, lambda: "B")
+    monkeypatch.setitem(LEARNED, "bertscore", failing)
+    words = ("evaluate", trained.directory, "--tasks", path, "--output", tmp_path / "o",
+             "--length", "predicted")  # fmt: skip
+    outcome = call(*words)
+    assert outcome.code == 3
+    assert "metric 'bertscore' failed (MemoryError: the model is too large)" in outcome.err
+    monkeypatch.setitem(LEARNED, "bertscore", replace(failing, rows=lambda texts: [0.5]))
+    monkeypatch.setitem(LEARNED, "comet", replace(LEARNED["comet"], rows=no_memory))
+    assert call(*words).code == 0
+    metrics, _ = read_scores(tmp_path / "o" / path.stem)
+    scores = {name: value["score"] for name, value in metrics["scores"].items()}
+    assert scores == {"comet": 25, "bertscore": 50}
+
+
+def test_a_metric_of_our_own_that_fails_keeps_the_texts_too(
+    call: Caller, trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(samples: object) -> float:
+        raise ZeroDivisionError("no words")
+
+    of_generation = METRICS["generation"]
+    monkeypatch.setitem(of_generation, "chrf", replace(of_generation["chrf"], statistics=broken))
+    path = task(tmp_path, ["exact_match", "chrf"], [{"src": "a", "tgt": "b"}])
+    outcome = call("evaluate", trained.directory, "--tasks", path, "--output", tmp_path / "o",
+                   "--length", "predicted")  # fmt: skip
+    assert outcome.code == 3 and "metric 'chrf' failed (ZeroDivisionError: no words)" in outcome.err
+    place = tmp_path / "o" / path.stem
+    assert "hypothesis" in (place / "samples.jsonl").read_text()
+    assert list(json.loads((place / "metrics.partial.json").read_text())["scores"]) == [
+        "exact_match"
+    ]
+
+
+def test_comet_reads_the_source_of_the_row_and_not_the_prompt_around_it(
+    call: Caller, trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = task(tmp_path, ["comet", "chrf"], [{"src": "one", "tgt": "b"}],
+                prompt="Into German: {src}")  # fmt: skip
+    # A score that says what it was asked.
+    comet_in_its_place(tmp_path, monkeypatch, "[float(row['src'] == 'one') for row in rows]")
+    metrics, samples = scored(call, trained, path, tmp_path / "o", "--length", "predicted")
+    assert metrics["scores"]["comet"]["score"] == 100
+    assert samples[0]["source"] == "Into German: one" and samples[0]["source_text"] == "one"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "source"),
+    [("{src}", "one"), ("To German: {src} =", "one"), ("{context} {src}", "one"),
+     ("{context} {question}", "")],
+)  # fmt: skip
+def test_the_source_of_a_row_is_the_field_that_is_rewritten(prompt: str, source: str) -> None:
+    row = {"src": "one", "context": "c", "question": "q"}
+    assert Template(prompt, "{tgt}").source_of(row) == source
+
+
+def test_a_learned_score_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLM_COMET_PYTHON", "false")
     with pytest.raises(UserError, match="COMET ended with exit code 1"):
         LEARNED["comet"].rows(Texts(["a"], [["b"]], ["c"]))

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from cli_tools import Caller, TrainedRun, dlm
 
+from dlm.cli import build_parser
+
 PROMPTS = ["seven", "two hundred and seven", "friday the fifteenth of august", "twelve"]
 
 
@@ -19,7 +21,7 @@ def write(path: Path, *lines: str | bytes) -> Path:
 def test_a_run_its_stage_and_its_export_give_the_same_answer(
     call: Caller, trained: TrainedRun, tmp_path: Path
 ) -> None:
-    same = ("--prompt", PROMPTS[0], "--steps", "3", "--length-beam", "2")
+    same = ("--prompt", PROMPTS[0], "--num-iterations", "3", "--length-beam", "2")
     run = call("generate", trained.directory, "--prompt", PROMPTS[0])
     assert run.code == 0 and run.out.strip()
     stage = call("generate", trained.stage("length"), "--prompt", PROMPTS[0])
@@ -63,6 +65,13 @@ def test_standard_output_holds_the_answers_alone(trained: TrainedRun) -> None:
     assert len(outcome.out.splitlines()) == 1
 
 
+def test_steps_is_another_name_of_num_iterations(call: Caller, trained: TrainedRun) -> None:
+    words = ("generate", trained.directory, "--prompt", PROMPTS[1])
+    outcomes = [call(*words, flag, "1").out for flag in ("--num-iterations", "--steps")]
+    assert outcomes[0] == outcomes[1] != ""
+    assert build_parser().parse_args(["generate", "m", "--steps", "7"]).num_iterations == 7
+
+
 @pytest.mark.parametrize("words", [("--steps", "1"), ("--sampler", "frozen-linear")])
 def test_the_command_line_wins_over_the_recipes_settings(
     words: tuple[str, str], call: Caller, trained: TrainedRun
@@ -73,7 +82,7 @@ def test_the_command_line_wins_over_the_recipes_settings(
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("autoregressive", ("--steps", "4")),
+        ("autoregressive", ("--num-iterations", "4")),
         ("autoregressive", ("--sampler", "frozen-linear")),
         ("autoregressive", ("--length-beam", "2")),
         ("diffusion", ("--beam-size", "2")),
@@ -96,9 +105,9 @@ def test_an_option_of_the_other_kind_of_model_is_refused_with_the_reason(
 
 SETTINGS: dict[tuple[str, ...], str] = {
     ("--length-beam", "0"): "--length-beam must be at least 1, not 0",
-    ("--steps", "0"): "--steps must be at least 1, not 0",
+    ("--steps", "0"): "--num-iterations must be at least 1, not 0",
     ("--prompt-cache", "0"): "--prompt-cache must be at least 1, not 0",
-    ("--steps", "-3"): "--steps must be at least 1, not -3",
+    ("--steps", "-3"): "--num-iterations must be at least 1, not -3",
     ("--sampler", "frozen-cosin"): "did you mean 'frozen-cosine'? choose from",
 }
 

@@ -104,7 +104,7 @@ REFUSED: dict[tuple[str, ...], str] = {
         "--few-shot would be ignored by choose_number_de"
     ),
     ("choose_number_de", "--few-shot", "2"): "--few-shot would be ignored: no task of --tasks gen",
-    ("perplexity_counting", "--steps", "4"): "--steps would be ignored: no task of --tasks gener",
+    ("perplexity_counting", "--steps", "4"): "--num-iterations would be ignored: no task",
     ("perplexity_counting", "--length", "oracle"): "--length would be ignored: no task",
     ("numbers_en_de", "--likelihood-samples", "4"): (
         "--likelihood-samples would be ignored: no task of --tasks estimates a likelihood"

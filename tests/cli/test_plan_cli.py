@@ -1,6 +1,7 @@
 """dlm plan: what it prints, and what it refuses."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,41 @@ def test_json_has_the_exact_sizes(call: Caller, recipe: Path) -> None:
     ]
 
 
+def test_a_recipe_for_a_cpu_is_planned_on_one(call: Caller, recipe: Path) -> None:
+    done = call("plan", recipe, "--host-memory", "3", "hardware.devices=2")
+    assert done.code == 0, done.err
+    assert "on a CPU: 1 x 2 processes (1.5 GiB each of the host's memory)" in done.out
+    assert "GiB of each process" in done.out and "hours are not known (`dlm bench`" in done.out
+    for word in ("GPU", "h100", "CUDA", "offload of", "expected"):
+        assert word not in done.out.partition("Order: ")[0], word
+    assert "overhead: 1 GiB of a process on a CPU for Python" in done.out
+    small = call("plan", recipe, "--host-memory", "0.5")
+    assert small.code == 0 and "nothing fits in 0.5 GiB: the least is 1." in small.out
+    assert "Take more memory, or shorter rows" in small.out
+
+
+def test_a_cpu_has_this_machines_memory_and_hours_where_its_speed_is_given(
+    call: Caller, recipe: Path
+) -> None:
+    words = ("plan", recipe, "--json", "--stage", "pretrain")
+    (stage,) = json.loads(call(*words).out)["stages"]
+    assert (stage["device"], stage["hours"]) == ("cpu", None)
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < stage["device_memory_bytes"] <= pages
+    assert {trial["offload"] for trial in stage["trials"]} == {"none"}
+    (known,) = json.loads(call(*words, "--tflops", "0.1").out)["stages"]
+    assert known["device"] == "cpu" and known["hours"] > 0
+    (asked,) = json.loads(call(*words, "--gpu", "h100").out)["stages"]
+    assert asked["device"] == "gpu" and asked["hours"] > 0
+
+
+@pytest.mark.parametrize("shipped", ["quickstart", "multi30k/de-en-cpu"])
+def test_shipped_recipes_for_cpus_are_planned_on_one(call: Caller, shipped: str) -> None:
+    done = call("plan", shipped, "--json", "--stage", "adapt")
+    assert done.code == 0, done.err
+    assert [stage["device"] for stage in json.loads(done.out)["stages"]] == ["cpu"]
+
+
 def test_known_rows_change_the_work(call: Caller, recipe: Path) -> None:
     words = ("plan", recipe, "--json", "--stage", "adapt")
     longest = json.loads(call(*words).out)["stages"][0]
@@ -63,6 +99,8 @@ def test_known_rows_change_the_work(call: Caller, recipe: Path) -> None:
     [
         (("--gpus-per-node", "3"), "train.global_batch_size=16 is not divisible by 3 GPUs"),
         (("--nodes", "0"), "--nodes 0: must be above 0"),
+        (("--host-memory", "0"), "--host-memory 0: must be above 0"),
+        (("--host-memory", "8", "--gpu", "h100"), "--host-memory would be ignored: no stage is"),
         (("--mfu", "35"), "--mfu 35: a share of the peak, from 0 to 1"),
         (("--response-share", "1.5"), "--response-share 1.5: a share of a row's tokens"),
         (("--row-tokens", "65"), "--row-tokens 65: rows have from 1 to 64 tokens"),

@@ -176,6 +176,17 @@ def test_seeds_are_tasks_of_an_array_with_a_run_directory_each(new_run: NewRun) 
     assert "cell seed-1 " in shown and "cell seed-2 " in shown and shown.count("done") == 4
 
 
+def test_cells_wait_for_each_other_where_only_one_may_run_at_once(new_run: NewRun) -> None:
+    run = new_run()
+    jobs = run.submit("--seeds", "1,2", "--to", "tokenizer", "--max-array-tasks", "1")
+    shown = run.cluster.call("scontrol", "show", "job", jobs["tokenizer"])
+    assert "ArrayTaskThrottle=1" in shown
+    run.await_state(jobs["tokenizer"], "COMPLETED")
+    tasks = run.cluster.call("scontrol", "show", "job", jobs["tokenizer"]).split("\n\n")
+    times = sorted((_field(t, "StartTime"), _field(t, "EndTime")) for t in tasks if t.strip())
+    assert len(times) == 2 and times[0][1] <= times[1][0]
+
+
 class dead_node:
     """The node has lost its power, and Slurm knows; afterwards it is back."""
 

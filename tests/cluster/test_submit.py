@@ -124,6 +124,41 @@ def test_seeds_are_arrays_whose_tasks_wait_for_each_other(
     assert shown.code == 0 and shown.out.count("unknown (job 101)") == 3
 
 
+def test_so_many_cells_at_once_as_the_cluster_file_or_the_command_line_says(
+    call: Call, recipe: Path, cluster: Path, programs: FakePrograms, tmp_path: Path
+) -> None:
+    words = ("submit", recipe, "--cluster", cluster, "--run-dir", tmp_path / "run", "--dry-run")
+    cluster.write_text("max_array_tasks: 3\nstages: {adapt: {max_array_tasks: 1}}\n")
+    shown = call(*words, "--seeds", "1-5")
+    assert shown.code == 0, shown.err
+    assert shown.out.count("#SBATCH --array=0,1,2,3,4%3\n") == 3
+    assert shown.out.count("#SBATCH --array=0,1,2,3,4%1\n") == 1
+    assert call(*words, "--seeds", "1-5", "--max-array-tasks", "2").out.count("4%2\n") == 4
+    assert "--array" not in call(*words).out
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("", ("--seeds", "1,2", "--max-array-tasks", "0"), "--max-array-tasks 0: must be at least"),
+        ("", ("--max-array-tasks", "2"), "would be ignored: one run is no array"),
+        ("max_array_tasks: 0\n", (), "max_array_tasks = 0: must be at least 1"),
+        ("stages: {adapt: {max_array_tasks: two}}\n", (), "must be a whole number or null"),
+        ("sbatch: ['--array=0-3%2']\n", (), "--array is set by dlm submit"),
+        ("scheduler: kubernetes\nkubernetes: {image: i}\n",
+         ("--seeds", "1,2", "--max-array-tasks", "2"), "kubernetes has no job arrays"),
+        ("scheduler: kubernetes\nkubernetes: {image: i}\nmax_array_tasks: 2\n", (),
+         "max_array_tasks = 2: ignored setting"),
+    ],
+)  # fmt: skip
+def test_a_limit_of_cells_that_means_nothing_is_refused(
+    text: str, words: tuple[str, ...], message: str, call: Call, recipe: Path, cluster: Path
+) -> None:
+    cluster.write_text(text or "partition: test\n")
+    refused = call("submit", recipe, "--cluster", cluster, "--dry-run", *words)
+    assert refused.code == 2 and message in refused.err
+
+
 def test_cells_of_a_sweep_are_arrays_each_of_the_cells_that_have_the_stage(
     call: Call, recipe: Path, cluster: Path, slurm: FakePrograms, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from transformers import AutoModelForMaskedLM
 
 from dlm.callbacks import stopwatch
 from dlm.callbacks.stopwatch import Stopwatch
-from dlm.callbacks.throughput import Figures, Throughput, rate_text
+from dlm.callbacks.throughput import Figures, Throughput, earlier_figures, rate_text
 from dlm.config.loading import load_recipe
 from dlm.config.schema import StageConfig
 from dlm.data.batches.batching import TokenBatch, TokenDataset
@@ -166,24 +166,51 @@ def test_a_length_stage_reads_prompts(
     assert "mfu" not in found and "peak_tflops" not in found  # on a CPU
 
 
-def test_after_a_resume_the_figures_are_of_the_last_attempt(
-    chain: Path, uninterrupted: Uninterrupted, run_dir: Path
-) -> None:
+def test_after_a_resume_the_figures_are_of_all_attempts(
+    chain: Path, uninterrupted: Uninterrupted, run_dir: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+) -> None:  # fmt: skip
     uninterrupted("tokenizer")
     stage = copy_needed(chain, run_dir, "pretrain")
-    run_interrupted(run_dir, "pretrain", 11, "logging.every_n_steps=2")
+    monkeypatch.setattr(train, "peak_tflops", lambda config: 1e-5)
+    first, second = KnownClock(monkeypatch), RecordBatches()
+    run_interrupted(run_dir, "pretrain", 11, "logging.every_n_steps=2", callbacks=(first,))
     before = logged(stage)
     assert max(step for step, _ in before) == 10
-    record = RecordBatches()
-    with with_callbacks(record):
+    # Saved at 8: steps 9 to 11 are done again, on the same rows.
+    with with_callbacks(first, second):
         assert run(run_dir, "logging.every_n_steps=2", only="pretrain") == 0
-    # From step 8: 9 is the first, 13, 17 and 21 follow a save.
-    assert metrics(stage)["steps"] == 12
+    assert min(second.seen) == 8
+    # Of the first attempt up to its last interval; 9 follows a save, and is the second's first.
+    counted = [2, 3, 4, 6, 7, 8, 10, *(step for step in MEASURED if step > 9)]
+    found = metrics(stage)
+    assert found["steps"] == len(counted) == 19
+    assert found["tokens"] == real([first.batches[step][0] for step in counted])
+    assert found["seconds"] == pytest.approx(19 * (BATCH_S + FETCH_S))
+    assert found["steps_per_s"] == 0.8
+    assert found["tokens_per_s"] == pytest.approx(found["tokens"] / found["seconds"], abs=0.05)
+    assert f"MFU {found['mfu']:.1%} of" in (out := capsys.readouterr().out)
+    assert "(of 19 of 26 steps of all attempts)" in out
     after = logged(stage)
     assert {row: after[row] for row in before if row[0] <= 8} == {
         row: value for row, value in before.items() if row[0] <= 8
     }
-    assert after[10, "tokens_per_s"] != before[10, "tokens_per_s"], "measured again"
+
+
+def test_the_peak_of_attempts_on_different_devices_is_what_each_could_have_done() -> None:
+    slow = Figures(steps=1, seconds=2.0, flops=10.0, possible_flops=2.0 * 10)
+    slow.add(Figures(steps=1, seconds=1.0, flops=40.0, possible_flops=1.0 * 80))
+    assert slow.mfu == 0.5
+    slow.add(Figures(steps=1, seconds=1.0, flops=40.0, possible_flops=None))
+    assert slow.mfu is None, "nothing is known of one of them"
+
+
+@pytest.mark.parametrize("damaged", ["", "{}", '{"figures": {"strange": 1}, "steps": 3}'])
+def test_a_damaged_record_of_earlier_attempts_costs_only_itself(
+    tmp_path: Path, damaged: str
+) -> None:
+    (tmp_path / "throughput.json").write_text(damaged)
+    assert earlier_figures(tmp_path / "throughput.json") == (Figures(), 0)
 
 
 def test_a_stage_of_disturbed_steps_says_that_nothing_was_measured(

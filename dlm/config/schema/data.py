@@ -90,7 +90,8 @@ class SourceConfig:
     holdout: HoldoutConfig = field(default_factory=HoldoutConfig)
     """Split a set that has no validation set of its own."""
     limit: int | None = None
-    """Only the first so many rows that can be read."""
+    """Only so many rows that can be read: the first ones, and where ``path`` is a folder or a
+    pattern the first ones of every file, as many of each as of the others."""
     task: DataTask | None = None
     """Shape of this source's rows, where it is not ``data.task``. Texts and rows with a prompt
     train together in a stage of kind pretrain alone."""

@@ -14,7 +14,8 @@ class GenerationConfig:
     """Name of a sampler; ``dlm ls samplers`` lists them."""
     num_iterations: int | None = None
     """Iterations M of the reverse process. None: the sampler's own (``dlm ls samplers``), 10 for
-    most. For fast-dllm and eb a number is a limit: what is left in the last iteration is set."""
+    most. For fast-dllm and eb a number is a limit: what is left in the last iteration is set.
+    ``steps`` is understood as its other name."""
     length: Literal["predicted", "oracle", "canvas"] | None = None
     """Lengths from the length predictor, from the reference, or from the answer itself: a canvas of
     ``canvas_length`` tokens is decoded and cut at its first end token. None: canvas for a model
@@ -106,7 +107,7 @@ class EvaluationConfig:
     """Pairs of systems: the first minus the second, with the 95 % interval of the paired
     difference."""
     limit: int | None = None
-    """Only the first so many rows of each task."""
+    """Only so many rows of each task: the first ones, of several files as many of each."""
     too_long: Literal["error", "skip"] = "error"
     """Tasks that generate: a prompt that leaves no room for an answer in the model's positions is
     refused before anything is run, or its row is left out and counted (the paper, section 4.3)."""

@@ -23,6 +23,8 @@ def source_identity(source: Source) -> dict[str, Any]:
         UserError: A local file is missing, or of no kind that is read.
     """
     decided = {**_origin(source), "fields": source.fields, "limit": source.limit}
+    if source.limit is not None and isinstance(decided.get("files"), list):
+        decided["limit"] = {"rows": source.limit, "of": "every file alike"}
     options = {
         "columns": list(source.columns),
         "unquoted": source.unquoted,

@@ -1,11 +1,15 @@
 """The rows of any source one by one: read, normalised, split, renamed, told apart, limited."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from dlm.data.sources.bad_rows import BadRow, BadRows
+from dlm.data.sources.even import rows_of_each
+from dlm.data.sources.files import source_files
 from dlm.data.sources.generator import generated_rows
 from dlm.data.sources.hub import hub_rows
 from dlm.data.sources.local import local_rows
@@ -13,6 +17,8 @@ from dlm.data.sources.parallel import parallel_rows
 from dlm.data.sources.places import Place, Row
 from dlm.data.sources.source import Source
 from dlm.errors import UserError, did_you_mean
+
+Wanted = Callable[[Place, Row], bool]
 
 
 def read_rows(source: Source) -> list[Row]:
@@ -24,10 +30,14 @@ def read_rows(source: Source) -> list[Row]:
     return [row for _, row in stream_rows(source)]
 
 
-def stream_rows(source: Source, *, bad_rows: BadRows | None = None) -> Iterator[tuple[Place, Row]]:
+def stream_rows(
+    source: Source, *, bad_rows: BadRows | None = None, wanted: Wanted | None = None
+) -> Iterator[tuple[Place, Row]]:
     """The rows one by one with their places (blank lines of a file are left out).
 
-    ``bad_rows`` is told of every row that cannot be used; without it the first one is refused.
+    A limit takes the first rows; of several files alike from each, in the order of their names.
+    Rows that are not ``wanted`` do not count, and may be all. ``bad_rows`` is told of every row
+    that cannot be used; without it the first one is refused.
     Its ``finish`` is the caller's to call.
 
     Raises:
@@ -36,10 +46,10 @@ def stream_rows(source: Source, *, bad_rows: BadRows | None = None) -> Iterator[
     """
     bad_rows = bad_rows or BadRows()
     before, count = bad_rows.met, 0
-    for found in islice(_usable(source, bad_rows), source.limit):
+    for found in _limited(source, bad_rows, wanted):
         count += 1
         yield found
-    if not count:
+    if not count and wanted is None:
         refuse_no_rows(source, bad_rows, before)
 
 
@@ -64,12 +74,36 @@ def refuse_no_rows(source: Source, bad_rows: BadRows, before: int) -> None:
     raise UserError(f"{source.place} has no rows: give a source with at least one")
 
 
-def _usable(source: Source, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
+def _limited(
+    source: Source, bad_rows: BadRows, wanted: Wanted | None
+) -> Iterator[tuple[Place, Row]]:
+    def rows_of(place: Source, told: BadRows, seen: set[int]) -> Iterator[tuple[Place, Row]]:
+        rows = _usable(place, told, seen)
+        return rows if wanted is None else (found for found in rows if wanted(*found))
+
+    path, limit = source.path, source.limit
+    files = source_files(path, source.format) if path is not None and limit is not None else []
+    seen: set[int] = set()
+    if limit is None or len(files) < 2:
+        yield from islice(rows_of(source, bad_rows, seen), limit)
+        return
+
+    def counted(file: Path) -> Iterator[tuple[Place, Row]]:
+        # What is bad is told when the rows are read.
+        return rows_of(replace(source, path=file), BadRows("skip"), set())
+
+    for file, count in zip(files, rows_of_each(files, limit, counted), strict=True):
+        if count:
+            yield from islice(rows_of(replace(source, path=file), bad_rows, seen), count)
+
+
+def _usable(source: Source, bad_rows: BadRows, seen: set[int]) -> Iterator[tuple[Place, Row]]:
+    """``seen``: hashes of the ids that rows had so far."""
     rows = _read(source, bad_rows)
     if source.normalise == "nfc":
         rows = ((place, composed(row)) for place, row in rows)
     if source.fields or source.holdout is not None or source.id_field is not None:
-        rows = _prepared(rows, source, bad_rows)
+        rows = _prepared(rows, source, bad_rows, seen)
     return rows
 
 
@@ -93,9 +127,8 @@ def composed(value: Any) -> Any:
 
 
 def _prepared(
-    rows: Iterator[tuple[Place, Row]], source: Source, bad_rows: BadRows
+    rows: Iterator[tuple[Place, Row]], source: Source, bad_rows: BadRows, seen: set[int]
 ) -> Iterator[tuple[Place, Row]]:
-    seen: set[int] = set()
     for place, row in rows:
         try:
             if source.id_field is not None:
