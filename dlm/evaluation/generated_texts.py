@@ -10,6 +10,7 @@ from dlm.evaluation.extraction.final_number import final_number
 from dlm.evaluation.metrics import Sample
 from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows, refuse_none_left
+from dlm.generation.empty import empty_answers
 from dlm.generation.generate import generate
 from dlm.generation.lengths import longest_prompt, settled
 from dlm.generation.model import GenerativeModel
@@ -84,6 +85,8 @@ def score_generation(
         figures["skipped_rows"] = len(skipped)
     if any("extracted" in sample for sample in samples):
         figures["answers_not_extracted"] = sum(s["extracted"] is None for s in samples)
+    if empty := empty_answers([answer.text for answer in generation.answers]):
+        figures["empty_answers"] = empty
     figures |= unknown_figures(model, kept.prompts)
     back = round_trip(model.tokenizer, kept.references)
     figures["reachable"] = back.share
