@@ -24,7 +24,7 @@ need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-all lint $(STAGES) \
-	generate run status report plan bench benchmarks submit cancel soak docs docker
+	generate run status report plan bench benchmarks submit cancel soak mutants docs docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +95,9 @@ cancel: $(STAMP) ## take the jobs of a run out of the queue (RUN_DIR=)
 
 soak: $(STAMP) ## kill tiny chains at random times, compare what comes out (KILLS=)
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/training/soak.py --kills $(KILLS) $(ARGS)
+
+mutants: $(STAMP) ## put faults into a copy of the maths, and see a test fail for each (ARGS='--only 7 8')
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run_mutants.py $(ARGS)
 
 docs: $(STAMP) ## build the site into build/docs; every broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet $(ARGS)

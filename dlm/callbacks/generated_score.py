@@ -8,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
 from dlm.distributed.strategies import is_cut
+from dlm.generation.empty import empty_note
 from dlm.generation.generate import generate
 from dlm.generation.lengths import references_beyond
 from dlm.generation.model import GenerativeModel, ModelKind
@@ -43,6 +44,7 @@ class GeneratedScore(Callback):
         self.canvas_length = canvas_length
         self.beyond: int | None = None
         """Validation references that are longer than an answer can be; None: not validated yet."""
+        self._said = False
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Where every rank holds a part of the weights all must compute alike, to give theirs.
@@ -67,6 +69,11 @@ class GeneratedScore(Callback):
         # Computed over all devices already; without sync_dist Lightning warns that it might not be.
         pl_module.log(f"validation/{self.metric_name}", self.metric.compute(), sync_dist=True)
         self.metric.reset()
+        on_canvas = self.settings.length == "canvas" or self.canvas_length is not None
+        note = empty_note(hypotheses, on_canvas=on_canvas)
+        if note and trainer.is_global_zero and not self._said:
+            self._said = True
+            print(f"validation: {note}", flush=True)
         if trainer.is_global_zero:
             self._write(trainer.global_step, prompts, references, hypotheses)
 

@@ -39,9 +39,9 @@ from dlm.evaluation.results import (
     write_samples,
 )
 from dlm.evaluation.scored import Scored
-from dlm.evaluation.scores import TOKENIZED
+from dlm.evaluation.scores import SPACED, TOKENIZED
 from dlm.evaluation.task_rows import TaskRows
-from dlm.evaluation.words import check_tokenizer
+from dlm.evaluation.words import check_spaced, check_tokenizer
 from dlm.generation.lengths import settled
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
@@ -66,6 +66,9 @@ def check_system(
                 check_generation(model, rows, settings)
                 if any(metric in TOKENIZED for metric in rows.task.metrics):
                     check_tokenizer(rows.task.language or "")
+                for metric in set(SPACED).intersection(rows.task.metrics):
+                    references = [[text] for text in rows.references]
+                    check_spaced(metric, rows.task.languages.answers or "", references)
             for metric in rows.task.metrics:
                 if metric in LEARNED:
                     LEARNED[metric].check()

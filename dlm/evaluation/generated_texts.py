@@ -10,6 +10,7 @@ from dlm.evaluation.extraction.final_number import final_number
 from dlm.evaluation.metrics import Sample
 from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows, refuse_none_left
+from dlm.generation.empty import empty_answers
 from dlm.generation.generate import generate
 from dlm.generation.lengths import longest_prompt, references_beyond, settled
 from dlm.generation.model import GenerativeModel
@@ -87,6 +88,8 @@ def score_generation(
     heads = model.heads(kept.prompts)
     if beyond := references_beyond(model, heads, kept.references, settings):
         figures["references_cut"] = beyond
+    if empty := empty_answers([answer.text for answer in generation.answers]):
+        figures["empty_answers"] = empty
     figures |= unknown_figures(model, kept.prompts)
     back = round_trip(model.tokenizer, kept.references)
     figures["reachable"] = back.share

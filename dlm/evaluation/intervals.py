@@ -2,9 +2,10 @@
 
 A mean of scores from 0 to 1 has Wilson's interval (1927), and a difference of 0/1 scores on the
 same rows Tango's (1998): both stay honest where nearly all rows are right, or wrong, or alike, and
-a bootstrap of rows sees no spread. All other scores are resampled, with percentiles expanded for
-few rows (Hesterberg 2015, arXiv 1411.5279). Rows of one cluster, such as the questions about one
-paragraph, count together: an effective number of rows, or resampled clusters.
+a bootstrap of rows sees no spread. ``bootstrap`` gives them to every ``mean_in_percent``; all other
+scores are resampled, with percentiles expanded for few rows (Hesterberg 2015, arXiv 1411.5279).
+Rows of one cluster, such as the questions about one paragraph, count together: an effective number
+of rows, or resampled clusters.
 """
 
 import math
@@ -17,6 +18,8 @@ import numpy.typing as npt
 
 Statistics = npt.NDArray[np.float64]
 """Per-row statistics [rows, k]."""
+Aggregate = Callable[[Statistics], float]
+"""Summed statistics [k] -> the score."""
 _TAIL = 0.025
 _Z = NormalDist().inv_cdf(1 - _TAIL)
 _HALVINGS = 60
@@ -69,7 +72,7 @@ def mean_interval(values: npt.NDArray[np.float64], clusters: Sequence[int] = ())
     clusters (Korn and Graubard 1998); where all rows score the same, it is the number of clusters.
     """
     share = float(values.mean())
-    marks = bool(np.isin(values, (0.0, 1.0)).all())
+    marks = are_marks(values)
     sums = by_cluster((values - share)[:, None], clusters)[:, 0]
     count = len(sums)
     method = "Wilson"
@@ -83,6 +86,11 @@ def mean_interval(values: npt.NDArray[np.float64], clusters: Sequence[int] = ())
             effective = share * (1 - share) / variance * (_Z / student(count - 1)) ** 2
     low, high = wilson(share, effective)
     return Interval(100 * share, 100 * low, 100 * high, method)
+
+
+def are_marks(values: npt.NDArray[np.float64]) -> bool:
+    """Whether all are 0 or 1."""
+    return bool(np.isin(values, (0.0, 1.0)).all())
 
 
 def paired_marks(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> Interval:
@@ -113,16 +121,30 @@ def _halved(before: Callable[[float], bool], low: float, high: float) -> float:
     return (low + high) / 2
 
 
+def mean_in_percent(total: Statistics) -> float:
+    """Of rows whose statistics are a value from 0 to 1, and 1."""
+    return float(100.0 * total[0] / total[1])
+
+
 def bootstrap(
-    aggregate: Callable[[Statistics], float],
+    aggregate: Aggregate,
     first: Statistics,
     second: Statistics | None = None,
     *,
     samples: int,
     clusters: Sequence[int] = (),
 ) -> Interval:
-    """A score of rows, or the difference of two on the same rows, with the percentile interval of
-    ``samples`` resamples of the rows, or of the clusters."""
+    """A score of rows, or the difference of two on the same rows, with its 95 % interval.
+
+    It is the percentile interval of ``samples`` resamples of the rows, or of the clusters, except
+    where a formula is better: for a mean of values from 0 to 1, and for a difference of two means
+    of 0/1 values of independent rows.
+    """
+    if aggregate is mean_in_percent:
+        if second is None:
+            return mean_interval(first[:, 0], clusters)
+        if not clusters and all(are_marks(given[:, 0]) for given in (first, second)):
+            return paired_marks(first[:, 0], second[:, 0])
     parts = [by_cluster(given, clusters) for given in (first, second) if given is not None]
     rows = len(parts[0])
 

@@ -12,21 +12,16 @@ import numpy as np
 from dlm.evaluation.answer_scores import EXTRACTED
 from dlm.evaluation.extraction.languages import Languages
 from dlm.evaluation.intervals import (
+    Aggregate,
     Interval,
     Statistics,
+    are_marks,
     bootstrap,
     clopper_pearson,
-    mean_interval,
+    mean_in_percent,
 )
 from dlm.evaluation.learned_scores import LEARNED
-from dlm.evaluation.scores import (
-    SCORES,
-    Score,
-    Texts,
-    difference_interval,
-    mean_in_percent,
-    score_interval,
-)
+from dlm.evaluation.scores import SCORES, Score, Texts
 
 Sample = dict[str, Any]
 """One row of samples.jsonl."""
@@ -38,15 +33,12 @@ class RowMetric:
 
     statistics: Callable[[Sequence[Sample]], Statistics]
     """Samples -> per-row statistics."""
-    aggregate: Callable[[Statistics], float]
-    """Summed statistics [k] -> the score."""
+    aggregate: Aggregate
     signature: Callable[[Sequence[Sample]], str]
     """Samples -> what the score depends on, for papers."""
     lower_is_better: bool = False
     per_token: bool = False
     """Comparable only between models that cut the texts into the same tokens."""
-    is_mean: bool = False
-    """Whether it is a mean over rows of scores from 0 to 1."""
     of_rewriting: bool = False
     """Whether the source left as it is scores too."""
     of_texts: bool = False
@@ -92,7 +84,7 @@ def _of_texts(name: str, score: Score) -> RowMetric:
     return RowMetric(
         lambda samples: score.statistics(texts_of(samples)),
         score.aggregate, signature, score.lower_is_better,
-        is_mean=score.is_mean, of_rewriting=score.of_rewriting, of_texts=True,
+        of_rewriting=score.of_rewriting, of_texts=True,
     )  # fmt: skip
 
 
@@ -100,8 +92,14 @@ def _learned(name: str) -> RowMetric:
     """A score of segments that a model made, read back from the samples."""
     return RowMetric(
         lambda samples: np.array([[sample[name], 1.0] for sample in samples]),
-        mean_in_percent, lambda samples: LEARNED[name].signature(),
+        _mean_of_segments, lambda samples: LEARNED[name].signature(),
     )  # fmt: skip
+
+
+def _mean_of_segments(total: Statistics) -> float:
+    """In percent, of what a model gives: it may lie outside 0 to 1, so that no interval of shares
+    fits, and it is resampled."""
+    return float(100.0 * total[0] / total[1])
 
 
 def _right(samples: Sequence[Sample]) -> Statistics:
@@ -123,7 +121,7 @@ METRICS: dict[str, dict[str, RowMetric]] = {
     "multiple_choice": {
         "accuracy": RowMetric(
             _right, mean_in_percent,
-            lambda samples: "lowest likelihood bound per token|1/k of k equal", is_mean=True,
+            lambda samples: "lowest likelihood bound per token|1/k of k equal",
         ),
     },
     "perplexity": {
@@ -142,18 +140,19 @@ METRICS: dict[str, dict[str, RowMetric]] = {
 
 def interval(metric: RowMetric, samples: Sequence[Sample], *, resamples: int) -> Interval:
     """The score of all rows with its 95 % interval over rows, or over the clusters of rows."""
-    return score_interval(
-        metric, metric.statistics(samples), samples=resamples, clusters=clusters_of(samples)
-    )
+    return bootstrap(
+        metric.aggregate, metric.statistics(samples),
+        samples=resamples, clusters=clusters_of(samples),
+    )  # fmt: skip
 
 
 def exact_interval(metric: RowMetric, samples: Sequence[Sample]) -> tuple[float, float] | None:
     """Clopper and Pearson's interval in percent, which covers at least 95 %, of 0/1 scores of
     independent rows; None of others."""
-    if not metric.is_mean or clusters_of(samples):
+    if metric.aggregate is not mean_in_percent or clusters_of(samples):
         return None
     values = metric.statistics(samples)[:, 0]
-    if not np.isin(values, (0.0, 1.0)).all():
+    if not are_marks(values):
         return None
     low, high = clopper_pearson(int(values.sum()), len(values))
     return 100 * low, 100 * high
@@ -187,8 +186,8 @@ def difference(
     metric: RowMetric, first: Sequence[Sample], second: Sequence[Sample], *, resamples: int
 ) -> Interval:
     """The first system's score minus the second's on the same rows, with its 95 % interval."""
-    return difference_interval(
-        metric, metric.statistics(first), metric.statistics(second),
+    return bootstrap(
+        metric.aggregate, metric.statistics(first), metric.statistics(second),
         samples=resamples, clusters=clusters_of(first),
     )  # fmt: skip
 
@@ -198,9 +197,9 @@ def mean_of_runs(
 ) -> Interval:
     """The mean score of several runs (seeds) on the same rows, with the interval over rows."""
     clusters = clusters_of(runs[0])
-    if metric.is_mean:
-        values = np.mean([metric.statistics(samples)[:, 0] for samples in runs], axis=0)
-        return mean_interval(values, clusters)
+    if metric.aggregate is mean_in_percent:
+        mean_of_rows = np.mean([metric.statistics(samples) for samples in runs], axis=0)
+        return bootstrap(mean_in_percent, mean_of_rows, samples=resamples, clusters=clusters)
     statistics, mean = _side_by_side(metric, runs)
     return bootstrap(mean, statistics, samples=resamples, clusters=clusters)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
@@ -18,11 +18,11 @@ from dlm.evaluation.answer_scores import ANSWER_SCORES, EXTRACTED
 from dlm.evaluation.answer_scores import Score as AnswerScore
 from dlm.evaluation.extraction.languages import UNKNOWN, Languages
 from dlm.evaluation.intervals import (
+    Aggregate,
     Interval,
     Statistics,
     bootstrap,
-    mean_interval,
-    paired_marks,
+    mean_in_percent,
 )
 from dlm.evaluation.sari import sari_counts, sari_of
 from dlm.evaluation.words import check_tokenizer, fitting_tokenizer
@@ -53,13 +53,10 @@ class Score:
 
     statistics: Callable[[Texts], Statistics]
     """Texts -> per-row statistics."""
-    aggregate: Callable[[Statistics], float]
-    """Summed statistics [k] -> the score."""
+    aggregate: Aggregate
     signature: Callable[[Texts], str]
     """Texts -> what the score depends on, for papers."""
     lower_is_better: bool = False
-    is_mean: bool = False
-    """Whether it is a mean over rows of scores from 0 to 1."""
     of_rewriting: bool = False
     """Whether the source left as it is scores too, and has to stand beside."""
 
@@ -77,7 +74,7 @@ def _mean(
     def describe(texts: Texts) -> str:
         return depends_on() + ("" if _num_references(texts) == 1 else "|best of the references")
 
-    return Score(statistics, mean_in_percent, describe, is_mean=True)
+    return Score(statistics, mean_in_percent, describe)
 
 
 def _num_references(texts: Texts) -> int | None:
@@ -88,11 +85,6 @@ def _num_references(texts: Texts) -> int | None:
 
 def _of_rows(values: Sequence[float]) -> Statistics:
     return np.stack([np.array(values, dtype=np.float64), np.ones(len(values))], axis=1)
-
-
-def mean_in_percent(total: Statistics) -> float:
-    """Of rows whose statistics are a value from 0 to 1, and 1."""
-    return float(100.0 * total[0] / total[1])
 
 
 def _sari(texts: Texts) -> Statistics:
@@ -116,7 +108,7 @@ def _sacrebleu(
     """A metric of sacrebleu, made for the tokenizer that fits the texts.
 
     Args:
-        tokenizes: Whether there is such a tokenizer at all; chrF has none.
+        tokenizes: Whether the texts choose it; chrF has none, and a metric may name its own.
         cuts: Whether it is ours to call, as the metric itself splits at blanks alone.
     """
 
@@ -166,12 +158,18 @@ _DEFAULT = "13a"
 
 SCORES: dict[str, Score] = {
     "exact_match": _mean(lambda given, right: float(given == right), lambda: "exact string match"),
+    "exact_match_lowercase": _mean(
+        lambda given, right: float(given.lower() == right.lower()),
+        lambda: "exact string match|case:lc",
+    ),
     "bleu": _sacrebleu(_bleu),
     "chrf": _sacrebleu(lambda _: CHRF(), tokenizes=False),
     "chrf++": _sacrebleu(lambda _: CHRF(word_order=2), tokenizes=False),
     "ter": _sacrebleu(lambda _: TER(), lower_is_better=True, cuts=True),
     # For models whose vocabulary has no capitals: both sides are lower-cased. TER is so anyway.
     "bleu_lowercase": _sacrebleu(partial(_bleu, lowercase=True)),
+    # The same cut at all of Unicode's punctuation, as arXiv 2308.12219 scores English to German.
+    "bleu_lowercase_intl": _sacrebleu(lambda _: _bleu("intl", lowercase=True), tokenizes=False),
     "chrf_lowercase": _sacrebleu(lambda _: CHRF(lowercase=True), tokenizes=False),
     "sari": Score(_sari, sari_of, _sari_signature, of_rewriting=True),
     **{
@@ -181,13 +179,15 @@ SCORES: dict[str, Score] = {
 """Metric name -> how it is computed."""
 TOKENIZED = ("bleu", "bleu_lowercase", "ter", "sari")
 """Those whose words are cut by the tokenizer of a language."""
+SPACED = ("bleu_lowercase_intl",)
+"""Those whose words are what blanks and punctuation part, whatever the language."""
 
 
 def score(name: str, hypotheses: list[str], references: Sequence[str], *, samples: int) -> Interval:
     """A corpus score with its 95 % interval; a bootstrap takes ``samples`` resamples."""
     metric = SCORES[name]
-    texts = _one_reference(hypotheses, references)
-    return score_interval(metric, metric.statistics(texts), samples=samples)
+    statistics = metric.statistics(_one_reference(hypotheses, references))
+    return bootstrap(metric.aggregate, statistics, samples=samples)
 
 
 def paired_difference(
@@ -198,44 +198,8 @@ def paired_difference(
     ours, theirs = (
         metric.statistics(_one_reference(given, references)) for given in (first, second)
     )
-    return difference_interval(metric, ours, theirs, samples=samples)
+    return bootstrap(metric.aggregate, ours, theirs, samples=samples)
 
 
 def _one_reference(hypotheses: list[str], references: Sequence[str]) -> Texts:
     return Texts(hypotheses, [[text] for text in references], [""] * len(hypotheses))
-
-
-class Aggregated(Protocol):
-    """A score of summed statistics, whatever its rows are."""
-
-    @property
-    def aggregate(self) -> Callable[[Statistics], float]:
-        """Summed statistics [k] -> the score."""
-
-    @property
-    def is_mean(self) -> bool:
-        """Whether it is a mean over rows of scores from 0 to 1, their statistics that and 1."""
-
-
-def score_interval(
-    metric: Aggregated, statistics: Statistics, *, samples: int, clusters: Sequence[int] = ()
-) -> Interval:
-    """The score of rows with the interval that fits it."""
-    if metric.is_mean:
-        return mean_interval(statistics[:, 0], clusters)
-    return bootstrap(metric.aggregate, statistics, samples=samples, clusters=clusters)
-
-
-def difference_interval(
-    metric: Aggregated,
-    first: Statistics,
-    second: Statistics,
-    *,
-    samples: int,
-    clusters: Sequence[int] = (),
-) -> Interval:
-    """The difference of two scores of the same rows with the interval that fits it."""
-    marks = all(np.isin(given[:, 0], (0.0, 1.0)).all() for given in (first, second))
-    if metric.is_mean and marks and not clusters:
-        return paired_marks(first[:, 0], second[:, 0])
-    return bootstrap(metric.aggregate, first, second, samples=samples, clusters=clusters)

@@ -97,6 +97,8 @@ def _left_out(metrics: dict[str, Any]) -> list[str]:
     shown = []
     if count := metrics.get("clusters"):
         shown.append(f"interval over {count} clusters of rows")
+    if count := metrics.get("empty_answers"):
+        shown.append(f"{count} of {metrics['rows']} answers are empty")
     if count := metrics.get("answers_not_extracted"):
         shown.append(f"no answer found in {count} of {metrics['rows']} (wrong)")
     if count := metrics.get("equal_bounds"):

@@ -78,6 +78,20 @@ def fitting_tokenizer(language: str, references: Iterable[Sequence[str]]) -> str
     return "zh" if chinese else "char"
 
 
+def check_spaced(metric: str, language: str, references: Iterable[Sequence[str]]) -> None:
+    """Refuse a metric that needs blanks between words for texts that have none.
+
+    Raises:
+        UserError: It names the metric and the one to take.
+    """
+    tokenizer = fitting_tokenizer(language, references)
+    if tokenizer in ("zh", "ja-mecab", "char"):
+        raise UserError(
+            f"{metric} cuts words at blanks and punctuation, and these references have no blanks: "
+            f"take bleu_lowercase, which cuts them by sacreBLEU's tokenizer {tokenizer}, or chrf"
+        )
+
+
 def check_tokenizer(language: str) -> None:
     """Refuse a language whose tokenizer is not installed.
 

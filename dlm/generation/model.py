@@ -88,7 +88,9 @@ def open_model(
     place = place_of(place)
     directory = Path(place)
     backbone = load_backbone(place, trust_remote_code=trust_remote_code).eval().to(device)
-    tokenizer = load_tokenizer(place, fits=backbone.network.config)
+    tokenizer = load_tokenizer(
+        place, fits=backbone.network.config, trust_remote_code=trust_remote_code
+    )
     special = SpecialTokens.of(tokenizer)
     said = read_description(directory)
     backbone.attention, backbone.end_token_id = said.attention, special.end

@@ -6,7 +6,7 @@ that goes on behind a mask, and tokens that stand behind others, are handled beh
 letter that is cut off again.
 """
 
-from string import ascii_lowercase, digits, punctuation
+from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 
 from transformers import PreTrainedTokenizerBase
 
@@ -19,7 +19,7 @@ class Pieces:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._cache: dict[int, str] = {}
-        candidates = [*ascii_lowercase, *digits, *punctuation]
+        candidates = [*ascii_lowercase, *digits, *punctuation, *ascii_uppercase]
         encoded = encode_responses(tokenizer, candidates)
         # An anchor that is unknown or comes back as something else says nothing about blanks.
         self._anchors = [

@@ -189,7 +189,7 @@ def check_model_directory(directory: Path, *, trust_remote_code: bool = False) -
     config = load_config(directory, trust_remote_code=trust_remote_code)
     if reason := _pickles_alone(directory):
         raise UserError(f"the model '{directory}' cannot be loaded: {reason}")
-    load_tokenizer(directory, fits=config)
+    load_tokenizer(directory, fits=config, trust_remote_code=trust_remote_code)
     check_shapes(directory, config, _auto_model(config), weight_shapes(directory))
 
 
@@ -217,9 +217,14 @@ def _pickles_alone(directory: Path) -> str | None:
 
 
 def load_tokenizer(
-    name: str | Path, *, revision: str | None = None, fits: PretrainedConfig | None = None
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    fits: PretrainedConfig | None = None,
+    trust_remote_code: bool = False,
 ) -> PreTrainedTokenizerBase:
-    """A tokenizer from a Hugging Face directory or the hub; ``fits``: the network beside it.
+    """A tokenizer from a Hugging Face directory or the hub; ``fits``: the network beside it;
+    ``trust_remote_code``: run code that comes with it.
 
     Raises:
         UserError: It cannot be loaded, knows no text, or belongs to another network; the message
@@ -229,7 +234,9 @@ def load_tokenizer(
     if Path(name).is_dir():
         check_files(Path(name))
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
     except Exception as error:  # the tokenizers library raises no kind of its own
         reason = _sentencepiece_alone(Path(name)) or _first_line(error)
         raise UserError(f"the tokenizer '{name}' cannot be loaded: {reason}") from error
@@ -276,4 +283,7 @@ def load_config(
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    lines = str(error).split("\n") if str(error).strip() else [type(error).__name__]
+    said = [line.strip() for line in lines if line.strip()]
+    # A line that ends with a colon says nothing without those behind it.
+    return " ".join(said) if said[0].endswith(":") else said[0]

@@ -97,6 +97,14 @@ def _refuse(name: str | Path, network: PreTrainedModel, missing: list[str], *, h
         ", or let a stage begin with a random one and train it (model.fresh_head=true, beside "
         "model.pretrained)"
     )
+    code = getattr(network.config, "auto_map", None) or {}
+    if own := code.get("AutoModelForMaskedLM") or code.get("AutoModelForCausalLM"):
+        raise UserError(
+            f"the model '{name}' ({_saved_as(network)}) has no weights for {shown}: it comes with "
+            f"code of its own (auto_map: {own}), which was not run, and the network of "
+            f"transformers of type '{network.config.model_type}' is another. If you trust where it "
+            "comes from, set model.trust_remote_code=true; else take another checkpoint"
+        )
     raise UserError(
         f"the model '{name}' ({_saved_as(network)}) has no weights for {shown}, which would be "
         f"random: give a checkpoint that was saved with its {wanted} language model's output layer"

@@ -98,10 +98,25 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
     """
     if not texts:
         return []
-    rows: list[list[int]] = tokenizer(
-        list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
-    )["input_ids"]
+    if tokenizer.is_fast:
+        rows = _ids(tokenizer, texts, split=True)
+    else:
+        # Some of these (ESM's) find words by what split_special_tokens turns off.
+        rows = [_ids(tokenizer, [text], split=_spells_any(tokenizer, text))[0] for text in texts]
     return plain_text(tokenizer).mended(texts, rows)
+
+
+def _ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, split: bool
+) -> list[list[int]]:
+    rows: list[list[int]] = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=split, verbose=False
+    )["input_ids"]
+    return rows
+
+
+def _spells_any(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    return any(token in text for token in tokenizer.all_special_tokens)
 
 
 def text_never_is(tokenizer: PreTrainedTokenizerBase) -> set[int]:

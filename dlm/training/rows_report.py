@@ -1,8 +1,15 @@
 """What became of a stage's rows: said before it trains, and kept in its manifest."""
 
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from dlm.data.modules import RowsDataModule
+from dlm.data.rows.encoding import encode_responses
+from dlm.errors import UserError
+
+_MOST_UNKNOWN = 0.5
 
 
 def rows_read(data: RowsDataModule, steps: int) -> dict[str, Any]:
@@ -25,6 +32,37 @@ def rows_read(data: RowsDataModule, steps: int) -> dict[str, Any]:
     if data.overlap is not None:
         figures["overlap"] = data.overlap.metrics()
     return figures
+
+
+def refuse_unknown_rows(data: RowsDataModule) -> None:
+    """Refuse rows of which a tokenizer knows less than half: there is nothing to learn.
+
+    Raises:
+        UserError: It says which share is unknown, and what is often the reason.
+    """
+    share = data.unknown_tokens / max(1, data.shards.index.tokens)
+    if share <= _MOST_UNKNOWN:
+        return
+    remedy = "take the tokenizer that belongs to such text, or train one (a `tokenizer` stage)"
+    if _loses_capitals(data.tokenizer):
+        remedy = (
+            "it lowers case, and its vocabulary has capitals alone: set do_lower_case to false in "
+            "its tokenizer_config.json"
+        )
+    raise UserError(
+        f"{share:.1%} of the rows' tokens are unknown to the tokenizer, so there is next to "
+        f"nothing to learn: {remedy}"
+    )
+
+
+def _loses_capitals(tokenizer: PreTrainedTokenizerBase) -> bool:
+    unknown = tokenizer.unk_token_id
+    large, small = (
+        [i for ids in encode_responses(tokenizer, list(letters)) for i in ids if i != unknown]
+        for letters in (ascii_uppercase, ascii_lowercase)
+    )
+    written = set(tokenizer.get_vocab())
+    return not large and not small and not written.isdisjoint(ascii_uppercase)
 
 
 def data_notes(data: RowsDataModule) -> list[str]:

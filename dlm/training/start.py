@@ -66,7 +66,10 @@ def starting_point(job: StageJob) -> StartingPoint:
         trust_remote_code=model.trust_remote_code,
         fresh_head=FreshHead(job.seed, lambda note: _say(f"{job.name}: {note}")) if fresh else None,
     )  # fmt: skip
-    tokenizer = load_tokenizer(place, revision=model.revision, fits=backbone.network.config)
+    tokenizer = load_tokenizer(
+        place, revision=model.revision, fits=backbone.network.config,
+        trust_remote_code=model.trust_remote_code,
+    )  # fmt: skip
     added = _given_tokens(job, backbone, tokenizer)
     directory = Path(place) if Path(place).is_dir() else None
     cut = None if directory is None else CutVocabulary.read(directory)
@@ -91,7 +94,9 @@ def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
         return load_tokenizer(_place(job, job.config.tokenizer)), model.max_positions
     place = _place(job, source)
     config = load_config(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    tokenizer = load_tokenizer(place, revision=model.revision, fits=config)
+    tokenizer = load_tokenizer(
+        place, revision=model.revision, fits=config, trust_remote_code=model.trust_remote_code
+    )
     if config.model_type in CAUSAL_TYPES and job.config.kind != "length":
         name_missing_tokens(tokenizer)
     if _cuts_vocabulary(job):

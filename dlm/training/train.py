@@ -47,7 +47,7 @@ from dlm.training.layout import choose_layout
 from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.response_positions import settle_positions
-from dlm.training.rows_report import class_notes, data_notes, rows_read
+from dlm.training.rows_report import class_notes, data_notes, refuse_unknown_rows, rows_read
 from dlm.training.selection import fitting_metric, monitored, scores_answers
 from dlm.training.start import StartingPoint, starting_point
 
@@ -67,6 +67,7 @@ def train_stage(job: StageJob) -> dict[str, Any]:
     start = starting_point(job)
     packed, layout_notes = choose_layout(job, start)
     data = build_data(job, start, packed=packed)
+    refuse_unknown_rows(data)
     placed = settle_positions(job, start.backbone, data)
     stage = build_stage(job, start, data)
     network_notes = set_up_network(job, start)

@@ -48,6 +48,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     )
     located = locate_model(options.model)
 
+    from dlm.generation.empty import empty_note
     from dlm.training.quiet import quiet_libraries
     from dlm.verbs.answers import answer_prompts, fill_in
 
@@ -78,6 +79,8 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     if answers.without_end:
         print(f"{answers.without_end} of {len(answers.texts)} answers fill the canvas of "
               f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
+    if note := empty_note(answers.texts, on_canvas=settings.length == "canvas"):
+        print(note, file=sys.stderr)
     if trace is not None:
         answers.write_trace(trace, options.model, model)
         # Standard output holds the answers alone.

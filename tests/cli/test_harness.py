@@ -278,6 +278,17 @@ def test_its_command_line_says_what_is_missing(
     assert "pip install 'dlm[harness]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--apply_chat_template", "--fewshot_as_multiturn"])
+def test_a_chat_template_is_refused_before_the_model_is_opened(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model_args", "path=nowhere", "--tasks", "x", option]
+    monkeypatch.setattr(sys, "argv", ["dlm.harness", *words])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert f"{option} is not supported" in said and "doc_to_text" in said
+
+
 def local_tasks(folder: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
     """Two tasks of the harness over local JSON lines."""
     common = {"dataset_path": "json", "test_split": "test", "doc_to_text": "{{source}}"}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlm.data.batches.packing import plan_packing
+from dlm.data.batches.packing import _first_with_room, plan_packing
 from dlm.models.packed import Packing
 
 
@@ -45,3 +45,8 @@ def test_many_short_documents_fill_their_rows(width: int) -> None:
     lengths = np.random.default_rng(0).integers(10, 60, 512)
     packing = plan_packing(lengths, width)
     assert lengths.sum() / (packing.rows * packing.width) > 0.98
+
+
+def test_a_row_may_be_filled_to_the_last_place() -> None:
+    """Longest first, each into the first row with room: 6 and 4, then 5 and 5."""
+    assert _first_with_room([6, 4, 5, 5], [0, 2, 3, 1], 10) == [[0, 1], [2, 3]]

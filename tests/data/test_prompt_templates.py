@@ -24,6 +24,12 @@ def test_every_task_has_its_template(task: str, row: dict[str, str], filled: Any
     assert Template.of(task).fill(row, FIRST) == filled
 
 
+def test_blanks_at_the_ends_are_cut_and_those_within_stay() -> None:
+    """As docs/guides/your-data.md says: of code the first line's indentation is lost."""
+    row = {"inputs": "\n def f(x):\n", "targets": "    if x:\n        return 1\n\n"}
+    assert Template.of("instruction").fill(row, FIRST) == ("def f(x):", "if x:\n        return 1")
+
+
 def test_either_part_may_be_replaced() -> None:
     template = Template.of("translation", prompt="Translate: {src}")
     assert template.fill({"src": "eins", "tgt": "one"}, FIRST) == ("Translate: eins", "one")

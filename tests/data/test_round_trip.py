@@ -1,7 +1,9 @@
 """What of a text a tokenizer gives back."""
 
+from typing import Any
+
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from dlm.data.rows.round_trip import OTHER, UNKNOWN, round_trip
@@ -79,3 +81,17 @@ def test_the_warning_says_how_many_what_and_where() -> None:
     assert "case in 2" in line and "blanks in 2" in line
     assert "'two dogs , two dogs" in line and "'two dogs, two dogs" in line
     assert not round_trip(uncased("two", "dogs"), texts[:98]).warnings("validation responses")
+
+
+@pytest.mark.parametrize(("decoder", "written"), [(None, "A C G T"), (decoders.Fuse(), "ACGT")])
+def test_letters_without_a_decoder_come_back_with_blanks(decoder: Any, written: str) -> None:
+    vocabulary = {token: number for number, token in enumerate(["[UNK]", *"ACGT"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    if decoder is not None:
+        tokenizer.decoder = decoder
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+    back = round_trip(fast, ["ACGT"])
+    assert (back.written, back.exact) == ([written], written == "ACGT")
+    said = "".join(back.warnings("validation responses"))
+    assert ("'A C G T'" in said and "'ACGT'" in said) == (written != "ACGT")

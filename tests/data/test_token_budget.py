@@ -17,6 +17,8 @@ from dlm.data.batches.sharing import equal_areas, equal_sums
 from dlm.data.batches.token_budget import (
     TokenBudgetOrder,
     WindowPlace,
+    cut_in_order,
+    cut_padded,
     smallest_budget,
 )
 from dlm.data.prompts import Template, stream_examples
@@ -222,3 +224,15 @@ def test_padding_of_multi30k_is_within_5_percent_padded_and_2_packed(multi30k: E
         assert padding(multi30k, BatchOrder(lengths, 512, 0, 0), width) < 0.02
         # Documents of like length leave the same room in every row.
         assert padding(multi30k, TokenBudgetOrder(lengths, tokens, 0, packed=True), width) < 0.04
+
+
+def test_a_batch_may_fill_its_budget_to_the_last_token() -> None:
+    assert cut_padded(np.array([4, 4, 4, 4, 4, 4]), 8) == [0, 2, 4, 6]
+    assert cut_in_order(np.array([3, 5, 2, 6, 8]), 8, most=9) == [0, 2, 4, 5]
+
+
+def test_the_last_batch_takes_rows_of_the_one_before_until_it_is_full() -> None:
+    """Eight tokens at most: a row of five tokens has room for three of one, a row of seven for
+    one."""
+    assert cut_in_order(np.array([1] * 8 + [5]), 8, most=9) == [0, 5, 9]
+    assert cut_in_order(np.array([1] * 8 + [7]), 8, most=9) == [0, 7, 9]

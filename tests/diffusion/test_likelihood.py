@@ -332,3 +332,8 @@ def test_what_has_no_estimate_is_refused_with_the_reason() -> None:
         chain_rule(predict, row, EVERYTHING, rank_BN=torch.tensor([[0, 0, 1, 2]]), **same)
     with pytest.raises(ValueError, match="min_time=0 must lie between 0 and 1"):
         bernoulli(EVERYTHING, key=key_of(0), draw=0, min_time=0)
+
+
+def test_the_standard_error_of_two_draws_is_half_their_distance() -> None:
+    """The deviation of 1 and 4 is sqrt(4.5) with n - 1, and two draws have it over sqrt(2)."""
+    assert Estimate.of(torch.tensor([1.0, 4.0])) == Estimate(2.5, pytest.approx(1.5), 2)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from statistics_bounds import assert_distributed, assert_share
 from torch import Tensor
 
 from dlm.diffusion import noise
-from dlm.diffusion.noise import ForwardProcess, Noised, NoiseKey, replace_masked
+from dlm.diffusion.noise import ForwardProcess, Noised, NoiseKey, dropped_prompts, replace_masked
 
 ROWS, LENGTH, STEPS = 6000, 12, 10
 MASK = 4
@@ -253,3 +253,14 @@ def test_berts_rule_is_independent_of_what_was_masked_and_at_which_rate() -> Non
         chosen = noised.masked_BL & (noised.level.rate_B == rate)[:, None]
         assert_share(noisy[chosen] == MASK, 0.8)
         assert_share(noisy[chosen] == 10, 0.1)
+
+
+@pytest.mark.parametrize("times", ["coupled", "independent"])
+def test_which_prompts_are_dropped_says_nothing_of_how_noisy_their_rows_are(times: str) -> None:
+    process = ForwardProcess(num_timesteps=2, times=times)  # type: ignore[arg-type]
+    key = NoiseKey(3, torch.arange(ROWS))
+    dropped = dropped_prompts(key, 0.5)
+    assert_share(dropped, 0.5)
+    for rate_B in process.levels(key).rate_B.split(ROWS):
+        for rate in (0.5, 1.0):
+            assert_share(dropped[rate_B == rate], 0.5)

@@ -22,16 +22,20 @@ GROUPS = {"de": ".\u202f", "es": " .\u202f", "fr": " \u202f\u00a0", "ru": " \u20
 FIRST_DIGITS = {"bn": "০", "te": "౦", "th": "๐", "ja": "０", "zh": "０"}
 
 
-@pytest.mark.parametrize("language", PHRASES)
-@pytest.mark.parametrize("value", [0, 7, -18, 250, 2125, -5600, 70000, 114200, 1234567])
-def test_a_right_answer_counts_as_its_language_writes_it(language: str, value: int) -> None:
+def ways_to_write(value: int, language: str) -> set[str]:
+    """As questions of MGSM, the language's typography and CLDR write a whole number."""
     ways = {f"{value:,}".replace(",", mark) for mark in GROUPS.get(language, ",")}
     ways |= {str(value), format_decimal(value, locale=language)}
     zero = ord(FIRST_DIGITS.get(language, "0"))
     ways |= {way.translate({48 + n: zero + n for n in range(10)}) for way in ways}
-    ways |= {way.replace("-", "\u2212") for way in ways}
+    return ways | {way.replace("-", "\u2212") for way in ways}
+
+
+@pytest.mark.parametrize("language", PHRASES)
+@pytest.mark.parametrize("value", [0, 7, -18, 250, 2125, -5600, 70000, 114200, 1234567])
+def test_a_right_answer_counts_as_its_language_writes_it(language: str, value: int) -> None:
     languages = Languages(language, "en")
-    for way in ways:
+    for way in ways_to_write(value, language):
         for text in ("{}", "#### {}", "{} $", PHRASES[language]):
             assert number_match(text.format(way), f"{value:,}", languages), (text, way)
 

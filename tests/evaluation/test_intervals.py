@@ -15,12 +15,12 @@ from dlm.evaluation.intervals import (
     Interval,
     bootstrap,
     clopper_pearson,
+    mean_in_percent,
     mean_interval,
     paired_marks,
     student,
     wilson,
 )
-from dlm.evaluation.scores import mean_in_percent
 
 Array = npt.NDArray[np.float64]
 ROWS = (20, 30, 50, 100, 250, 500, 1000)
@@ -105,6 +105,19 @@ def test_wilson_covers_95_percent_over_the_numbers_of_rows(share: float) -> None
     assert min(values) > 0.83
 
 
+@pytest.mark.parametrize(
+    ("rows", "outside", "lowest", "highest"),
+    [(20, 0.21, 0.852, 0.982), (50, 0.06, 0.922, 0.983), (100, 0.02, 0.936, 0.977)],
+)
+def test_at_single_shares_coverage_wavers_as_the_table_says(
+    rows: int, outside: float, lowest: float, highest: float
+) -> None:
+    """docs/evaluation.md has the same numbers."""
+    values = np.array([covered(share, rows) for share in np.linspace(0.004, 0.996, 249)])
+    assert np.mean((values < 0.93) | (values > 0.97)) == pytest.approx(outside, abs=0.005)
+    assert (values.min(), values.max()) == pytest.approx((lowest, highest), abs=0.001)
+
+
 def coverage(made: Array, truth: float, clusters: list[int]) -> float:
     """Share of the drawn sets [sets, rows] whose interval holds the true mean."""
     found = [mean_interval(values, clusters) for values in made]
@@ -172,13 +185,68 @@ def test_a_paired_bootstrap_rejects_equal_systems_in_3_to_7_percent(rows: int) -
     assert 0.03 < np.mean(found) < 0.075
 
 
+def ratio(total: Array) -> float:
+    """Of two sums, such as nats to tokens: not known to be a mean."""
+    return float(total[0] / total[1])
+
+
+def test_a_mean_of_values_from_0_to_1_is_not_resampled() -> None:
+    """Where all rows are alike no resample has another mean."""
+    ones, zeros = (np.stack([np.full(200, x), np.ones(200)], axis=1) for x in (1.0, 0.0))
+    right = bootstrap(mean_in_percent, ones, samples=50)
+    assert right == mean_interval(np.ones(200)) and round(right.low, 1) == 98.1
+    same = bootstrap(mean_in_percent, ones, ones, samples=50)
+    assert same == marks(0, 0, 200)
+    apart = bootstrap(mean_in_percent, ones, zeros, samples=50)
+    assert apart == paired_marks(ones[:, 0], zeros[:, 0])
+    clusters = np.repeat(np.arange(40), 5).tolist()
+    of_clusters = bootstrap(mean_in_percent, ones, ones, samples=50, clusters=clusters)
+    assert of_clusters.method == "paired bootstrap, 50 resamples of 40 clusters"
+    resampled = bootstrap(ratio, ones, samples=50)
+    assert (resampled.low, resampled.high, resampled.method) == (1, 1, "bootstrap, 50 resamples")
+
+
+@pytest.mark.parametrize("rows", [20, 100, 1000])
+def test_the_bootstrap_of_a_corpus_score_covers_95_percent(rows: int) -> None:
+    """Nats to tokens of texts of very different lengths, the true ratio 2."""
+    draw = np.random.default_rng(5)
+    lengths = draw.integers(3, 60, size=(400, rows)).astype(np.float64)
+    nats = lengths * 2 + draw.normal(size=lengths.shape) * np.sqrt(lengths)
+    held = []
+    for part in np.stack([nats, lengths], axis=2):
+        found = bootstrap(ratio, part, samples=300)
+        held.append(found.low <= 2 <= found.high)
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
 def test_a_bootstrap_of_clusters_draws_all_their_rows() -> None:
     values = np.stack([np.repeat([0.0, 1.0, 0.2], 4), np.ones(12)], axis=1)
     clusters = np.repeat([0, 4, 8], 4).tolist()
-    by_row = bootstrap(mean_in_percent, values, samples=500)
-    by_cluster = bootstrap(mean_in_percent, values, samples=500, clusters=clusters)
+    by_row = bootstrap(ratio, values, samples=500)
+    by_cluster = bootstrap(ratio, values, samples=500, clusters=clusters)
     small = np.stack([[0.0, 1.0, 0.2], np.ones(3)], axis=1)
-    alone = bootstrap(mean_in_percent, small, samples=500)
+    alone = bootstrap(ratio, small, samples=500)
     assert (by_cluster.low, by_cluster.high) == pytest.approx((alone.low, alone.high))
     assert by_cluster.high - by_cluster.low > by_row.high - by_row.low
     assert by_cluster.method == "bootstrap, 500 resamples of 3 clusters"
+
+
+def test_scores_between_0_and_1_count_as_the_rows_whose_share_would_vary_as_much() -> None:
+    """31 rows, 12 of 0.25 and 19 of 0.75, by hand: the variance with n - 1, and Student's t of 30
+    degrees of freedom (2.0423) in place of 1.96."""
+    values = np.repeat([0.25, 0.75], [12, 19])
+    mean = (12 * 0.25 + 19 * 0.75) / 31
+    variance = (12 * (0.25 - mean) ** 2 + 19 * (0.75 - mean) ** 2) / 30 / 31
+    rows = mean * (1 - mean) / variance * (1.959964 / 2.0423) ** 2
+    found = mean_interval(values)
+    assert (found.low, found.high) == pytest.approx(
+        tuple(100 * end for end in wilson(mean, rows)), rel=1e-4
+    )
+    assert found.method == "Wilson, effective rows"
+
+
+def test_clusters_whose_rows_make_up_for_each_other_are_no_surer_than_their_rows() -> None:
+    """A right and a wrong answer about every paragraph: the sums of all clusters are alike."""
+    values, clusters = np.tile([1.0, 0.0], 20), np.repeat(np.arange(20), 2).tolist()
+    of_clusters, of_rows = mean_interval(values, clusters), mean_interval(values)
+    assert of_clusters.low < of_rows.low < 50 < of_rows.high < of_clusters.high

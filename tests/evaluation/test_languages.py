@@ -2,6 +2,7 @@
 
 import importlib.util
 import unicodedata
+from dataclasses import replace
 
 import pytest
 import sacrebleu
@@ -9,8 +10,8 @@ from rouge_score.tokenize import tokenize
 
 from dlm.errors import UserError
 from dlm.evaluation.metrics import METRICS
-from dlm.evaluation.scores import SCORES, Texts, score
-from dlm.evaluation.words import check_tokenizer, fitting_tokenizer, words
+from dlm.evaluation.scores import SCORES, SPACED, Texts, score
+from dlm.evaluation.words import check_spaced, check_tokenizer, fitting_tokenizer, words
 
 TEXTS = {
     "en": ["The cat sat on the mat.", "He reads a book every day."],
@@ -38,14 +39,51 @@ OF_TEXTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("language", TEXTS)
-@pytest.mark.parametrize("name", OF_TEXTS)
+UNSPACED = ("th", "ja", "zh")
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [(name, language) for name in OF_TEXTS for language in TEXTS
+     if name not in SPACED or language not in UNSPACED],
+)  # fmt: skip
 def test_a_reference_against_itself_is_perfect_in_every_language(name: str, language: str) -> None:
     texts = TEXTS[language]
     best = 0 if SCORES[name].lower_is_better else 100
     assert score(name, texts, texts, samples=0).value == pytest.approx(best)
     worse = score(name, [texts[1], texts[0]], texts, samples=0).value
     assert worse > 20 if best == 0 else worse < 60
+
+
+@pytest.mark.parametrize("language", TEXTS)
+@pytest.mark.parametrize("name", SPACED)
+def test_a_score_of_words_between_blanks_is_refused_for_texts_without_blanks(
+    name: str, language: str
+) -> None:
+    if language not in UNSPACED:
+        check_spaced(name, language, ())
+        check_spaced(name, "", [TEXTS[language]])
+        return
+    with pytest.raises(UserError, match=f"{name} cuts words at blanks .*: take bleu_lowercase"):
+        check_spaced(name, language, ())
+    with pytest.raises(UserError, match="these references have no blanks"):
+        check_spaced(name, "", [TEXTS[language]])
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_a_rewriting_that_is_its_reference_has_the_whole_of_sari_in_every_language(
+    language: str,
+) -> None:
+    """The source has the beginning of the reference, so that something is kept, what is to be
+    deleted, and not what is to be added."""
+    wanted, other = TEXTS[language]
+    mark = "" if language in UNSPACED else " "
+    kept = mark.join((list(wanted) if language in UNSPACED else wanted.split())[:4])
+    texts = Texts([wanted], [[wanted]], [f"{other} {kept}"])
+    of_sari = SCORES["sari"]
+    assert of_sari.aggregate(of_sari.statistics(texts).sum(axis=0)) == pytest.approx(100)
+    left = replace(texts, hypotheses=texts.sources)
+    assert of_sari.aggregate(of_sari.statistics(left).sum(axis=0)) < 40
 
 
 def test_chinese_bleu_is_sacrebleus_with_its_tokenizer_for_chinese() -> None:

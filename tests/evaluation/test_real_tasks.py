@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from babel.numbers import format_decimal
+from test_final_numbers import PHRASES, ways_to_write
 
 from dlm.data.sources import Source, stream_rows
 from dlm.evaluation.answer_scores import choice_match, number_match
@@ -80,12 +81,16 @@ def test_the_numbers_of_solutions_written_by_people_are_found() -> None:
 
 @pytest.mark.parametrize("language", ["bn", "de", "en", "es", "fr", "ja", "ru", "te", "th", "zh"])
 def test_right_answers_of_mgsm_count_as_the_language_writes_them(language: str) -> None:
-    """CLDR's way; the references are written as in English in all files."""
+    """Alone and in the sentence that ends MGSM's solutions; the references are written as in
+    English in all files."""
     rows = read_task(load_task(f"mgsm_{language}"), root=str(root()), limit=None)
     languages = rows.task.languages
     for reference in rows.references:
-        written = format_decimal(int(reference.replace(",", "")), locale=language)
-        assert number_match(written, reference, languages), (written, reference)
+        value = int(reference.replace(",", ""))
+        for way in ways_to_write(value, language):
+            for text in (way, PHRASES[language].format(way)):
+                assert number_match(text, reference, languages), (text, reference)
+        written = format_decimal(value, locale=language)
         assert number_match(f"-{written}", f"-{reference}", languages)
         assert not number_match(written, f"{reference}0", languages)
 

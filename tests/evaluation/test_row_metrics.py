@@ -159,3 +159,10 @@ def test_the_best_that_a_tokenizer_can_write_stands_beside_a_score() -> None:
     assert best_reachable(METRICS["perplexity"]["perplexity"], rows, ["a", "b"]) is None
     value = {"score": 12.3, "best_reachable": 50.0}
     assert beside_text("exact_match", value) == " (of 50.0 that its tokenizer can write)"
+
+
+def test_systems_that_score_alike_are_not_significantly_different() -> None:
+    rows = [bound(nats, 3) for nats in (4.0, 6.0, 9.0)]
+    for found in differences("perplexity_counting", rows, rows):
+        assert (found["difference"], found["ci95_low"], found["ci95_high"]) == (0, 0, 0)
+        assert not found["significant"]

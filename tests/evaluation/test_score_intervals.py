@@ -10,6 +10,7 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
+from dlm.evaluation.intervals import mean_in_percent
 from dlm.evaluation.scores import SCORES, Texts, paired_difference, score
 
 CORPUS = ("exact_match", "bleu", "chrf", "ter", "rouge_l")
@@ -132,7 +133,7 @@ def test_exchanging_the_systems_turns_the_difference_round(name: str) -> None:
 def test_perfect_answers_score_100(name: str) -> None:
     interval = score(name, REFERENCES, REFERENCES, samples=20)
     best = 0 if SCORES[name].lower_is_better else 100
-    low = 91.24 if SCORES[name].is_mean else best
+    low = 91.24 if SCORES[name].aggregate is mean_in_percent else best
     found = (interval.value, interval.low, interval.high)
     assert found == pytest.approx((best, low, best), abs=0.01)
 

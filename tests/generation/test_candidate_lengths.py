@@ -75,6 +75,9 @@ def test_lengths_are_cut_to_the_models_positions_without_doubles() -> None:
     assert all(9 <= room < 20 for room in rooms)
     lengths, _ = candidate_lengths(model, prompt_ids, None, GenerationSettings(length_beam=4))
     assert numbers(lengths) == [[room, 4, 9] if room != 9 else [9, 4] for room in rooms]
+    for row in lengths:  # of 30 and 20, which are cut alike, the likelier stays
+        log_p = [choice.log_probability for choice in row]
+        assert log_p == sorted(log_p, reverse=True)
 
 
 def test_oracle_lengths_are_cut_to_the_models_positions() -> None:

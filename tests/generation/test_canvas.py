@@ -12,9 +12,12 @@ from dlm.data.rows.encoding import encode_prompts
 from dlm.diffusion.sampling.samplers import SAMPLERS
 from dlm.errors import UserError
 from dlm.evaluation.evaluate import check_system
-from dlm.evaluation.generated_texts import check_generation
+from dlm.evaluation.generated_texts import check_generation, score_generation
+from dlm.evaluation.results import Result
+from dlm.evaluation.table import markdown_table
 from dlm.evaluation.task_rows import TaskRows
 from dlm.evaluation.tasks import load_task
+from dlm.generation.empty import empty_note
 from dlm.generation.generate import generate
 from dlm.generation.infill import infill, parse_infill
 from dlm.generation.lengths import settled
@@ -24,6 +27,8 @@ from dlm.generation.settings import Generated, Generation, GenerationSettings
 CANVAS = 12
 SETTINGS = GenerationSettings(num_iterations=4)
 
+SHOWN = {"generation": {"kind": "diffusion", "num_iterations": 4, "length": "canvas",
+                        "canvas_length": CANVAS}, "scores": {}}  # fmt: skip
 ROWS = TaskRows(load_task("numbers_en_de"), ["a"], ["b"])
 
 
@@ -83,6 +88,21 @@ def test_an_answer_may_be_empty() -> None:
     result = generate(canvas_model(end_bias=90), PROMPTS[:2], SETTINGS)
     assert [(a.text, a.length, a.score) for a in result.answers] == [("", 0, 0.0)] * 2
     assert result.without_end == 0
+
+
+def test_empty_answers_are_counted_beside_the_scores_and_said_where_most_are() -> None:
+    rows = TaskRows(load_task("numbers_en_de"), PROMPTS[:2], ["eins", "zwei"])
+    figures = score_generation(canvas_model(end_bias=90), rows, SETTINGS).figures
+    assert (figures["empty_answers"], figures["answers_without_end"]) == (2, 0)
+    some = score_generation(canvas_model(end_bias=-90), rows, SETTINGS).figures
+    assert "empty_answers" not in some
+    shown = Result("s", "t", {"rows": 2, **SHOWN, **figures}, [])
+    assert "2 of 2 answers are empty" in markdown_table([shown], [])
+    said = empty_note(["", " ", "a"], on_canvas=True)
+    assert said is not None and said.startswith("2 of 3 answers are empty: the end of a canvas")
+    assert "objective.canvas_padding=first_end_only" in said
+    assert "canvas" not in str(empty_note([""], on_canvas=False))
+    assert empty_note(["", "a"], on_canvas=True) is None and empty_note([], on_canvas=True) is None
 
 
 @pytest.mark.parametrize("block_length", [None, 4])

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from tiny_generation import PROMPTS, TEXTS, count_calls, tiny_model, word_tokenizer
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from dlm.data.rows.encoding import encode_responses, encode_rows
@@ -260,3 +261,21 @@ def test_more_than_the_models_positions_is_refused_before_any_work(text: str) ->
 def test_an_autoregressive_model_cannot_fill_in() -> None:
     with pytest.raises(UserError, match="cannot fill in text: use a diffusion model"):
         infill(tiny_model("autoregressive"), [parse_infill("[MASK]")], SETTINGS)
+
+
+@pytest.mark.parametrize("decoder", [None, decoders.Fuse()], ids=["blanks between", "fused"])
+@pytest.mark.parametrize("letters", ["ACGT", "甲乙丙丁"])
+def test_an_alphabet_of_its_own_is_read_behind_its_own_letters(letters: str, decoder: Any) -> None:
+    """Without a letter to stand behind (no small ones, no digits) or with one that has a blank
+    behind it: the text is read as it is."""
+    vocabulary = {token: number for number, token in enumerate(["<unk>", *letters])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    if decoder is not None:
+        tokenizer.decoder = decoder
+    pieces = Pieces(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"))
+    ids = [vocabulary[letter] for letter in letters]
+    assert pieces.encode_after(letters) == ids
+    assert pieces.decode_after(ids).replace(" ", "") == letters
+    if decoder is not None:
+        assert pieces.decode_after(ids) == letters

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 from dlm.config.loading import load_recipe
 from dlm.errors import UserError
 from dlm.generation.model import open_model
-from dlm.models.build import check_model_directory, load_backbone
+from dlm.models.build import check_model_directory, load_backbone, load_tokenizer
 from dlm.models.checkpoint_files import weight_shapes
 from dlm.models.positions import positions
 from dlm.verbs.names import unknown_names
@@ -251,3 +251,79 @@ def test_every_parameter_that_is_trained_has_a_gradient(architecture: str, tmp_p
     assert [name for name in without if not any(part in name for part in unread)] == []
     backbone.save(tmp_path / "again")
     load_backbone(tmp_path / "again")
+
+
+def test_a_network_with_code_of_its_own_is_named_by_it(tmp_path: Path) -> None:
+    """As DNABERT-2 and jina-bert: no position embeddings, which its code does without."""
+    own = {"AutoModelForMaskedLM": "bert_layers.BertForMaskedLM"}
+    written(tmp_path, auto_map=own)
+    load_backbone(tmp_path)  # all weights are there: it is transformers' own network
+    key = "bert.embeddings.position_embeddings.weight"
+    change_weights(tmp_path, lambda weights: weights.pop(key))
+    with pytest.raises(UserError, match=f"no weights for {key}: it comes with code of its") as said:
+        load_backbone(tmp_path)
+    assert "(auto_map: bert_layers.BertForMaskedLM), which was not run" in str(said.value)
+
+
+def test_validate_says_that_a_type_of_model_is_not_supported(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "esm"}))
+    (tmp_path / "t.txt").write_text("MKT\n")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        f"data: {{task: text, root: {tmp_path}, train: [{{path: t.txt}}]}}\n"
+        f"stages: {{pretrain: {{kind: pretrain, model: {{pretrained: {tmp_path / 'model'}}}}}}}\n"
+    )
+    (line,) = unknown_names(load_recipe(recipe))
+    assert line.startswith("stages.pretrain.model.pretrained: ")
+    assert "models of type 'esm' are not supported" in line
+
+
+OWN_TOKENIZER = """
+from transformers import PreTrainedTokenizer
+
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ACDEFGHIKLMNPQRSTVWY"]
+
+
+class Residues(PreTrainedTokenizer):
+    def __init__(self, **options):
+        super().__init__(**options)
+
+    @property
+    def vocab_size(self):
+        return len(TOKENS)
+
+    def get_vocab(self):
+        return {token: number for number, token in enumerate(TOKENS)}
+
+    def _tokenize(self, text, **_):
+        return list(text)
+
+    def _convert_token_to_id(self, token):
+        return TOKENS.index(token) if token in TOKENS else 1
+
+    def _convert_id_to_token(self, index):
+        return TOKENS[index]
+"""
+
+
+def test_leave_for_code_is_given_to_the_tokenizer_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "own"))
+    directory = tmp_path / "model"
+    directory.mkdir()
+    (directory / "tokenization_residues.py").write_text(OWN_TOKENIZER)
+    names = {f"{name.lower()}_token": f"[{name}]" for name in ("PAD", "UNK", "CLS", "SEP", "MASK")}
+    own = {
+        "tokenizer_class": "Residues", "auto_map": {
+            "AutoTokenizer": ["tokenization_residues.Residues", None]
+        }, **names,
+    }  # fmt: skip
+    (directory / "tokenizer_config.json").write_text(json.dumps(own))
+    (directory / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    tokenizer = load_tokenizer(directory, trust_remote_code=True)
+    assert tokenizer("MKT", add_special_tokens=False)["input_ids"] == [15, 13, 21]
+    with pytest.raises(UserError, match="cannot be loaded: ") as said:
+        load_tokenizer(directory)
+    assert not str(said.value).rstrip().endswith(":")

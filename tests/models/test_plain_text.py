@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import (
     BertTokenizer,
     CamembertTokenizer,
     DebertaV2Tokenizer,
+    EsmTokenizer,
     PreTrainedTokenizer,
     PreTrainedTokenizerFast,
     T5Tokenizer,
@@ -210,6 +212,25 @@ def test_a_tokenizer_without_a_mask_token_reads_text_too() -> None:
     tokenizer = t5_as_it_is()
     (ids,) = encode_responses(tokenizer, ["a </s> <mask> b"])
     assert tokenizer.eos_token_id not in ids
+
+
+ESM_NAMES = ["<cls>", "<pad>", "<eos>", "<unk>", "<mask>"]
+
+
+def esm(folder: Path) -> Any:
+    """ESM-2's, written in Python: a protein is a word without blanks, its residues are tokens."""
+    (folder / "vocab.txt").write_text(
+        "\n".join([*ESM_NAMES[:4], *"LAGVSERTIDPKQNFYMHWC", "<mask>"])
+    )
+    return EsmTokenizer(str(folder / "vocab.txt"))
+
+
+def test_the_residues_of_a_protein_are_its_tokens(tmp_path: Path) -> None:
+    tokenizer = esm(tmp_path)
+    ids = encode_responses(tokenizer, ["MKTAYIAK", "GG"])
+    assert [tokenizer.convert_ids_to_tokens(row) for row in ids] == [list("MKTAYIAK"), ["G", "G"]]
+    for text in ("MKT<mask>AY", "<cls>GG"):
+        assert text_never_is(tokenizer).isdisjoint(encode_responses(tokenizer, [text])[0])
 
 
 class Python(PreTrainedTokenizer):

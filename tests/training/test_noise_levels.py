@@ -27,10 +27,12 @@ def test_losses_and_hits_are_averaged_in_tenths_of_the_mask_rate() -> None:
 
 @pytest.mark.parametrize("steps", [10, 50])
 def test_rates_on_an_edge_fall_into_the_bucket_below(steps: int) -> None:
-    metric = ByNoiseLevel()
+    """Also a rate that is what the clean share leaves of 1: float32 has 1 - 0.9 above 0.1."""
     rate = torch.arange(1, steps + 1) / steps
-    metric.update(rate, torch.zeros(steps), torch.zeros(steps))
-    assert metric.count.tolist() == [steps / 10] * 10
+    for same in (rate, 1 - (steps - torch.arange(1, steps + 1)) / steps):
+        metric = ByNoiseLevel()
+        metric.update(same, torch.zeros(steps), torch.zeros(steps))
+        assert metric.count.tolist() == [steps / 10] * 10
 
 
 def test_a_stage_logs_them_and_says_its_objective(

@@ -118,6 +118,7 @@ def test_score_then_loss_then_the_later_step(
     [
         (["two dogs run fast", "a man sits on a bench", "hello"], "bleu"),
         (["yes", "no", "a man sits on a bench"], "chrf"),
+        (["yes", "two dogs run fast"], "chrf"),
         (["两只狗在草地上奔跑", "一个男人坐在长凳上"], "chrf"),
     ],
 )

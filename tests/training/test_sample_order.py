@@ -180,3 +180,15 @@ def test_a_run_that_goes_on_with_other_devices_reads_what_an_undisturbed_one_doe
     interrupted = read(0, killed, devices[0], accumulate[0])
     interrupted += read(killed, more, devices[1], accumulate[1])
     assert interrupted == read(0, killed + more, 1, 1)
+
+
+@pytest.mark.parametrize("grouping", [0, 1, 4])
+def test_the_first_whole_windows_train_on_just_the_first_samples(grouping: int) -> None:
+    order = BatchOrder(lengths_of(30), 4, 0, grouping)
+    for step in range(14):
+        whole = order.whole_windows(step)
+        assert step - max(1, grouping) < whole.steps <= step
+        seen = [position for s in range(whole.steps) for position in order.batch(s).tolist()]
+        stream = BatchOrder(lengths_of(30), 4, 0, 0)
+        first = [p for s in range(whole.samples // 4) for p in stream.batch(s).tolist()]
+        assert sorted(seen) == sorted(first)

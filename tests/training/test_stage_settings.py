@@ -3,10 +3,12 @@
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import BertTokenizer
 
 from dlm.config.job import StageJob
 from dlm.config.schema import DataConfig, OptimConfig, SourceConfig, StageConfig, TrainConfig
@@ -18,7 +20,7 @@ from dlm.data.modules import BatchSettings, RowsDataModule
 from dlm.data.prompts import Template
 from dlm.data.rows.encoding import encode_rows
 from dlm.data.sources import Source
-from dlm.data.task_modules import InstructionDataModule
+from dlm.data.task_modules import InstructionDataModule, TextDataModule
 from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
@@ -29,7 +31,8 @@ from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings, lr_factor
 from dlm.training.builders import warmup_steps
 from dlm.training.data import build_data, build_rows
-from dlm.training.rows_report import rows_read
+from dlm.training.rows_report import refuse_unknown_rows, rows_read
+from dlm.training.selection import scores_answers
 from dlm.training.start import StartingPoint
 
 TEXTS = ["one two three four", "two three", "four three two one two"]
@@ -169,3 +172,35 @@ def test_the_batches_of_a_length_predictor_are_not_of_like_length(tmp_path: Path
         return sum(batch.std() for batch in batches) / 20
 
     assert lengths_in_a_batch("length") > 5 * lengths_in_a_batch("adapt")
+
+
+@pytest.mark.parametrize(("lowers", "remedy"), [(True, "do_lower_case"), (False, "train one")])
+def test_rows_of_unknown_tokens_are_refused_with_the_reason(
+    lowers: bool, remedy: str, tmp_path: Path
+) -> None:
+    """BertTokenizer lowers case where no file says otherwise: a vocabulary of capitals is lost."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = "ACDEFGHIKLMNPQRSTVWY" if lowers else "acdefgh"
+    tokens = {token: number for number, token in enumerate([*special, *letters])}
+    tokenizer = BertTokenizer(vocab=tokens, do_lower_case=lowers)
+    (tmp_path / "t.txt").write_text("Q V Q L V E S G G G\nA C D E\n" * 4)
+    texts = TaskSource(
+        "t", Source(split="", path=tmp_path / "t.txt"), "text", (Template.of("text"),)
+    )
+    data = TextDataModule(
+        train=ExampleRecipe((texts,)), validation=None, tokenizer=tokenizer, max_length=64,
+        too_long="error",
+        batches=BatchSettings(
+            global_batch_size=4, accumulate=1, validation_batch_size=4, validation_rows=None,
+            length_grouping=0, num_workers=0, seed=0,
+        ),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=rf"% of the rows' tokens are unknown .*{remedy}"):
+        refuse_unknown_rows(data)
+
+
+@pytest.mark.parametrize(("task", "scores"), [("text", False), ("translation", True)])
+def test_texts_have_no_answers_to_generate_at_validation(task: Any, scores: bool) -> None:
+    rows = [SourceConfig(path="t.txt")]
+    data = DataConfig(task=task, train=rows, validation=rows)
+    assert scores_answers(StageConfig(kind="adapt", data=data)) == scores
