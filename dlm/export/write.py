@@ -11,11 +11,12 @@ from safetensors import safe_open
 from transformers import AutoConfig
 
 from dlm.config.schema import GenerationConfig
-from dlm.errors import StageFailed
+from dlm.errors import UserError
 from dlm.export.card import SCRIPT, Exported, model_card
 from dlm.export.history import History, read_history
 from dlm.generation.model import DESCRIPTION_FILE, read_description
 from dlm.models.positions import positions
+from dlm.models.sums import SUMS, check_sums, write_sums
 from dlm.recipe.fingerprint import plain
 from dlm.recipe.manifest import EXPORT, read_manifest, verify_exports, write_json
 from dlm.training.export import give_usual_modes
@@ -40,7 +41,7 @@ def write_export(
         copy: Writes the directory to another one. None: as it is.
 
     Raises:
-        StageFailed: The files are not those that the stage wrote.
+        UserError: The files are not those that were written there.
     """
     _verify(source)
     history = read_history(source)
@@ -48,6 +49,7 @@ def write_export(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         (copy or shutil.copytree)(source, partial)
+        (partial / SUMS).unlink(missing_ok=True)  # they are written anew, of what this changes
         if generation is not None:
             _add_settings(partial, generation)
         exported = _look_at(partial, name)
@@ -57,6 +59,7 @@ def write_export(
             write_json(partial / TRAINING, _training(history))
         if history.stages or not (partial / CARD).exists():
             (partial / CARD).write_text(model_card(exported, history), encoding="utf-8")
+        write_sums(partial)
         give_usual_modes(partial)
         partial.rename(target)
     finally:
@@ -66,8 +69,10 @@ def write_export(
 
 def _verify(source: Path) -> None:
     manifest = read_manifest(source.parent) if source.name == EXPORT else None
-    if manifest is not None and (problems := verify_exports(source.parent, manifest)):
-        raise StageFailed(
+    if manifest is None:
+        check_sums(source)
+    elif problems := verify_exports(source.parent, manifest):
+        raise UserError(
             f"{source.parent}: {problems[0]}. Put the file back as it was written, or make the "
             f"stage anew with --force {manifest.stage}"
         )

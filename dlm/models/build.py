@@ -34,6 +34,7 @@ from dlm.models.checkpoint_files import check_files, vocabulary_files, weight_sh
 from dlm.models.fresh_head import FreshHead, check_missing, seeded
 from dlm.models.lm_head import CAUSAL_TYPES, check_supported
 from dlm.models.special_tokens import SpecialTokens
+from dlm.models.sums import check_sums
 
 DROPOUTS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout",
@@ -156,6 +157,8 @@ def load_backbone(
     """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = load_config(name, **options)
+    if Path(name).is_dir():
+        check_sums(Path(name))
     try:
         for field in DROPOUTS:
             if dropout is not None and hasattr(config, field):

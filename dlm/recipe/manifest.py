@@ -16,6 +16,7 @@ from typing import Any
 
 from dlm.config.job import StageJob
 from dlm.errors import DlmError, StageFailed, UserError
+from dlm.models.sums import SUMS, write_sums
 from dlm.recipe.fingerprint import StageIdentity, json_ready
 
 FORMAT = 1
@@ -81,6 +82,9 @@ def build_manifest(
     exports = export_files(job.directory)
     if not exports and identity.kind != "evaluate":  # which hands on tables, not a model
         raise StageFailed(f"stage {job.name} ended without files in {job.directory / EXPORT}")
+    if identity.kind not in ("evaluate", "generate"):  # whose files nobody opens as a model
+        sums = {item.path.removeprefix(f"{EXPORT}/"): item.sha256 for item in exports}
+        exports += (_export_file(job.directory, write_sums(job.directory / EXPORT, sums)),)
     return Manifest(
         recipe=job.recipe,
         stage=job.name,
@@ -126,13 +130,16 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 
 def export_files(directory: Path) -> tuple[ExportFile, ...]:
-    """Every file under export/ with its size and hash, flushed to the disk on the way."""
+    """Every file under export/ with its size and hash, flushed to the disk on the way; without
+    the list of these hashes."""
+    export = directory / EXPORT
+    paths = [path for path in sorted(export.rglob("*")) if path.is_file() and path != export / SUMS]
+    return tuple(_export_file(directory, path) for path in paths)
 
-    def entry(path: Path) -> ExportFile:
-        name = path.relative_to(directory).as_posix()
-        return ExportFile(name, path.stat().st_size, _sha256(path, flush=True))
 
-    return tuple(entry(path) for path in sorted((directory / EXPORT).rglob("*")) if path.is_file())
+def _export_file(directory: Path, path: Path) -> ExportFile:
+    name = path.relative_to(directory).as_posix()
+    return ExportFile(name, path.stat().st_size, _sha256(path, flush=True))
 
 
 def missing_exports(directory: Path, manifest: Manifest) -> list[str]:

@@ -13,11 +13,12 @@ from dlm.models.added_tokens import add_missing_tokens
 from dlm.models.backbone import Backbone
 from dlm.models.build import DROPOUTS, load_backbone, load_tokenizer
 from dlm.models.length_predictor import has_length_predictor, load_length_predictor
+from dlm.models.sums import SUMS
 from dlm.models.vocabulary import RECORD, CutVocabulary, cut_rows_sha256, put_back, tokens_sha256
 
 _REPLACED = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-    "tokenizer*", "special_tokens_map.json", "length_predictor*", RECORD,
+    "tokenizer*", "special_tokens_map.json", "length_predictor*", RECORD, SUMS,
 )  # fmt: skip
 """Files of a cut model that the whole one has of its own, or lacks."""
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.config.job import StageJob
 from dlm.errors import UserError
-from dlm.generation.model import Description, read_description
+from dlm.generation.model import Description, read_description, say_unchecked
 from dlm.models.added_tokens import add_missing_tokens, name_missing_tokens
 from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone
@@ -68,6 +68,8 @@ def starting_point(job: StageJob) -> StartingPoint:
     tokenizer = load_tokenizer(place, revision=model.revision, fits=backbone.network.config)
     added = _given_tokens(job, backbone, tokenizer)
     directory = Path(place) if Path(place).is_dir() else None
+    if directory is not None:
+        say_unchecked(directory)
     cut = None if directory is None else CutVocabulary.read(directory)
     if _cuts_vocabulary(job):
         tokenizer, cut = _cut_vocabulary(job, backbone, tokenizer, place)
