@@ -105,14 +105,16 @@ class DiffusionModel:
             stop(f"dlm.json has format {said['format']}: use the script of that export")
         if said["kind"] != "diffusion" or said["shifted"]:
             stop("this model does not predict a mask at its own place: use `dlm generate`")
-        network = AutoModelForMaskedLM.from_pretrained(directory, dtype=torch.float32)
+        network = AutoModelForMaskedLM.from_pretrained(
+            directory, dtype=torch.float32, trust_remote_code=False
+        )
         self.prefix_lm = said["attention"] == "prefix_lm"
         if self.prefix_lm and "sliding_attention" in (getattr(network.config, "layer_types", "")):
             stop("prefix_lm with layers of narrow sight is not read here: use `dlm generate`")
         self.network, self.device = network.eval().to(device), device
         self.settings: Any = said.get("generation") or {}
         self.canvas_length: int | None = said["canvas_length"]
-        self.tokenizer = t = AutoTokenizer.from_pretrained(directory)
+        self.tokenizer = t = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         self.end = t.eos_token_id if t.sep_token_id is None else t.sep_token_id
         begins = (t.cls_token_id, t.bos_token_id, self.end)
         self.begin: int = next(token for token in begins if token is not None)

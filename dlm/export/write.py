@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from transformers import AutoConfig
 
 from dlm.config.schema import GenerationConfig
 from dlm.errors import UserError
 from dlm.export.card import SCRIPT, Exported, model_card
 from dlm.export.history import History, read_history
 from dlm.generation.model import DESCRIPTION_FILE, read_description
+from dlm.models.checkpoint_files import check_files
+from dlm.models.outside import open_config
 from dlm.models.positions import positions
 from dlm.models.sums import SUMS, check_sums, write_sums
 from dlm.recipe.fingerprint import plain
@@ -30,6 +31,8 @@ def write_export(
     name: str,
     generation: GenerationConfig | None,
     copy: Callable[[Path, Path], object] | None = None,
+    *,
+    trust_remote_code: bool = False,
 ) -> Exported:
     """Copy a stage's ``export/`` (or any model directory) to ``target``, which appears at once.
 
@@ -39,6 +42,7 @@ def write_export(
         name: The model's name in its card.
         generation: The stage's settings, which go into dlm.json. None: it is of no stage.
         copy: Writes the directory to another one. None: as it is.
+        trust_remote_code: run code that comes with the model.
 
     Raises:
         UserError: The files are not those that were written there.
@@ -52,7 +56,7 @@ def write_export(
         (partial / SUMS).unlink(missing_ok=True)  # they are written anew, of what this changes
         if generation is not None:
             _add_settings(partial, generation)
-        exported = _look_at(partial, name)
+        exported = _look_at(partial, name, trust_remote_code)
         if exported.with_script:
             shutil.copyfile(Path(__file__).with_name(SCRIPT), partial / SCRIPT)
         if history.stages:
@@ -70,6 +74,7 @@ def write_export(
 def _verify(source: Path) -> None:
     manifest = read_manifest(source.parent) if source.name == EXPORT else None
     if manifest is None:
+        check_files(source)
         check_sums(source)
     elif problems := verify_exports(source.parent, manifest):
         raise UserError(
@@ -84,8 +89,11 @@ def _add_settings(directory: Path, generation: GenerationConfig) -> None:
     write_json(path, said | {"generation": plain(generation)})
 
 
-def _look_at(directory: Path, name: str) -> Exported:
-    config = AutoConfig.from_pretrained(directory)
+def _look_at(directory: Path, name: str, trust_remote_code: bool) -> Exported:
+    try:
+        config = open_config(directory, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory} is no model that transformers reads: {error}") from error
     said, path = read_description(directory), directory / DESCRIPTION_FILE
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     lengths = directory / "length_predictor.json"

@@ -89,7 +89,9 @@ def open_model(
     """
     directory = Path(place)
     backbone = load_backbone(place, trust_remote_code=trust_remote_code).eval().to(device)
-    tokenizer = load_tokenizer(place, fits=backbone.network.config)
+    tokenizer = load_tokenizer(
+        place, fits=backbone.network.config, trust_remote_code=trust_remote_code
+    )
     special = SpecialTokens.of(tokenizer)
     said = read_description(directory)
     say_unchecked(directory)

@@ -23,6 +23,11 @@ class LocatedModel:
     stage: StageConfig | None = None
     name: str = ""
 
+    @property
+    def trusted(self) -> bool:
+        """Whether its recipe asks for code that comes with a model to be run."""
+        return self.stage is not None and self.stage.model.trust_remote_code
+
 
 def locate_model(place: str) -> LocatedModel:
     """A run directory, a stage directory, any Hugging Face directory or a hub name.

@@ -118,7 +118,8 @@ def write_model_export(
     )  # fmt: skip
     if start.cut is not None:
         start.cut.write(directory)
-    reopened = load_backbone(directory).state_dict()
+    trusted = job.config.model.trust_remote_code
+    reopened = load_backbone(directory, trust_remote_code=trusted).state_dict()
     for name, tensor in start.backbone.state_dict().items():
         if not torch.equal(reopened[name], tensor.cpu()):
             raise StageFailed(f"the export in {directory} does not read back: {name} differs")

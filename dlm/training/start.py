@@ -47,7 +47,9 @@ def starting_point(job: StageJob) -> StartingPoint:
     source = job.config.init_from or model.pretrained
     if source is None:
         assert job.config.tokenizer is not None, "checked when the recipe was read"
-        tokenizer = load_tokenizer(_place(job, job.config.tokenizer))
+        tokenizer = load_tokenizer(
+            _place(job, job.config.tokenizer), trust_remote_code=model.trust_remote_code
+        )
         backbone = build_from_scratch(
             tokenizer, architecture=model.architecture, hidden_size=model.hidden_size,
             num_layers=model.num_layers, num_heads=model.num_heads,
@@ -65,7 +67,10 @@ def starting_point(job: StageJob) -> StartingPoint:
         trust_remote_code=model.trust_remote_code,
         fresh_head=FreshHead(job.seed, lambda note: _say(f"{job.name}: {note}")) if fresh else None,
     )  # fmt: skip
-    tokenizer = load_tokenizer(place, revision=model.revision, fits=backbone.network.config)
+    tokenizer = load_tokenizer(
+        place, revision=model.revision, fits=backbone.network.config,
+        trust_remote_code=model.trust_remote_code,
+    )  # fmt: skip
     added = _given_tokens(job, backbone, tokenizer)
     directory = Path(place) if Path(place).is_dir() else None
     if directory is not None:
@@ -89,10 +94,15 @@ def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
     source = job.config.init_from or model.pretrained
     if source is None:
         assert job.config.tokenizer is not None, "checked when the recipe was read"
-        return load_tokenizer(_place(job, job.config.tokenizer)), model.max_positions
+        tokenizer = load_tokenizer(
+            _place(job, job.config.tokenizer), trust_remote_code=model.trust_remote_code
+        )
+        return tokenizer, model.max_positions
     place = _place(job, source)
     config = load_config(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    tokenizer = load_tokenizer(place, revision=model.revision, fits=config)
+    tokenizer = load_tokenizer(
+        place, revision=model.revision, fits=config, trust_remote_code=model.trust_remote_code
+    )
     if config.model_type in CAUSAL_TYPES and job.config.kind != "length":
         name_missing_tokens(tokenizer)
     if _cuts_vocabulary(job):

@@ -57,7 +57,7 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
         )
         for task in tasks
     ]
-    model = open_located(located)
+    model = open_located(located, trust_remote_code=options.trust_remote_code)
     settings = chosen_settings(options, located, model)
     if share.first:
         check_system(located.name, model, settings, rows)
