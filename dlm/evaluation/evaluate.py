@@ -27,7 +27,7 @@ from dlm.evaluation.metrics import (
 from dlm.evaluation.multiple_choice import check_multiple_choice, score_multiple_choice
 from dlm.evaluation.perplexity import check_perplexity, score_perplexity
 from dlm.evaluation.progress import FILE, Progress, Told, progress_key
-from dlm.evaluation.results import Result, is_finished, read_result, write_result
+from dlm.evaluation.results import Result, read_result, write_result
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.scores import TOKENIZED
 from dlm.evaluation.task_rows import TaskRows
@@ -79,9 +79,7 @@ def evaluate_system(
     Every rank of ``share`` gives the same result, and rank 0 writes it.
     """
     task = rows.task
-    finished = share.of_first(
-        lambda: read_result(name, task.name, directory) if is_finished(directory) else None
-    )
+    finished = share.of_first(lambda: read_result(name, task.name, directory))
     if finished is not None:
         return finished
     started = time.perf_counter()

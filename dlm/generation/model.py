@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.encoding import encode_prompts, encode_responses
-from dlm.errors import UserError
+from dlm.errors import UserError, reason_of
 from dlm.models.attention import AttentionPattern
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
@@ -179,7 +179,16 @@ def read_description(directory: Path) -> Description:
     path = directory / DESCRIPTION_FILE
     if not path.exists():
         return Description()
-    values = json.loads(path.read_text())
+    try:
+        return _described(path, dict(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged ({reason_of(error)}): take it from where it was written, or export "
+            "the model again"
+        ) from error
+
+
+def _described(path: Path, values: dict[str, Any]) -> Description:
     if (found := values.get("format", 1)) > DESCRIPTION_FORMAT:
         raise UserError(
             f"{path} has format {found}, and this version of dlm reads formats up to "

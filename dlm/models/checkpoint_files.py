@@ -32,13 +32,16 @@ def check_files(directory: Path) -> None:
             weights is not there, or a file is not the one that was exported (of the weights this
             shows where they are loaded); the message says which, and how to get it.
     """
-    for pattern in _LOADED:
-        for path in sorted(directory.glob(pattern)):
-            _check_no_pointer(path)
-            if path.suffix == ".json":
-                _read_json(path)
-    weight_shapes(directory)
+    loaded = [path for pattern in _LOADED for path in sorted(directory.glob(pattern))]
+    for path in loaded:
+        if not path.is_file():
+            raise UserError(f"{path} is a directory where a file belongs: {_AGAIN}")
+        _check_no_pointer(path)
     check_sums(directory, weights=False)
+    for path in loaded:
+        if path.suffix == ".json":
+            _read_json(path)
+    weight_shapes(directory)
 
 
 def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:

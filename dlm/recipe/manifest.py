@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from dlm.config.job import StageJob
-from dlm.errors import DlmError, StageFailed, UserError
+from dlm.errors import StageFailed, UserError, reason_of
+from dlm.make_way import make_way
 from dlm.models.sums import SUMS, write_sums
 from dlm.recipe.fingerprint import StageIdentity, json_ready
 
@@ -25,8 +26,14 @@ EXPORT = "export"
 _PACKAGES = ("dlm", "torch", "lightning", "transformers")
 
 
-class DamagedManifest(DlmError):
+class DamagedManifest(UserError):
     """A manifest that cannot be read: the stage counts as not done."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} {reason}. Put it back as it was written, or `dlm run` the recipe again, which "
+            "goes on from the stage's last checkpoint"
+        )
 
 
 @dataclass(frozen=True)
@@ -114,10 +121,10 @@ def read_manifest(directory: Path) -> Manifest | None:
     path = directory / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise DamagedManifest(f"{path} cannot be read ({error})") from error
+    except (OSError, ValueError) as error:
+        raise DamagedManifest(path, f"cannot be read ({reason_of(error)})") from error
     try:
         if values["format"] > FORMAT:
             raise UserError(
@@ -125,8 +132,8 @@ def read_manifest(directory: Path) -> Manifest | None:
                 "use that version, or another --run-dir"
             )
         return _manifest_of(values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedManifest(f"{path} is incomplete ({error!r})") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedManifest(path, f"is incomplete ({error!r})") from error
 
 
 def export_files(directory: Path) -> tuple[ExportFile, ...]:
@@ -178,7 +185,7 @@ def write_text(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        temporary.replace(make_way(path))
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -135,7 +135,7 @@ def _output(options: argparse.Namespace) -> Path:
     """The place of the results: new, or one that the same command began and did not end."""
     output = Path(options.output)
     if (output / _BEGUN).is_file():
-        begun = (output / _BEGUN).read_text(encoding="utf-8")
+        begun = (output / _BEGUN).read_text(encoding="utf-8", errors="replace")
         if begun == _asked(options):
             print(f"{output}: begun before by the same command; it goes on", flush=True)
             return output
