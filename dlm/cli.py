@@ -205,6 +205,7 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
                                "replays it, a moving picture, or JSON lines")  # fmt: skip
     _generation_arguments(generate, lengths=("predicted", "canvas"))
     _devices_argument(generate)
+    _trust_argument(generate)
     evaluate = _verb(verbs, "evaluate", "evaluate:evaluate", "score a trained model on tasks")
     evaluate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
     evaluate.add_argument(
@@ -224,6 +225,7 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
                                "task says")  # fmt: skip
     evaluate.add_argument("--data-root", metavar="DIR", help="local files in place of the hub")
     _devices_argument(evaluate)
+    _trust_argument(evaluate)
     _generation_arguments(evaluate, lengths=("predicted", "oracle", "canvas"))
     evaluate.add_argument("--likelihood-samples", type=int, metavar="N",
                           help="tasks of kind perplexity and multiple_choice: draws for each text"
@@ -242,6 +244,13 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
                              "model that it began with has them")  # fmt: skip
     export.add_argument("--source", metavar="HF_DIR",
                         help="with it: where that model lies now, if not where it was"
+                        )  # fmt: skip
+    _trust_argument(export)
+
+
+def _trust_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trust-remote-code", action="store_true",
+                        help="run Python code that comes with the model (off; nothing asks)"
                         )  # fmt: skip
 
 

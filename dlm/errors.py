@@ -33,6 +33,11 @@ class Preempted(DlmError):
     exit_code = 75
 
 
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, in a few words and without its path."""
+    return (error.strerror if isinstance(error, OSError) else None) or f"{error}"
+
+
 def nearest(word: str, choices: Iterable[object]) -> str | None:
     """The choice most like ``word``, if one is alike at all."""
     from difflib import get_close_matches

@@ -295,9 +295,8 @@ def step_directories(directory: Path) -> list[SavedStep]:
     """All checkpoints that were renamed into place, whole or damaged since."""
     if not directory.is_dir():
         return []
-    return [
-        SavedStep(int(path.name.removeprefix("step=")), path) for path in directory.glob("step=*")
-    ]
+    found = ((path.name.removeprefix("step="), path) for path in directory.glob("step=*"))
+    return [SavedStep(int(step), path) for step, path in found if step.isdecimal()]
 
 
 def damage(directory: Path) -> str | None:
@@ -311,7 +310,7 @@ def damage(directory: Path) -> str | None:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
                     return f"{name} does not match its checksum"
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"unreadable: {error}"
     return None
 

@@ -14,6 +14,7 @@ from dlm.generation.lengths import references_beyond
 from dlm.generation.model import GenerativeModel, ModelKind
 from dlm.generation.settings import GenerationSettings
 from dlm.generation.text_metrics import text_metric
+from dlm.make_way import make_way
 from dlm.models.special_tokens import SpecialTokens
 
 
@@ -100,7 +101,7 @@ class GeneratedScore(Callback):
     ) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"step={step:08d}.jsonl"
-        with path.open("w", encoding="utf-8") as file:
+        with make_way(path).open("w", encoding="utf-8") as file:
             for row in list(zip(prompts, references, hypotheses, strict=True))[: self.samples]:
                 names = ("source", "reference", "hypothesis")
                 sample = dict(zip(names, row, strict=True))

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from dlm.make_way import free_name, make_way
 
 _HEADER = ["step", "metric", "value", "unix_time"]
 
@@ -52,11 +55,16 @@ class MetricsLog(Logger):
 
     def _cut_back(self, resumed_step: int) -> None:
         rows: list[list[str]] = []
-        if resumed_step and self.path.exists():
-            with self.path.open(newline="") as file:
-                complete = [row for row in list(csv.reader(file))[1:] if len(row) == len(_HEADER)]
-            rows = [row for row in complete if int(row[0]) <= resumed_step]
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_way(self.path)
+        if resumed_step and self.path.exists():
+            rows, lost = _whole_rows(self.path)
+            if lost:
+                kept = shutil.copyfile(self.path, free_name(self.path))
+                print(f"{self.path} is damaged: {lost}, and their values are lost to charts and "
+                      f"reports; training goes on. As it was it is kept in {kept}",
+                      flush=True)  # fmt: skip
+            rows = [row for row in rows if int(row[0]) <= resumed_step]
         # In one rename: a kill or a full disk here must not cost what was measured before.
         partial = self.path.with_name(f".{self.path.name}.tmp")
         with partial.open("w", newline="") as file:
@@ -64,3 +72,34 @@ class MetricsLog(Logger):
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.path)
+
+
+def _whole_rows(path: Path) -> tuple[list[list[str]], str]:
+    """The rows that can be read, and what is wrong with the others in words.
+
+    A kill may leave half a row at the end: its step is trained again, and nothing is lost.
+    """
+    lines = path.read_bytes().split(b"\n")
+    if lines[0].rstrip(b"\r").decode(errors="replace") != ",".join(_HEADER):
+        wrong = ["its header"] if lines[0] else ["its header and what was below it"]
+    else:
+        wrong, lines = [], lines[1:]
+    rows, broken = [], 0
+    for line in lines[:-1]:
+        row = _row(line)
+        if row is not None:
+            rows.append(row)
+        else:
+            broken += 1
+    broken -= bool(wrong and broken)  # the header, which has been counted
+    wrong += [f"{broken} of its rows"] * bool(broken)
+    return rows, f"{' and '.join(wrong)} cannot be read" if wrong else ""
+
+
+def _row(line: bytes) -> list[str] | None:
+    try:
+        row = next(csv.reader([line.decode().rstrip("\r")]), [])
+        float(row[2])
+    except (ValueError, IndexError, csv.Error):
+        return None
+    return row if len(row) == len(_HEADER) and row[0].isdecimal() else None

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dlm.callbacks.throughput import Throughput, rate_text
+from dlm.make_way import make_way
 
 
 class StageProgress(Callback):
@@ -49,7 +50,7 @@ class StageProgress(Callback):
             return
         note = self._note(trainer)
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(json.dumps({"step": step, "steps": self.steps}))
+        make_way(self.file).write_text(json.dumps({"step": step, "steps": self.steps}))
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step, note=note)
         else:

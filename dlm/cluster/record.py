@@ -64,7 +64,7 @@ def read_record(run_dir: Path) -> JobRecord | None:
         return JobRecord(**{**values, "jobs": jobs, "cells": tuple(values["cells"])})
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged ({error}): look for jobs of this run with the cluster's own "
             "commands, then delete the file"

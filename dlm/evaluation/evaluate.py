@@ -31,7 +31,6 @@ from dlm.evaluation.progress import FILE, Progress, Told, progress_key
 from dlm.evaluation.results import (
     PARTIAL,
     Result,
-    is_finished,
     read_result,
     read_samples,
     write_partial,
@@ -92,9 +91,7 @@ def evaluate_system(
     Every rank of ``share`` gives the same result, and rank 0 writes it.
     """
     task = rows.task
-    finished = share.of_first(
-        lambda: read_result(name, task.name, directory) if is_finished(directory) else None
-    )
+    finished = share.of_first(lambda: read_result(name, task.name, directory))
     if finished is not None:
         return finished
     started = time.perf_counter()

@@ -19,6 +19,7 @@ from dlm.evaluation.task_rows import TaskRows
 from dlm.generation.model import GenerativeModel
 from dlm.generation.rerank import Candidate
 from dlm.generation.settings import Generated, GenerationSettings
+from dlm.make_way import make_way
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -171,14 +172,18 @@ def _parameters(modules: Iterable[torch.nn.Module | None]) -> Iterable[torch.Ten
 
 def _whole_lines(file: Path) -> list[dict[str, Any]]:
     """The file's records up to the first that a kill left incomplete."""
-    if not file.exists():
+    if not make_way(file).exists():
         return []
-    records = []
+    records: list[dict[str, Any]] = []
     for line in file.read_bytes().split(b"\n")[:-1]:
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:
             break
+        fields = {"call", "index", "item", "seconds", "result"} if records else {"key"}
+        if not isinstance(record, dict) or record.keys() != fields:
+            break
+        records.append(record)
     return records
 
 

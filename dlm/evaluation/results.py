@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlm.errors import StageFailed
+from dlm.errors import StageFailed, reason_of
 from dlm.evaluation.metrics import Sample
+from dlm.make_way import aside
 
 PARTIAL = "metrics.partial.json"
 """The scores of a system on a task of which some metric failed."""
@@ -102,9 +103,21 @@ def _not_finite(value: Any, key: str = "") -> Iterator[str]:
             yield from _not_finite(inner, f"{key}[{number}]")
 
 
-def read_result(system: str, task: str, directory: Path) -> Result:
-    """A result that was written before."""
-    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    with (directory / "samples.jsonl").open(encoding="utf-8") as file:
-        samples = [json.loads(line) for line in file]
-    return Result(system, task, metrics, samples)
+def read_result(system: str, task: str, directory: Path) -> Result | None:
+    """A result that was written before; None where there is none, or it is damaged, which is said:
+    it is made again."""
+    if not is_finished(directory):
+        return None
+    try:
+        metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+        lines = (directory / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        samples = [dict(json.loads(line)) for line in lines]
+        whole = len(samples) == metrics["rows"] and bool(metrics["scores"])
+        reason = "rows or scores are missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        whole, reason = False, reason_of(error)
+    if whole:
+        return Result(system, task, metrics, samples)
+    print(f"the result in {directory} is damaged ({reason}): it is made again, and what was there "
+          f"is now in {aside(directory)}", flush=True)  # fmt: skip
+    return None

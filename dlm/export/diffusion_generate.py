@@ -14,6 +14,9 @@ import hashlib
 import json
 import math
 import re
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +35,45 @@ OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
 
 def stop(reason: str) -> NoReturn:
     raise SystemExit(f"error: {reason}")
+
+
+def checked(directory: Path) -> dict[str, str]:
+    """The files' hashes, if they are those of SHA256SUMS. A hash is remembered beside the
+    directory, as dlm does, and counts while the file's size and times stay the same."""
+    if not (listed := directory / "SHA256SUMS").exists():
+        print(f"{directory} has no SHA256SUMS: its files are not checked", file=sys.stderr)
+        return {}
+    place, known, sums = directory.parent / f".{directory.name}.sums.json", {}, {}
+    with suppress(OSError, ValueError):
+        known = dict(json.loads(place.read_bytes()))
+    try:
+        lines = listed.read_text(encoding="utf-8").splitlines()
+        pairs = [line.split(maxsplit=1) for line in lines if not line.startswith("#")]
+        wanted = {Path(name.lstrip("*")).as_posix(): digest for digest, name in pairs}
+        damaged = lines[0].startswith("# ") and lines[0] != f"# {len(wanted)} files"
+    except (OSError, ValueError, IndexError):
+        damaged = True
+    if damaged:
+        stop(f"{listed} is damaged: take the directory from where it was written")
+    wanted.pop(listed.name, None)
+    for name, digest in wanted.items():
+        if not (path := directory / name).is_file():
+            stop(f"{path} is missing: take the directory from where it was written")
+        status = [(s := path.stat()).st_size, s.st_mtime_ns, s.st_ctime_ns]
+        before = known.get(name, ("", ""))
+        sums[name] = before[1] if before[0] == status else ""
+        if not sums[name]:
+            with path.open("rb") as file:
+                sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            if time.time() - max(status[1:]) / 1e9 > 1:  # else it may change in the same tick
+                known[name] = [status, sums[name]]
+        if sums[name] != digest:
+            stop(f"{path} has other contents than when it was written: take it from there, or if "
+                 "you meant to change it, write its line of SHA256SUMS anew with sha256sum"
+                 )  # fmt: skip
+    with suppress(OSError):  # a place that cannot be written to is read again next time
+        place.write_text(json.dumps(known))
+    return sums
 
 
 def length_predictor(
@@ -56,19 +98,23 @@ class DiffusionModel:
     """The network, its tokenizer, and its length predictor if it has one."""
 
     def __init__(self, directory: Path, device: str = "cpu") -> None:
+        directory = directory.resolve()
+        sums = checked(directory)
         said = json.loads((directory / "dlm.json").read_text(encoding="utf-8"))
         if said["format"] > 2:
             stop(f"dlm.json has format {said['format']}: use the script of that export")
         if said["kind"] != "diffusion" or said["shifted"]:
             stop("this model does not predict a mask at its own place: use `dlm generate`")
-        network = AutoModelForMaskedLM.from_pretrained(directory, dtype=torch.float32)
+        network = AutoModelForMaskedLM.from_pretrained(
+            directory, dtype=torch.float32, trust_remote_code=False
+        )
         self.prefix_lm = said["attention"] == "prefix_lm"
         if self.prefix_lm and "sliding_attention" in (getattr(network.config, "layer_types", "")):
             stop("prefix_lm with layers of narrow sight is not read here: use `dlm generate`")
         self.network, self.device = network.eval().to(device), device
         self.settings: Any = said.get("generation") or {}
         self.canvas_length: int | None = said["canvas_length"]
-        self.tokenizer = t = AutoTokenizer.from_pretrained(directory)
+        self.tokenizer = t = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         self.end = t.eos_token_id if t.sep_token_id is None else t.sep_token_id
         begins = (t.cls_token_id, t.bos_token_id, self.end)
         self.begin: int = next(token for token in begins if token is not None)
@@ -87,8 +133,10 @@ class DiffusionModel:
         self.lengths: Any = None
         if (beside := directory / "length_predictor.json").exists():
             sizes = json.loads(beside.read_text(encoding="utf-8"))
-            files = sorted(directory.glob("model*.safetensors"))
-            hashes = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+            files = sorted(file.name for file in directory.glob("model*.safetensors"))
+            if not sums:
+                sums = {f: hashlib.sha256((directory / f).read_bytes()).hexdigest() for f in files}
+            hashes = "".join(sums[file] for file in files)
             if sizes.pop("backbone") != hashlib.sha256(hashes.encode()).hexdigest():
                 stop("length_predictor.safetensors belongs to other weights: train it anew")
             self.lengths = length_predictor(**sizes).eval().to(device)

@@ -12,7 +12,7 @@ from dlm.config.schema import RecipeConfig
 from dlm.evaluation.results import Result
 from dlm.export.origin import RowsOrigin, rows_of
 from dlm.recipe.fingerprint import LOCAL_FILES
-from dlm.recipe.manifest import EXPORT, Manifest, read_manifest
+from dlm.recipe.manifest import EXPORT, DamagedManifest, Manifest, read_manifest, verify_exports
 
 _MODEL_KEYS = ("init_from", "model.pretrained")
 
@@ -94,8 +94,8 @@ def read_history(export: Path) -> History:
     if manifest is None or not (run_dir / "recipe.yaml").exists():
         return History()
     recipe = load_recipe(run_dir / "recipe.yaml")
-    finished = _finished(run_dir)
     remarks: list[str] = []
+    finished = _finished(run_dir, remarks)
     chain = _chain(manifest, finished, remarks)
     manifests = {name: past for name, (_, past) in finished.items()}
     stages = [
@@ -104,12 +104,19 @@ def read_history(export: Path) -> History:
     return History(recipe, stages, _results(manifest, run_dir, finished, remarks), remarks)
 
 
-def _finished(run_dir: Path) -> dict[str, tuple[Path, Manifest]]:
+def _finished(run_dir: Path, remarks: list[str]) -> dict[str, tuple[Path, Manifest]]:
     """Stage -> its directory and manifest."""
     found = {}
     for directory in sorted(run_dir.iterdir()):
         named = re.fullmatch(r"\d+_(.+)", directory.name)
-        if named and (manifest := read_manifest(directory)) is not None:
+        if not named:
+            continue
+        try:
+            manifest = read_manifest(directory)
+        except DamagedManifest:
+            remarks.append(f"what stage {named[1]} did is left out: its manifest is damaged")
+            continue
+        if manifest is not None:
             found[named[1]] = (directory, manifest)
     return found
 
@@ -151,6 +158,9 @@ def _results(
                 f"the scores of stage {manifest.stage} are left out: {model.stage} was made anew "
                 "after them"
             )
+            continue
+        if problems := verify_exports(directory, manifest):
+            remarks.append(f"the scores of stage {manifest.stage} are left out: {problems[0]}")
             continue
         for path in sorted((directory / EXPORT).rglob("metrics.json")):
             metrics = json.loads(path.read_text(encoding="utf-8"))

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from transformers import AutoConfig
 
 from dlm.config.schema import GenerationConfig
-from dlm.errors import StageFailed
+from dlm.errors import UserError
 from dlm.export.card import SCRIPT, Exported, model_card
 from dlm.export.history import History, read_history
 from dlm.generation.model import DESCRIPTION_FILE, read_description
+from dlm.models.checkpoint_files import check_files
+from dlm.models.outside import open_config
 from dlm.models.positions import positions
+from dlm.models.sums import SUMS, check_sums, write_sums
 from dlm.recipe.fingerprint import plain
 from dlm.recipe.manifest import EXPORT, read_manifest, verify_exports, write_json
 from dlm.training.export import give_usual_modes
@@ -29,6 +31,8 @@ def write_export(
     name: str,
     generation: GenerationConfig | None,
     copy: Callable[[Path, Path], object] | None = None,
+    *,
+    trust_remote_code: bool = False,
 ) -> Exported:
     """Copy a stage's ``export/`` (or any model directory) to ``target``, which appears at once.
 
@@ -38,9 +42,10 @@ def write_export(
         name: The model's name in its card.
         generation: The stage's settings, which go into dlm.json. None: it is of no stage.
         copy: Writes the directory to another one. None: as it is.
+        trust_remote_code: run code that comes with the model.
 
     Raises:
-        StageFailed: The files are not those that the stage wrote.
+        UserError: The files are not those that were written there.
     """
     _verify(source)
     history = read_history(source)
@@ -48,15 +53,17 @@ def write_export(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         (copy or shutil.copytree)(source, partial)
+        (partial / SUMS).unlink(missing_ok=True)  # they are written anew, of what this changes
         if generation is not None:
             _add_settings(partial, generation)
-        exported = _look_at(partial, name)
+        exported = _look_at(partial, name, trust_remote_code)
         if exported.with_script:
             shutil.copyfile(Path(__file__).with_name(SCRIPT), partial / SCRIPT)
         if history.stages:
             write_json(partial / TRAINING, _training(history))
         if history.stages or not (partial / CARD).exists():
             (partial / CARD).write_text(model_card(exported, history), encoding="utf-8")
+        write_sums(partial)
         give_usual_modes(partial)
         partial.rename(target)
     finally:
@@ -66,8 +73,11 @@ def write_export(
 
 def _verify(source: Path) -> None:
     manifest = read_manifest(source.parent) if source.name == EXPORT else None
-    if manifest is not None and (problems := verify_exports(source.parent, manifest)):
-        raise StageFailed(
+    if manifest is None:
+        check_files(source)
+        check_sums(source)
+    elif problems := verify_exports(source.parent, manifest):
+        raise UserError(
             f"{source.parent}: {problems[0]}. Put the file back as it was written, or make the "
             f"stage anew with --force {manifest.stage}"
         )
@@ -79,8 +89,11 @@ def _add_settings(directory: Path, generation: GenerationConfig) -> None:
     write_json(path, said | {"generation": plain(generation)})
 
 
-def _look_at(directory: Path, name: str) -> Exported:
-    config = AutoConfig.from_pretrained(directory)
+def _look_at(directory: Path, name: str, trust_remote_code: bool) -> Exported:
+    try:
+        config = open_config(directory, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory} is no model that transformers reads: {error}") from error
     said, path = read_description(directory), directory / DESCRIPTION_FILE
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     lengths = directory / "length_predictor.json"

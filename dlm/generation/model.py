@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,8 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.encoding import encode_prompts, encode_responses
-from dlm.data.sources import file_sha256
-from dlm.errors import UserError
+from dlm.errors import UserError, reason_of
 from dlm.models.attention import AttentionPattern
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
@@ -23,7 +24,9 @@ from dlm.models.length_predictor import (
 )
 from dlm.models.positions import CONTINUED, ResponsePositions
 from dlm.models.special_tokens import SpecialTokens
+from dlm.models.sums import file_sum, recorded_sums
 from dlm.places import place_of
+from dlm.process_rank import process_rank
 
 DESCRIPTION_FILE = "dlm.json"
 DESCRIPTION_FORMAT = 2
@@ -93,6 +96,7 @@ def open_model(
     )
     special = SpecialTokens.of(tokenizer)
     said = read_description(directory)
+    say_unchecked(directory)
     backbone.attention, backbone.end_token_id = said.attention, special.end
     backbone.shifted = backbone.causal if said.shifted is None else said.shifted
     backbone.response_positions = said.response_positions
@@ -104,12 +108,24 @@ def open_model(
     )
 
 
+@cache
+def say_unchecked(directory: Path) -> None:
+    """Say, once, that an export of ours was written before exports had their files' hashes."""
+    ours = (directory / DESCRIPTION_FILE).exists()
+    if ours and recorded_sums(directory.resolve()) is None and process_rank() == 0:
+        print(
+            f"{directory} was written without hashes of its files: it is opened unchecked "
+            "(`dlm export` writes a copy that has them)",
+            file=sys.stderr,
+        )
+
+
 def backbone_fingerprint(directory: Path) -> str:
     """Hash of a directory's network weights."""
     files = sorted(p for p in directory.glob("model*.safetensors"))
     if not files:
         raise UserError(f"{directory} holds no model*.safetensors: give a model directory")
-    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+    return hashlib.sha256("".join(map(file_sum, files)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -165,7 +181,16 @@ def read_description(directory: Path) -> Description:
     path = directory / DESCRIPTION_FILE
     if not path.exists():
         return Description()
-    values = json.loads(path.read_text())
+    try:
+        return _described(path, dict(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged ({reason_of(error)}): take it from where it was written, or export "
+            "the model again"
+        ) from error
+
+
+def _described(path: Path, values: dict[str, Any]) -> Description:
     if (found := values.get("format", 1)) > DESCRIPTION_FORMAT:
         raise UserError(
             f"{path} has format {found}, and this version of dlm reads formats up to "

@@ -59,6 +59,7 @@ class HarnessModel(LM):  # type: ignore[misc]
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         device: str | None = None,
+        trust_remote_code: bool = False,
         **generation: Any,
     ) -> None:
         """Open a model.
@@ -75,6 +76,7 @@ class HarnessModel(LM):  # type: ignore[misc]
             batch_tokens: Most tokens in a network call; changes no result.
             batch_size: Not read: batches are counted in tokens.
             max_batch_size: Not read.
+            trust_remote_code: Run code that comes with the model.
             device: Default: a GPU if there is one; cuda without one is the CPU.
             generation: Options of ``dlm generate``; length=max_gen_toks decodes as many tokens as
                 a task allows.
@@ -103,7 +105,7 @@ class HarnessModel(LM):  # type: ignore[misc]
         located = locate_model(path)
         if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
             device = None  # the harness's default, which its own models read like this
-        self.model = open_located(located, device)
+        self.model = open_located(located, device, trust_remote_code=trust_remote_code)
         self.fixed_length = generation.get("length") == "max_gen_toks"
         asked = {own: generation.get(option) for option, own in _GENERATION.items()}
         asked["length"] = None if self.fixed_length else asked["length"]

@@ -7,10 +7,6 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoTokenizer,
     BertConfig,
     GPT2Config,
     LlamaConfig,
@@ -32,8 +28,18 @@ from dlm.models.checkpoint import (
 )
 from dlm.models.checkpoint_files import check_files, vocabulary_files, weight_shapes
 from dlm.models.fresh_head import FreshHead, check_missing, seeded
-from dlm.models.lm_head import CAUSAL_TYPES, check_supported
+from dlm.models.lm_head import check_supported
+from dlm.models.outside import (
+    config_of_type,
+    new_network,
+    open_config,
+    open_network,
+    open_tokenizer,
+    own_code,
+    own_code_text,
+)
 from dlm.models.special_tokens import SpecialTokens
+from dlm.models.sums import check_sums
 from dlm.places import place_of
 
 DROPOUTS = (
@@ -74,12 +80,8 @@ def build_from_scratch(
         config.mask_token_id = special.mask
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _auto_model(config).from_config(config, attn_implementation="sdpa")
+        network = new_network(config)
     return Backbone(network.train())
-
-
-def _auto_model(config: PretrainedConfig) -> Any:
-    return AutoModelForCausalLM if config.model_type in CAUSAL_TYPES else AutoModelForMaskedLM
 
 
 def scratch_config(
@@ -115,7 +117,7 @@ def scratch_config(
     if architecture == "eurobert":
         # Tied like the other encoders, which its class would not do.
         # By name: older versions of transformers have no such class.
-        return AutoConfig.for_model("eurobert", **sizes, **rotary, tie_word_embeddings=True)
+        return config_of_type("eurobert", **sizes, **rotary, tie_word_embeddings=True)
     rates: dict[str, Any] = {
         "hidden_dropout_prob": dropout,
         "attention_probs_dropout_prob": dropout,
@@ -147,7 +149,7 @@ def load_backbone(
         name: the directory or hub name.
         revision: of the hub model.
         dropout: in place of the checkpoint's own.
-        trust_remote_code: run code that comes with the hub model.
+        trust_remote_code: run code that comes with the model.
         fresh_head: how the output layer is begun that the checkpoint was saved without; None
             refuses such a checkpoint.
 
@@ -158,23 +160,27 @@ def load_backbone(
     name = place_of(name)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = load_config(name, **options)
+    if Path(name).is_dir():
+        check_sums(Path(name))
     try:
         for field in DROPOUTS:
             if dropout is not None and hasattr(config, field):
                 setattr(config, field, dropout)
         with seeded(fresh_head):
-            network, loading = _auto_model(config).from_pretrained(
-                name, config=config, dtype=torch.float32, attn_implementation="sdpa",
-                use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True,
-                **options,
-            )  # fmt: skip
+            network, loading = open_network(name, config, **options)
     except (OSError, ValueError, SafetensorError) as error:
         reason = _pickles_alone(Path(name)) or _first_line(error)
         raise UserError(f"the model '{name}' cannot be loaded: {reason}") from error
-    check_loaded(
-        name, network, mismatched=loading["mismatched_keys"], unexpected=loading["unexpected_keys"]
-    )
-    check_missing(name, network, loading["missing_keys"], fresh_head)
+    try:
+        check_loaded(
+            name, network, mismatched=loading["mismatched_keys"],
+            unexpected=loading["unexpected_keys"],
+        )  # fmt: skip
+        check_missing(name, network, loading["missing_keys"], fresh_head)
+    except UserError as error:
+        if trust_remote_code or not own_code(name):
+            raise
+        raise UserError(f"{own_code_text(name)}. Without it: {error}") from error
     _freeze_unread_bias(network)
     return Backbone(network.train())
 
@@ -190,7 +196,9 @@ def check_model_directory(directory: Path, *, trust_remote_code: bool = False) -
     if reason := _pickles_alone(directory):
         raise UserError(f"the model '{directory}' cannot be loaded: {reason}")
     load_tokenizer(directory, fits=config, trust_remote_code=trust_remote_code)
-    check_shapes(directory, config, _auto_model(config), weight_shapes(directory))
+    with torch.device("meta"):
+        network = new_network(config, trust_remote_code=trust_remote_code)
+    check_shapes(directory, network, weight_shapes(directory))
 
 
 def _freeze_unread_bias(network: Any) -> None:
@@ -234,9 +242,9 @@ def load_tokenizer(
     if Path(name).is_dir():
         check_files(Path(name))
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            name, revision=revision, trust_remote_code=trust_remote_code
-        )
+        tokenizer = open_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+    except UserError:
+        raise
     except Exception as error:  # the tokenizers library raises no kind of its own
         reason = _sentencepiece_alone(Path(name)) or _first_line(error)
         raise UserError(f"the tokenizer '{name}' cannot be loaded: {reason}") from error
@@ -272,9 +280,7 @@ def load_config(
     if Path(name).is_dir():
         check_files(Path(name))
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(
-            name, revision=revision, trust_remote_code=trust_remote_code
-        )
+        config = open_config(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise UserError(f"the model '{name}' cannot be loaded: {_first_line(error)}") from error
     check_supported(config.model_type)
@@ -283,7 +289,7 @@ def load_config(
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).split("\n") if str(error).strip() else [type(error).__name__]
-    said = [line.strip() for line in lines if line.strip()]
-    # A line that ends with a colon says nothing without those behind it.
-    return " ".join(said) if said[0].endswith(":") else said[0]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # A line that ends in a colon says nothing without what follows.
+    whole = next((n for n, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
+    return " ".join(lines[:whole]) or type(error).__name__

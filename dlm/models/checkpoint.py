@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dlm.errors import UserError
@@ -70,16 +68,15 @@ def check_loaded(
         )
 
 
-def check_shapes(name: str | Path, config: PretrainedConfig, auto_class: Any,
-                 shapes: dict[str, tuple[int, ...]]) -> None:  # fmt: skip
+def check_shapes(
+    name: str | Path, network: PreTrainedModel, shapes: dict[str, tuple[int, ...]]
+) -> None:
     """The part of :func:`check_loaded` on shapes, without loading the weights: ``shapes`` are those
     of the file.
 
     Raises:
         UserError: A weight has another shape in the network.
     """
-    with torch.device("meta"):
-        network = auto_class.from_config(config)
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     wrong = [
         (key, shape, wanted[key])

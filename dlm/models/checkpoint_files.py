@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlm.errors import UserError
+from dlm.models.sums import check_sums
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _INDEX = "model.safetensors.index.json"
@@ -28,13 +29,18 @@ def check_files(directory: Path) -> None:
 
     Raises:
         UserError: A file is a git-lfs pointer, or damaged JSON or safetensors, or a part of the
-            weights is not there; the message says which, and how to get it.
+            weights is not there, or a file is not the one that was exported (of the weights this
+            shows where they are loaded); the message says which, and how to get it.
     """
-    for pattern in _LOADED:
-        for path in sorted(directory.glob(pattern)):
-            _check_no_pointer(path)
-            if path.suffix == ".json":
-                _read_json(path)
+    loaded = [path for pattern in _LOADED for path in sorted(directory.glob(pattern))]
+    for path in loaded:
+        if not path.is_file():
+            raise UserError(f"{path} is a directory where a file belongs: {_AGAIN}")
+        _check_no_pointer(path)
+    check_sums(directory, weights=False)
+    for path in loaded:
+        if path.suffix == ".json":
+            _read_json(path)
     weight_shapes(directory)
 
 

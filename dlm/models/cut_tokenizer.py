@@ -17,9 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from dlm.errors import UserError
+from dlm.models.outside import open_tokenizer
 
 _ALGORITHMS = ("WordPiece", "Unigram", "BPE")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -103,7 +104,7 @@ def cut_tokenizer(
                 path.unlink()
         (directory / _JSON).write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
         _cut_config(directory / _CONFIG, new_ids)
-        cut: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
+        cut = open_tokenizer(directory, trust_remote_code=False)
     cut.name_or_path = tokenizer.name_or_path
     if tokenizer.unk_token is None:
         cut.unk_token = None  # GPT-2's class names one that it does not need

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -82,19 +83,34 @@ def load_length_predictor(directory: Path, backbone_fingerprint: str) -> LengthP
     """Read a predictor that was trained on this very backbone.
 
     Raises:
-        UserError: It was trained on another backbone.
+        UserError: It was trained on another backbone, or its files are damaged.
     """
-    settings = json.loads((directory / _SETTINGS).read_text())
-    trained_on = settings.pop("backbone")
+    try:
+        settings = dict(json.loads((directory / _SETTINGS).read_text(encoding="utf-8")))
+        trained_on = str(settings.pop("backbone"))
+        predictor = LengthPredictor(settings.pop("hidden_size"), **settings)
+        weights = load_file(directory / _WEIGHTS)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, SafetensorError) as error:
+        raise UserError(_damaged(directory, error)) from error
     if trained_on != backbone_fingerprint:
         raise UserError(
             f"the length predictor in {directory} was trained on another backbone "
             f"({trained_on[:12]}, not {backbone_fingerprint[:12]}): run the length stage again, "
             "or use generation.length=oracle"
         )
-    predictor = LengthPredictor(settings.pop("hidden_size"), **settings)
-    predictor.load_state_dict(load_file(directory / _WEIGHTS))
+    try:
+        predictor.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(_damaged(directory, error)) from error
     return predictor.eval()
+
+
+def _damaged(directory: Path, error: Exception) -> str:
+    return (
+        f"the length predictor in {directory} ({_SETTINGS}, {_WEIGHTS}) is damaged "
+        f"({str(error).partition(chr(10))[0]}): take both files from where they were written, or "
+        "run the length stage again"
+    )
 
 
 def top_lengths(logits_BC: Tensor, beam: int) -> Tensor:

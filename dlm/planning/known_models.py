@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from dlm.errors import UserError
 from dlm.models.lm_head import check_supported
+from dlm.models.outside import config_of_type, open_config
 from dlm.places import place_of
 
 
@@ -19,7 +20,9 @@ def known_configurations() -> dict[str, dict[str, Any]]:
     return {name: row["config"] for row in yaml.safe_load(text) for name in row["names"]}
 
 
-def offline_config(name: str, *, revision: str | None = None) -> PretrainedConfig:
+def offline_config(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PretrainedConfig:
     """The configuration of a Hugging Face directory or hub name; nothing is downloaded.
 
     Raises:
@@ -27,8 +30,8 @@ def offline_config(name: str, *, revision: str | None = None) -> PretrainedConfi
     """
     name = place_of(name)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(
-            name, revision=revision, local_files_only=True
+        config = open_config(
+            name, revision=revision, local_files_only=True, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError):
         if Path(name).is_dir():
@@ -51,5 +54,4 @@ def _known(name: str) -> PretrainedConfig:
             f"without the hub: {', '.join(known)}"
         )
     settings = dict(known[name])
-    config: PretrainedConfig = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    return config
+    return config_of_type(settings.pop("model_type"), **settings)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig
+from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from dlm.models.length_predictor import LengthPredictor
-from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.outside import new_network
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,10 @@ class Parameters:
         return self.total - self.trainable
 
 
-def meta_network(config: PretrainedConfig) -> nn.Module:
+def meta_network(config: PretrainedConfig, *, trust_remote_code: bool = False) -> nn.Module:
     """The network that ``config`` describes, its tensors without storage."""
-    auto = AutoModelForCausalLM if config.model_type in CAUSAL_TYPES else AutoModelForMaskedLM
     with torch.device("meta"):
-        network: nn.Module = auto.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
+        network: nn.Module = new_network(config, trust_remote_code=trust_remote_code)
     return network
 
 

@@ -174,6 +174,12 @@ def os_error_text(error: OSError) -> str:
         return f"the disk or your quota is full{about}: {remedy}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{error.strerror}{about}: allow it, or choose another --run-dir"
+    if isinstance(error, IsADirectoryError):
+        return f"{error.filename} is a directory where a file belongs: move it away"
+    if isinstance(error, NotADirectoryError):
+        return (
+            f"{error.filename} is to lie in a directory, and a file is in its place: move it away"
+        )
     return f"{type(error).__name__}: {error}"
 
 

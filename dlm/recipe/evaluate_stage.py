@@ -51,6 +51,7 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
     ]  # fmt: skip
     partial = job.directory / ".partial-export"
     device = own_device(cpu=job.config.hardware.accelerator == "cpu")
+    trusted = job.config.model.trust_remote_code
     results: list[Result] = []
     chosen = {
         name: [t for t in tasks if t.task.name in config.only.get(name, [t.task.name])]
@@ -59,7 +60,9 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
     if share.first:
         _check_all(job, chosen)
     for name, system in config.systems.items():
-        model = open_model(job.exports.get(system.model, system.model), device=device)
+        model = open_model(
+            job.exports.get(system.model, system.model), device=device, trust_remote_code=trusted
+        )
         settings = generation_settings(job.config.generation, **system.generation)
         results += _evaluate_system(
             job, name, system, settings, model, chosen[name], partial, share
@@ -111,7 +114,9 @@ def _check_all(job: StageJob, chosen: Mapping[str, list[TaskRows]]) -> None:
     """
     systems = job.config.evaluation.systems
     for place in dict.fromkeys(system.model for system in systems.values()):
-        model = open_model(job.exports.get(place, place))
+        model = open_model(
+            job.exports.get(place, place), trust_remote_code=job.config.model.trust_remote_code
+        )
         for name, system in systems.items():
             if system.model == place:
                 settings = generation_settings(job.config.generation, **system.generation)

@@ -69,7 +69,10 @@ class Writing:
         config = job.config
         place = config.init_from or ""
         device = own_device(cpu=config.hardware.accelerator == "cpu")
-        self.model = open_model(job.exports.get(place, place), device=device)
+        self.model = open_model(
+            job.exports.get(place, place), device=device,
+            trust_remote_code=config.model.trust_remote_code,
+        )  # fmt: skip
         self.settings = _fitting(self.model, generation_settings(config.generation))
         self.longest = longest_prompt(self.model, self.settings)
         self.examples = build_examples(config, job.exports)[0]

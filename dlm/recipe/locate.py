@@ -7,7 +7,7 @@ from dlm.config.loading import load_recipe
 from dlm.config.schema import WITHOUT_MODEL, RecipeConfig, StageConfig
 from dlm.errors import UserError
 from dlm.places import expanded, means_a_path
-from dlm.recipe.manifest import EXPORT, read_manifest
+from dlm.recipe.manifest import EXPORT, DamagedManifest, read_manifest
 from dlm.recipe.plan import stage_directory
 from dlm.recipe.state import STARTED
 from dlm.recipe.sweep import read_sweep
@@ -23,6 +23,11 @@ class LocatedModel:
     """A directory, or a hub name."""
     stage: StageConfig | None = None
     name: str = ""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether its recipe asks for code that comes with a model to be run."""
+        return self.stage is not None and self.stage.model.trust_remote_code
 
 
 def locate_model(place: str) -> LocatedModel:
@@ -71,7 +76,9 @@ def _of_run(run_dir: Path) -> LocatedModel:
             f"{run_dir}: {problem}. `dlm status {run_dir}` says how far it is; `dlm run` it to the "
             f"end{other}"
         )
-    return LocatedModel(str(_directory(recipe, run_dir, name) / EXPORT), recipe.stages[name], name)
+    directory = _directory(recipe, run_dir, name)
+    read_manifest(directory)
+    return LocatedModel(str(directory / EXPORT), recipe.stages[name], name)
 
 
 def _of_stage(directory: Path) -> LocatedModel:
@@ -97,11 +104,15 @@ def _directory(recipe: RecipeConfig, run_dir: Path, name: str) -> Path:
 
 
 def _finished(recipe: RecipeConfig, run_dir: Path) -> list[str]:
-    return [
-        name
-        for name in recipe.stages
-        if read_manifest(_directory(recipe, run_dir, name)) is not None
-    ]
+    """Stages with a manifest, damaged ones too: what is opened is not to change with damage."""
+    found = []
+    for name in recipe.stages:
+        try:
+            if read_manifest(_directory(recipe, run_dir, name)) is not None:
+                found.append(name)
+        except DamagedManifest:
+            found.append(name)
+    return found
 
 
 def _stage_config(directory: Path) -> StageConfig | None:

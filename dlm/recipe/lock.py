@@ -15,9 +15,11 @@ from pathlib import Path
 from types import TracebackType
 
 from dlm.errors import RunInUse
+from dlm.make_way import make_way
 
 HEARTBEAT_S = 5.0
 """The holder touches its lock file this often."""
+_GUARD = ".guard"
 STALE_AFTER_S = 120.0
 """A holder on another host that was silent for so long is taken for dead."""
 
@@ -74,6 +76,7 @@ class StageLock:
 
     def __enter__(self) -> "StageLock":
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_way(self.path.with_name(_GUARD))
         with _guard(self.path) as current_time:
             previous, _ = _read(self.path)
             holder = live_holder(self.path, current_time=current_time)
@@ -122,7 +125,7 @@ class StageLock:
             temporary = self.path.with_name(f".{self.path.name}.{self._me.token}")
             with _gone_if_it_fails(temporary):
                 temporary.write_text(content, encoding="utf-8")
-            temporary.replace(self.path)
+            temporary.replace(make_way(self.path))
 
     def _is_mine(self) -> bool:
         holder, _ = _read(self.path)
@@ -160,7 +163,7 @@ def _guard(path: Path) -> Iterator[float]:
 
     A shared file system keeps its own clock, and heartbeats are written by it.
     """
-    with path.with_name(".guard").open("a") as stream:
+    with path.with_name(_GUARD).open("a") as stream:
         # Without file locks a free lock is still taken once; of two that replace a dead one's,
         # `confirm` refuses the loser before it records anything as done.
         with suppress(OSError):
@@ -173,8 +176,8 @@ def _read(path: Path) -> tuple[Holder | None, float]:
     """The holder and the time of its last heartbeat; an unreadable lock is somebody unknown's."""
     try:
         touched = path.stat().st_mtime
-        content = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        content = "" if path.is_dir() else path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None, 0.0
     try:
         return Holder(**json.loads(content)), touched
@@ -184,6 +187,8 @@ def _read(path: Path) -> tuple[Holder | None, float]:
 
 def _is_dead(holder: Holder) -> bool:
     if holder.pid_space is None or holder.pid_space != _pid_space():
+        return False
+    if not isinstance(holder.pid, int):
         return False
     if holder.process_start is not None:
         return _process_start(holder.pid) != holder.process_start

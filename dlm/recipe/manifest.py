@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from dlm.config.job import StageJob
-from dlm.errors import DlmError, StageFailed, UserError
+from dlm.errors import StageFailed, UserError, reason_of
+from dlm.make_way import make_way
+from dlm.models.sums import SUMS, write_sums
 from dlm.recipe.fingerprint import StageIdentity, json_ready
 
 FORMAT = 1
@@ -24,8 +26,14 @@ EXPORT = "export"
 _PACKAGES = ("dlm", "torch", "lightning", "transformers")
 
 
-class DamagedManifest(DlmError):
+class DamagedManifest(UserError):
     """A manifest that cannot be read: the stage counts as not done."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} {reason}. Put it back as it was written, or `dlm run` the recipe again, which "
+            "goes on from the stage's last checkpoint"
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,9 @@ def build_manifest(
     exports = export_files(job.directory)
     if not exports and identity.kind != "evaluate":  # which hands on tables, not a model
         raise StageFailed(f"stage {job.name} ended without files in {job.directory / EXPORT}")
+    if identity.kind not in ("evaluate", "generate"):  # whose files nobody opens as a model
+        sums = {item.path.removeprefix(f"{EXPORT}/"): item.sha256 for item in exports}
+        exports += (_export_file(job.directory, write_sums(job.directory / EXPORT, sums)),)
     return Manifest(
         recipe=job.recipe,
         stage=job.name,
@@ -110,10 +121,10 @@ def read_manifest(directory: Path) -> Manifest | None:
     path = directory / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise DamagedManifest(f"{path} cannot be read ({error})") from error
+    except (OSError, ValueError) as error:
+        raise DamagedManifest(path, f"cannot be read ({reason_of(error)})") from error
     try:
         if values["format"] > FORMAT:
             raise UserError(
@@ -121,18 +132,21 @@ def read_manifest(directory: Path) -> Manifest | None:
                 "use that version, or another --run-dir"
             )
         return _manifest_of(values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedManifest(f"{path} is incomplete ({error!r})") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedManifest(path, f"is incomplete ({error!r})") from error
 
 
 def export_files(directory: Path) -> tuple[ExportFile, ...]:
-    """Every file under export/ with its size and hash, flushed to the disk on the way."""
+    """Every file under export/ with its size and hash, flushed to the disk on the way; without
+    the list of these hashes."""
+    export = directory / EXPORT
+    paths = [path for path in sorted(export.rglob("*")) if path.is_file() and path != export / SUMS]
+    return tuple(_export_file(directory, path) for path in paths)
 
-    def entry(path: Path) -> ExportFile:
-        name = path.relative_to(directory).as_posix()
-        return ExportFile(name, path.stat().st_size, _sha256(path, flush=True))
 
-    return tuple(entry(path) for path in sorted((directory / EXPORT).rglob("*")) if path.is_file())
+def _export_file(directory: Path, path: Path) -> ExportFile:
+    name = path.relative_to(directory).as_posix()
+    return ExportFile(name, path.stat().st_size, _sha256(path, flush=True))
 
 
 def missing_exports(directory: Path, manifest: Manifest) -> list[str]:
@@ -171,7 +185,7 @@ def write_text(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        temporary.replace(make_way(path))
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

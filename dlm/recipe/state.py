@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import yaml
 
 from dlm.config.job import StageJob
 from dlm.config.schema import SECTIONS_OF_KIND
+from dlm.make_way import aside, make_way
 from dlm.recipe.fingerprint import Change, StageIdentity, difference, plain
 from dlm.recipe.lock import live_holder
 from dlm.recipe.manifest import (
@@ -30,6 +32,8 @@ STARTED = "started.json"
 FAILURE = "failure.json"
 CHECKPOINTS = "checkpoints"
 PROGRESS = "progress.json"
+_CHECKPOINT = re.compile(r"step=\d+|(rows|batches)\.jsonl")
+"""Of a stage that trains; of one that writes rows."""
 _CONFIG_HEAD = ("kind", "description", "seed", "init_from", "tokenizer")
 _CONFIG_TAIL = ("checkpoint", "hardware", "logging")
 
@@ -72,11 +76,10 @@ def inspect_stage(directory: Path, expected: StageIdentity, lock: Path | None) -
 
 
 def checkpoint_names(directory: Path) -> list[str]:
-    """What lies in checkpoints/, without files being written and without the progress."""
+    """The checkpoints in checkpoints/; other files there are nobody's, and in nobody's way."""
     folder = directory / CHECKPOINTS
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    ignored = (".", PROGRESS)
-    return [name for name in names if not name.startswith(ignored) and not name.endswith(".tmp")]
+    return [name for name in names if _CHECKPOINT.fullmatch(name)]
 
 
 def read_started(directory: Path) -> dict[str, Any] | None:
@@ -88,7 +91,7 @@ def started_identity(directory: Path) -> StageIdentity | None:
     """What the last attempt in this directory was, or None where nobody can tell."""
     try:
         return StageIdentity.from_json(read_started(directory) or {})
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
@@ -115,13 +118,14 @@ def write_started(job: StageJob, identity: StageIdentity, command: str) -> int:
     """Record that an attempt begins; gives its number (1 for the first)."""
     before = read_started(job.directory) or {}
     same = before.get("fingerprint") == identity.fingerprint
-    attempt = before.get("attempt", 0) + 1 if same else 1
+    counted = before.get("attempt")
+    attempt = (counted if isinstance(counted, int) else 0) + 1 if same else 1
     begun = {"attempt": attempt, "started": _now(), "host": socket.gethostname()}
     place = {"pid": os.getpid(), "command": command}
     names = {"recipe": job.recipe, "stage": job.name}
     write_json(job.directory / STARTED, {**names, **identity.as_json(), **begun, **place})
     _retire(job.directory / MANIFEST)
-    (job.directory / FAILURE).unlink(missing_ok=True)
+    make_way(job.directory / FAILURE).unlink(missing_ok=True)
     return attempt
 
 
@@ -195,8 +199,11 @@ def _progress_text(directory: Path) -> str:
 
 def _retire(manifest: Path) -> None:
     """An invalid manifest must not make the stage done while its export is written anew."""
-    if manifest.exists():
-        manifest.replace(manifest.with_name("manifest.invalid.json"))
+    invalid = manifest.with_name("manifest.invalid.json")
+    if manifest.is_dir():
+        aside(manifest)
+    elif manifest.exists():
+        manifest.replace(make_way(invalid))
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:

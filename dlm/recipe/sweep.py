@@ -84,7 +84,7 @@ def read_sweep(run_dir: Path) -> SweepRecord | None:
         return SweepRecord(values["recipe"], values["description"], cells)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged ({error}): delete it, and `dlm run` the recipe again, which writes "
             "it anew and keeps every cell"

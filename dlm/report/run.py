@@ -1,16 +1,19 @@
 """What a report knows of a run, read from the files of its directory alone."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dlm.data.sources import file_sha256
+from dlm.errors import reason_of
+from dlm.evaluation.metrics import METRICS
 from dlm.recipe.fingerprint import StageIdentity
-from dlm.recipe.manifest import DamagedManifest, Manifest, read_manifest
-from dlm.recipe.state import read_started, started_identity
+from dlm.recipe.manifest import EXPORT, DamagedManifest, Manifest, read_manifest
+from dlm.recipe.state import STARTED, read_started, started_identity
 from dlm.recipe.status import status
 from dlm.report.curves import Curves, read_curves
 
@@ -154,25 +157,31 @@ def _stage(row: Mapping[str, Any], problems: list[str]) -> Stage:
         manifest = read_manifest(directory)
     except DamagedManifest as error:
         problems.append(str(error))
-    curves = read_curves(directory / "logs" / "metrics.csv")
+    curves = _curves(directory / "logs" / "metrics.csv", problems)
     # A stage that runs may be writing its last row.
     if curves.broken_rows > (row["state"] == "running"):
         problems.append(
             f"{directory.name}/logs/metrics.csv: {curves.broken_rows} rows cannot be read"
         )
-    config = directory / "config.yaml"
     export = directory / "export"
     if row["kind"] == "evaluate" and not export.is_dir():
         export = directory / ".partial-export"  # of an evaluation that has not ended
     files = sorted(export.rglob("metrics.json")) if row["kind"] == "evaluate" else []
-    comparisons = _json(export / "comparisons.json", problems, list)
+    if manifest is not None and row["kind"] == "evaluate" and export.name == EXPORT:
+        # What was written is shown, and nothing else.
+        damaged = {directory / name: why for name, why in _changed(directory, manifest)}
+        problems += [f"{path}: {why}, and is left out" for path, why in damaged.items()]
+    else:
+        damaged = {}
+    compared = export / "comparisons.json"
+    comparisons = None if compared in damaged else _json(compared, problems, list)
     return Stage(
         name=row["stage"], kind=row["kind"], directory=directory, state=row["state"],
         reason=row["reason"], changes=row["changes"], progress=(row["step"], row["steps"]),
         seconds=manifest.seconds if manifest else row["seconds"],
-        manifest=manifest, started=read_started(directory) or {},
+        manifest=manifest, started=_started(directory, problems),
         identity=manifest.identity if manifest else started_identity(directory),
-        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        config=_text(directory / "config.yaml", problems),
         curves=curves,
         samples={
             int(step): _lines(path, problems)
@@ -180,20 +189,67 @@ def _stage(row: Mapping[str, Any], problems: list[str]) -> Stage:
             if (step := path.stem.removeprefix("step=")).isdigit()
         },
         results=[
-            Scored(metrics, path, _lines(path.with_name("samples.jsonl"), problems))
+            Scored(metrics, path, _samples(path.with_name("samples.jsonl"), damaged, problems))
             for path in files
-            if (metrics := _json(path, problems, dict)) and metrics.get("scores")
+            if path not in damaged and (metrics := _metrics(path, problems))
         ],
         comparisons=comparisons or [],
     )  # fmt: skip
 
 
+def _changed(directory: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Files of an export that are not as they were written, and why."""
+    for item in manifest.exports:
+        path = directory / item.path
+        if not path.is_file():
+            yield item.path, "it is missing"
+        elif file_sha256(path) != item.sha256:
+            yield item.path, "it has other contents than when it was written"
+
+
+def _started(directory: Path, problems: list[str]) -> Mapping[str, Any]:
+    started = read_started(directory)
+    if started is None and (directory / STARTED).exists():
+        problems.append(f"{directory / STARTED}: cannot be read; it told of the last attempt")
+    return started or {}
+
+
+def _curves(path: Path, problems: list[str]) -> Curves:
+    if _read(path, problems, empty=True) is None:
+        return Curves({}, {})
+    return read_curves(path)
+
+
+def _read(path: Path, problems: list[str], *, empty: bool = False) -> bytes | None:
+    """A file's contents; None where there is none, which is said if something else is there.
+    ``empty``: it is damaged if it is empty."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        problems.append(f"{path}: cannot be read ({reason_of(error)})")
+        return None
+    if empty and not content:
+        problems.append(f"{path}: is empty")
+    return content
+
+
+def _text(path: Path, problems: list[str]) -> str:
+    content = _read(path, problems, empty=True)
+    try:
+        return (content or b"").decode("utf-8")
+    except ValueError as error:
+        problems.append(f"{path}: is not wholly UTF-8 ({error})")
+        return (content or b"").decode("utf-8", errors="replace")
+
+
 def _json(path: Path, problems: list[str], kind: type) -> Any:
     """A JSON file's value, None where there is none of the kind."""
-    if not path.is_file():
+    if (content := _read(path, problems)) is None:
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(content)
     except ValueError as error:
         problems.append(f"{path}: cannot be read ({error})")
         return None
@@ -203,24 +259,59 @@ def _json(path: Path, problems: list[str], kind: type) -> Any:
     return value
 
 
+def _metrics(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    """A result's metrics.json, None where it holds no scores that can be shown."""
+    metrics: dict[str, Any] | None = _json(path, problems, dict)
+    if metrics is None:
+        return None
+    scores, kind = metrics.get("scores"), metrics.get("task_kind", "generation")
+    known = METRICS.get(kind, {}) if isinstance(kind, str) else {}
+    whole = isinstance(scores, dict) and bool(scores) and all(
+        name in known and isinstance(value, dict) and _is_number(value.get("score"))
+        for name, value in scores.items()
+    )  # fmt: skip
+    if not whole:
+        problems.append(f"{path}: holds no scores that are known here")
+        return None
+    return metrics
+
+
+def _samples(path: Path, damaged: Mapping[Path, str], problems: list[str]) -> list[dict[str, Any]]:
+    return [] if path in damaged else _lines(path, problems)
+
+
 def _lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file."""
+    """The rows of a file of answers that can be shown."""
     rows: list[dict[str, Any]] = []
     broken = 0
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    row = None
-                if isinstance(row, dict):
-                    rows.append(row)
-                else:
-                    broken += 1
+    for line in (_read(path, problems, empty=True) or b"").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and _is_shown(row):
+            rows.append(row)
+        else:
+            broken += 1
     if broken:
         problems.append(f"{path}: {broken} lines cannot be read")
     return rows
+
+
+def _is_shown(row: Mapping[str, Any]) -> bool:
+    """Whether a row of answers has what its kind is shown by."""
+    if "choices" in row:
+        choices, places = row["choices"], (row.get("right"), row.get("chosen"))
+        return isinstance(choices, list) and all(
+            isinstance(place, int) and 0 <= place < len(choices) for place in places
+        )
+    if "bound" in row:
+        return _is_number(row["bound"]) and _is_number(row.get("tokens")) and row["tokens"] > 0
+    return "hypothesis" in row
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _traces(directory: Path) -> list[Path]:

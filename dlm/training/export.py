@@ -1,9 +1,7 @@
 """Hand a finished stage on: choose the step, write the model directory, open it again."""
 
-import os
 import shutil
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from dlm.generation.model import backbone_fingerprint, read_kind, write_kind
 from dlm.models.build import load_backbone
 from dlm.models.length_predictor import load_length_predictor
 from dlm.models.lora import lora_merged
+from dlm.models.sums import SUMS
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
@@ -119,7 +118,8 @@ def write_model_export(
     )  # fmt: skip
     if start.cut is not None:
         start.cut.write(directory)
-    reopened = load_backbone(directory).state_dict()
+    trusted = job.config.model.trust_remote_code
+    reopened = load_backbone(directory, trust_remote_code=trusted).state_dict()
     for name, tensor in start.backbone.state_dict().items():
         if not torch.equal(reopened[name], tensor.cpu()):
             raise StageFailed(f"the export in {directory} does not read back: {name} differs")
@@ -130,10 +130,10 @@ def write_length_export(
 ) -> None:
     """The backbone as it is, and the predictor beside it: one directory that generates alone."""
     if start.directory is not None:
-        ours = start.directory in job.exports.values()
         for path in start.directory.iterdir():
-            if path.is_file() and not path.name.startswith("length_predictor"):
-                link_or_copy(path, directory / path.name, ours=ours)
+            if path.is_file() and not path.name.startswith(("length_predictor", SUMS)):
+                # Never a link: damage to one stage's file is not to be damage to two.
+                shutil.copy2(path.resolve(), directory / path.name)
     else:
         start.backbone.save(directory)
         start.tokenizer.save_pretrained(directory)
@@ -148,15 +148,3 @@ def write_length_export(
     for name, tensor in stage.predictor.state_dict().items():
         if not torch.equal(reopened[name], tensor.cpu()):
             raise StageFailed(f"the export in {directory} does not read back: {name} differs")
-
-
-def link_or_copy(source: Path, target: Path, *, ours: bool) -> None:
-    """A hard link to a file of our own exports, which are never written to again; else a copy.
-
-    Files from elsewhere may be edited by their owner, or be symbolic links (the hub's cache).
-    """
-    if ours:
-        with suppress(OSError):  # another file system, or one without hard links
-            os.link(source, target)
-            return
-    shutil.copy2(source.resolve(), target)

@@ -13,16 +13,18 @@ from dlm.models.added_tokens import add_missing_tokens
 from dlm.models.backbone import Backbone
 from dlm.models.build import DROPOUTS, load_backbone, load_tokenizer
 from dlm.models.length_predictor import has_length_predictor, load_length_predictor
+from dlm.models.sums import SUMS
 from dlm.models.vocabulary import RECORD, CutVocabulary, cut_rows_sha256, put_back, tokens_sha256
 
 _REPLACED = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-    "tokenizer*", "special_tokens_map.json", "length_predictor*", RECORD,
+    "tokenizer*", "special_tokens_map.json", "length_predictor*", RECORD, SUMS,
 )  # fmt: skip
 """Files of a cut model that the whole one has of its own, or lacks."""
 
 
-def write_full_vocabulary(directory: Path, target: Path, *, source: str | None = None) -> str:
+def write_full_vocabulary(directory: Path, target: Path, *, source: str | None = None,
+                          trust_remote_code: bool = False) -> str:  # fmt: skip
     """Write a model with the vocabulary of the one that it began with.
 
     The rows that it kept are its own, the others those of the model that was cut, bit by bit; the
@@ -32,6 +34,7 @@ def write_full_vocabulary(directory: Path, target: Path, *, source: str | None =
         directory: an export.
         target: a directory that is not there yet.
         source: where the model lies that was cut; None: where it was then.
+        trust_remote_code: run code that comes with either of them.
 
     Returns:
         What was put back, in words.
@@ -44,12 +47,12 @@ def write_full_vocabulary(directory: Path, target: Path, *, source: str | None =
             f"{directory} has its whole vocabulary ({RECORD} is not there): leave out "
             "--full-vocabulary"
         )
-    kept = load_backbone(directory)
-    whole, tokenizer = kept, load_tokenizer(directory)
+    kept = load_backbone(directory, trust_remote_code=trust_remote_code)
+    whole, tokenizer = kept, load_tokenizer(directory, trust_remote_code=trust_remote_code)
     # A stage may have cut what an earlier one had cut already.
     for record, place in _cuts(directory, source):
         cut = whole
-        whole, tokenizer = _model_that_was_cut(record, place)
+        whole, tokenizer = _model_that_was_cut(record, place, trust_remote_code)
         put_back(whole.network, cut.network, record.kept)
         for name in DROPOUTS:
             if hasattr(cut.network.config, name):
@@ -63,7 +66,7 @@ def write_full_vocabulary(directory: Path, target: Path, *, source: str | None =
     for path in directory.iterdir():
         if path.is_file() and path.name not in replaced:
             shutil.copy2(path, partial / path.name)
-    reopened = load_backbone(partial).state_dict()
+    reopened = load_backbone(partial, trust_remote_code=trust_remote_code).state_dict()
     for name, tensor in whole.state_dict().items():
         if not torch.equal(reopened[name], tensor):
             raise StageFailed(f"{partial} does not read back: {name} differs")
@@ -85,7 +88,7 @@ def _cuts(directory: Path, source: str | None) -> Iterator[tuple[CutVocabulary, 
 
 
 def _model_that_was_cut(
-    record: CutVocabulary, place: str
+    record: CutVocabulary, place: str, trust_remote_code: bool
 ) -> tuple[Backbone, PreTrainedTokenizerBase]:
     """The whole model as the stage had it, the tokens that it was given included.
 
@@ -93,8 +96,12 @@ def _model_that_was_cut(
         UserError: It cannot be loaded, or is not the one that was cut.
     """
     try:
-        backbone = load_backbone(place, revision=record.revision)
-        tokenizer = load_tokenizer(place, revision=record.revision)
+        backbone = load_backbone(
+            place, revision=record.revision, trust_remote_code=trust_remote_code
+        )
+        tokenizer = load_tokenizer(
+            place, revision=record.revision, trust_remote_code=trust_remote_code
+        )
     except UserError as error:
         raise UserError(
             f"the vocabulary was cut from the model in {place}: {error}. Give --source the "

@@ -59,7 +59,7 @@ def stage_inputs(recipe: RecipeConfig, name: str, known: KnownRows) -> StageInpu
     length = min(stage.data.max_length, positions(config))
     rows = _rows(stage, known, length)
     shape = network_shape(config, stage.model.dropout)
-    network = meta_network(config)
+    network = meta_network(config, trust_remote_code=stage.model.trust_remote_code)
     predictor = (
         meta_predictor(
             shape.hidden, max_length=stage.length.max_response_length or length,
@@ -111,7 +111,9 @@ def _network(recipe: RecipeConfig, stage: StageConfig) -> tuple[PretrainedConfig
         config, name, notes = _network(recipe, recipe.stages[source])
         return config, name, list(dict.fromkeys(notes + cut))
     if source is not None:
-        return offline_config(source, revision=revision), source, cut
+        trusted = stage.model.trust_remote_code
+        config = offline_config(source, revision=revision, trust_remote_code=trusted)
+        return config, source, cut
     model = stage.model
     vocabulary, pad, begin, end, notes = _vocabulary(recipe, stage)
     sizes = {
@@ -146,7 +148,7 @@ def _vocabulary(
         return size, *ids, [note]  # type: ignore[return-value]
     name = place_of(name)
     if Path(name).is_dir():
-        tokenizer = load_tokenizer(name)
+        tokenizer = load_tokenizer(name, trust_remote_code=stage.model.trust_remote_code)
         tokens = SpecialTokens.of(tokenizer)
         return len(tokenizer), tokens.pad, tokens.begin, tokens.end, []
     if name in known_configurations():

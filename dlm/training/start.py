@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.config.job import StageJob
 from dlm.errors import UserError
-from dlm.generation.model import Description, read_description
+from dlm.generation.model import Description, read_description, say_unchecked
 from dlm.models.added_tokens import add_missing_tokens, name_missing_tokens
 from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone
@@ -48,7 +48,9 @@ def starting_point(job: StageJob) -> StartingPoint:
     source = job.config.init_from or model.pretrained
     if source is None:
         assert job.config.tokenizer is not None, "checked when the recipe was read"
-        tokenizer = load_tokenizer(_place(job, job.config.tokenizer))
+        tokenizer = load_tokenizer(
+            _place(job, job.config.tokenizer), trust_remote_code=model.trust_remote_code
+        )
         backbone = build_from_scratch(
             tokenizer, architecture=model.architecture, hidden_size=model.hidden_size,
             num_layers=model.num_layers, num_heads=model.num_heads,
@@ -72,6 +74,8 @@ def starting_point(job: StageJob) -> StartingPoint:
     )  # fmt: skip
     added = _given_tokens(job, backbone, tokenizer)
     directory = Path(place) if Path(place).is_dir() else None
+    if directory is not None:
+        say_unchecked(directory)
     cut = None if directory is None else CutVocabulary.read(directory)
     if _cuts_vocabulary(job):
         tokenizer, cut = _cut_vocabulary(job, backbone, tokenizer, place)
@@ -91,7 +95,10 @@ def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
     source = job.config.init_from or model.pretrained
     if source is None:
         assert job.config.tokenizer is not None, "checked when the recipe was read"
-        return load_tokenizer(_place(job, job.config.tokenizer)), model.max_positions
+        tokenizer = load_tokenizer(
+            _place(job, job.config.tokenizer), trust_remote_code=model.trust_remote_code
+        )
+        return tokenizer, model.max_positions
     place = _place(job, source)
     config = load_config(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
     tokenizer = load_tokenizer(

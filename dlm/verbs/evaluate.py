@@ -57,7 +57,7 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
         )
         for task in tasks
     ]
-    model = open_located(located)
+    model = open_located(located, trust_remote_code=options.trust_remote_code)
     settings = chosen_settings(options, located, model)
     if share.first:
         check_system(located.name, model, settings, rows)
@@ -135,7 +135,7 @@ def _output(options: argparse.Namespace) -> Path:
     """The place of the results: new, or one that the same command began and did not end."""
     output = Path(options.output)
     if (output / _BEGUN).is_file():
-        begun = (output / _BEGUN).read_text(encoding="utf-8")
+        begun = (output / _BEGUN).read_text(encoding="utf-8", errors="replace")
         if begun == _asked(options):
             print(f"{output}: begun before by the same command; it goes on", flush=True)
             return output

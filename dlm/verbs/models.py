@@ -53,7 +53,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     from dlm.verbs.answers import answer_prompts, fill_in
 
     quiet_libraries()
-    model = open_located(located)
+    model = open_located(located, trust_remote_code=options.trust_remote_code)
     if not model.texts:
         _refuse_empty(prompts, places)
     _refuse_what_needs_a_canvas(options, model.kind)
@@ -108,27 +108,36 @@ def export(options: argparse.Namespace) -> int:
 
     quiet_libraries()
     notes = ["README.md says what it is"]
+    trusted = options.trust_remote_code or located.trusted
 
     def copy_whole(directory: Path, place: Path) -> None:
-        notes.append(write_full_vocabulary(directory, place, source=options.source))
+        notes.append(write_full_vocabulary(
+            directory, place, source=options.source, trust_remote_code=trusted
+        ))  # fmt: skip
 
     settings = located.stage.generation if located.stage else None
     exported = write_export(
         Path(located.place), target, target.resolve().name, settings,
-        copy=copy_whole if options.full_vocabulary else None,
+        copy=copy_whole if options.full_vocabulary else None, trust_remote_code=trusted,
     )  # fmt: skip
     print(f"{located.name}: {target} (a Hugging Face directory: {exported.auto_class} loads it; "
           f"{'; '.join(notes)})")  # fmt: skip
     return 0
 
 
-def open_located(located: LocatedModel, device: str | None = None) -> Any:
-    """The model of a place, by default on this rank's GPU if there is one."""
+def open_located(
+    located: LocatedModel, device: str | None = None, *, trust_remote_code: bool = False
+) -> Any:
+    """The model of a place, by default on this rank's GPU if there is one; its own code is run
+    where it is asked for here or by the recipe of its run."""
     from dlm.distributed.joining import own_device
     from dlm.generation.model import open_model
 
     try:
-        return open_model(located.place, device=device or own_device(cpu=False))
+        return open_model(
+            located.place, device=device or own_device(cpu=False),
+            trust_remote_code=trust_remote_code or located.trusted,
+        )  # fmt: skip
     except UserError as error:
         if Path(located.place).is_dir():
             raise

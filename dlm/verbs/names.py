@@ -51,7 +51,7 @@ def _models(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
 
         try:
             if key == "tokenizer":
-                load_tokenizer(directory)
+                load_tokenizer(directory, trust_remote_code=stage.model.trust_remote_code)
             else:
                 check_model_directory(directory, trust_remote_code=stage.model.trust_remote_code)
         except UserError as error:

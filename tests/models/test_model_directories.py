@@ -324,6 +324,5 @@ def test_leave_for_code_is_given_to_the_tokenizer_too(
     (directory / "config.json").write_text(json.dumps({"model_type": "bert"}))
     tokenizer = load_tokenizer(directory, trust_remote_code=True)
     assert tokenizer("MKT", add_special_tokens=False)["input_ids"] == [15, 13, 21]
-    with pytest.raises(UserError, match="cannot be loaded: ") as said:
+    with pytest.raises(UserError, match=r"set model\.trust_remote_code: true"):
         load_tokenizer(directory)
-    assert not str(said.value).rstrip().endswith(":")

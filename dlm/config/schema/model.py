@@ -40,7 +40,9 @@ class ModelConfig:
     and a line says what; a checkpoint that lacks nothing is refused. Such a layer knows no words
     until it has been trained: let a pretrain stage come first. Not read with ``init_from``."""
     trust_remote_code: bool = False
-    """Run code that comes with the hub model. Off unless you asked for it."""
+    """Run Python code that comes with a model or tokenizer (``auto_map`` in its files), be it from
+    the hub or a directory. Off unless you asked for it; nothing asks on the terminal. Evaluate and
+    generate stages read it at the top of the recipe."""
     architecture: Literal[
         "xlm-roberta", "roberta", "bert", "modernbert", "eurobert", "gpt2", "llama"
     ] = "xlm-roberta"
