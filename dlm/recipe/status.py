@@ -31,7 +31,7 @@ def status(run_dir: Path) -> list[dict[str, Any]]:
     recipe_file = run_dir / "recipe.yaml"
     if not recipe_file.is_file():
         raise UserError(
-            f"{run_dir} is no run directory: it has no file recipe.yaml. Give a run's directory; "
+            f"{run_dir} is no run directory: it has no recipe.yaml. Give a run's directory; "
             "if this was one, `dlm run` its recipe there, which writes the file anew"
         )
     recipe = load_recipe(recipe_file)
