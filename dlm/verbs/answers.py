@@ -53,6 +53,18 @@ class Answers:
         place.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def same_draw_note(prompts: Sequence[str], settings: GenerationSettings) -> str | None:
+    """What is to be said of equal prompts to a sampler that draws; None where there are none."""
+    repeated = len(prompts) - len(set(prompts))
+    if not repeated or not settings.parts().draws:
+        return None
+    return (
+        f"{repeated} of {len(prompts)} prompts repeat an earlier one, and are answered alike: a "
+        "draw is a function of --seed and the prompt; for other answers ask again with another "
+        "--seed"
+    )
+
+
 def answer_prompts(
     model: GenerativeModel,
     prompts: list[str],

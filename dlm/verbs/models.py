@@ -50,7 +50,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
 
     from dlm.generation.empty import empty_note
     from dlm.training.quiet import quiet_libraries
-    from dlm.verbs.answers import answer_prompts, fill_in
+    from dlm.verbs.answers import answer_prompts, fill_in, same_draw_note
 
     quiet_libraries()
     model = open_located(located, trust_remote_code=options.trust_remote_code)
@@ -79,6 +79,9 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     if answers.without_end:
         print(f"{answers.without_end} of {len(answers.texts)} answers fill the canvas of "
               f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
+    repeated = same_draw_note(prompts, settings) if model.kind == "diffusion" else None
+    if repeated and not templates:
+        print(repeated, file=sys.stderr)
     if note := empty_note(answers.texts, on_canvas=settings.length == "canvas"):
         print(note, file=sys.stderr)
     if trace is not None:

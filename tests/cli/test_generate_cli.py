@@ -8,6 +8,8 @@ import pytest
 from cli_tools import Caller, TrainedRun, dlm
 
 from dlm.cli import build_parser
+from dlm.generation.settings import GenerationSettings
+from dlm.verbs.answers import same_draw_note
 
 PROMPTS = ["seven", "two hundred and seven", "friday the fifteenth of august", "twelve"]
 
@@ -273,3 +275,13 @@ def test_export_never_writes_over_anything(
     outcome = call("export", trained.directory, "--to", inside)
     assert outcome.code == 2
     assert not inside.exists()
+
+
+def test_equal_prompts_that_draw_alike_are_said() -> None:
+    prompts = ["two hundred", "one", "two hundred", "two hundred"]
+    drawing = GenerationSettings(sampler="llada", temperature=1.5)
+    said = same_draw_note(prompts, drawing)
+    assert said is not None and said.startswith("2 of 4 prompts repeat an earlier one")
+    assert "another --seed" in said
+    assert same_draw_note(prompts[:2], drawing) is None
+    assert same_draw_note(prompts, GenerationSettings(sampler="llada")) is None, "nothing is drawn"
