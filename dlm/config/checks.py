@@ -1,7 +1,6 @@
 """What a typed recipe must mean: settings that are read, values in range, parts that fit."""
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import reduce
@@ -37,6 +36,7 @@ from dlm.config.schema import (
     StageConfig,
 )
 from dlm.config.shipped import RawRecipe
+from dlm.names import LINE, STAGE, TITLE
 
 SECTIONS = tuple(section.name for section in fields(Sections))
 READ_BY_EVERY_KIND = ("checkpoint", "hardware", "logging")
@@ -169,11 +169,15 @@ def recipe_problems(recipe: RecipeConfig) -> Iterator[Problem]:
     """What is wrong with the recipe as a whole."""
     if not recipe.stages:
         yield Problem("stages", "a recipe needs at least one stage")
-    if "/" in recipe.name or recipe.name in ("", ".", ".."):
-        yield Problem("name", "it names the run directory: no '/', not empty", recipe.name)
+    if reason := TITLE.problem(recipe.name):
+        yield Problem("name", reason, recipe.name)
     for name in recipe.stages:
-        if not re.fullmatch(r"[a-z0-9_-]+", name):
-            yield Problem(f"stages.{name}", "a stage's name has only a-z, 0-9, '_' and '-'")
+        if reason := STAGE.problem(name):
+            yield Problem(f"stages.{name}", reason)
+    for key, values in (("license", [recipe.license or ""]), ("languages", recipe.languages)):
+        for value in values:
+            if reason := LINE.problem(value):
+                yield Problem(key, reason, value)
     if reason := serve_reason(recipe):
         yield Problem("serve", reason, recipe.serve)
 

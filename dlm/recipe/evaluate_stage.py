@@ -24,6 +24,7 @@ from dlm.evaluation.task_rows import TaskRows, read_task
 from dlm.evaluation.tasks import load_task
 from dlm.generation.model import GenerativeModel, open_model
 from dlm.generation.settings import GenerationSettings
+from dlm.names import COMPARISONS, TABLE
 from dlm.recipe.console import make_console, say
 from dlm.recipe.shared_stage import carry_out_shared
 from dlm.training.builders import generation_settings
@@ -146,8 +147,8 @@ def _write_tables(
     directory: Path, results: list[Result], comparisons: list[dict[str, Any]]
 ) -> None:
     text = json.dumps(comparisons, indent=2, ensure_ascii=False) + "\n"
-    (directory / "comparisons.json").write_text(text, encoding="utf-8")
-    (directory / "table.md").write_text(markdown_table(results, comparisons), encoding="utf-8")
+    (directory / COMPARISONS).write_text(text, encoding="utf-8")
+    (directory / TABLE).write_text(markdown_table(results, comparisons), encoding="utf-8")
 
 
 def show(results: list[Result], comparisons: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dlm.distributed.share import Share
 from dlm.errors import UserError
+from dlm.names import TABLE
 from dlm.recipe.locate import locate_model
 from dlm.verbs.models import OPTION_OF, chosen_settings, open_located
 from dlm.verbs.ranks import sharing
@@ -78,7 +79,7 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
         ]  # fmt: skip
     if share.first:
         (output / _BEGUN).unlink()
-        (output / "table.md").write_text(markdown_table(results, []), encoding="utf-8")
+        (output / TABLE).write_text(markdown_table(results, []), encoding="utf-8")
         Console(highlight=False).print(score_table(results))
         print(f"results: {output}")
     return 0

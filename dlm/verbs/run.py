@@ -13,6 +13,7 @@ from dlm.config.references import missing_files
 from dlm.config.schema import RecipeConfig
 from dlm.config.sweep import Cell
 from dlm.errors import UserError
+from dlm.names import LINE
 from dlm.verbs.names import unknown_names
 
 
@@ -128,6 +129,8 @@ def _check_names(recipe: RecipeConfig, place: str) -> None:
 
 def _directory(options: argparse.Namespace, recipe: RecipeConfig) -> Path:
     run_dir = Path(options.run_dir) if options.run_dir else Path("runs") / recipe.name
+    if reason := LINE.problem(str(run_dir)):
+        raise UserError(f"--run-dir {str(run_dir)!r}: {reason}")
     for path in (run_dir, *run_dir.parents):
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file: give --run-dir a directory")

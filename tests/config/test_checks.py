@@ -202,7 +202,7 @@ EVALUATION = "stages.scores.evaluation"
             f"{EVALUATION}.systems.diffusion.generation.length=canvas",
             "systems.diffusion.model = 'length': was not trained with a canvas: give that stage",
         ),
-        ("name=a/b", "name = 'a/b': it names the run directory"),
+        ("name=a/b", "name = 'a/b': it names a folder"),
     ],
 )
 def test_a_recipe_that_cannot_mean_what_it_says_is_refused(
