@@ -10,6 +10,10 @@ from typing import Any
 from dlm.errors import StageFailed
 from dlm.evaluation.metrics import Sample
 
+UNPAIRED = "backslashreplace"
+"""How half a surrogate pair is written, which UTF-8 cannot: in JSON as its own escape, so that it
+is read back."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -40,10 +44,10 @@ def write_result(result: Result, directory: Path) -> None:
     ]
     text = _json(result.metrics, f"{result.task}, metrics", indent=2) + "\n"
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "samples.jsonl").open("w", encoding="utf-8") as file:
+    with (directory / "samples.jsonl").open("w", encoding="utf-8", errors=UNPAIRED) as file:
         file.writelines(f"{line}\n" for line in lines)
     partial = directory / ".metrics.json"
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors=UNPAIRED)
     partial.rename(directory / "metrics.json")
 
 

@@ -117,10 +117,7 @@ def test_a_value_of_the_cluster_file_is_one_value(
 def test_a_run_directory_with_a_line_break_is_refused(
     chain: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    words = [
-        "data={train: [{generator: number_pairs, count: 9}], validation: []}",
-        "stages.scores=null",
-    ]
+    data = "data={train: [{generator: number_pairs, count: 9}], validation: []}"
     place = tmp_path / "a\n#SBATCH --exclusive"
     assert (
         main(["run", str(chain), data, "stages.scores=null", "--run-dir", str(place), "--dry-run"])
