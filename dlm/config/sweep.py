@@ -1,11 +1,13 @@
 """A sweep: one recipe run once for every cell of a grid of settings."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from dlm.config.ranges import MOST_CELLS
 from dlm.config.references import Problem, same_place
 from dlm.errors import UserError
 from dlm.names import LABEL, LONGEST_NAME
@@ -56,6 +58,10 @@ def sweep_problems(sweep: Mapping[str, Any]) -> Iterator[Problem]:
             for key in own:
                 if any(same_place(key, theirs) for theirs in keys[other]):
                     yield Problem(f"sweep.{axis}", f"{key} is set by the axis {other} too")
+    count = math.prod(len(_groups(axis, values)) for axis, values in sweep.items())
+    if count > MOST_CELLS:
+        yield Problem("sweep", f"it has {count:,} cells, and there can be {MOST_CELLS:,}")
+        return
     for cell in sweep_cells(sweep):
         if len(cell.name) > LONGEST_NAME:
             reason = f"a cell would be called {cell.name}: a name has at most {LONGEST_NAME} bytes"

@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from dlm.config.loading import load_cells
+from dlm.config.ranges import MOST_CELLS, SEED
 from dlm.config.references import missing_files
 from dlm.config.schema import RecipeConfig
 from dlm.config.sweep import Cell
@@ -150,7 +151,12 @@ def seeds_of(given: str | None) -> tuple[int, ...]:
         found = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if found is None:
             raise UserError(f"--seeds {given}: must be numbers such as 1,2,3 or 1-3")
-        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not SEED.fits(last) or last - first >= MOST_CELLS:
+            raise UserError(
+                f"--seeds {given}: a seed must be {SEED}, and there can be {MOST_CELLS:,} of them"
+            )
+        seeds += range(first, last + 1)
     if len(set(seeds)) < len(seeds) or not seeds:
         raise UserError(f"--seeds {given}: names a seed twice, or none")
     return tuple(seeds)
