@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 import dlm.process_time  # noqa: F401 - the time of an attempt is counted from here
 
@@ -352,6 +353,8 @@ def _unknown(parser: argparse.ArgumentParser, words: list[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; the exit code is the contract of the epilog."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a sign that a terminal cannot show ends no run
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     _take_overrides(options, rest)

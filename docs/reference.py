@@ -20,7 +20,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from dlm.cli import EPILOG, build_parser
 from dlm.cluster.settings import ClusterConfig
 from dlm.config import schema
-from dlm.config.checks import RANGE_OF, reads
+from dlm.config.checks import reads
+from dlm.config.ranges import RANGE_OF
 from dlm.config.shipped import shipped_recipes
 from dlm.verbs.recipes import KINDS, listing
 
@@ -185,7 +186,7 @@ def _facts(field: "Field[Any]", hint: Any, at: str, kinds: list[str] | None) -> 
     """Type, default, range and readers in a line."""
     facts = [type_words(hint)]
     if at in RANGE_OF:
-        facts.append(_escaped(RANGE_OF[at][0]))
+        facts.append(_escaped(str(RANGE_OF[at])))
     if field.default is not MISSING:
         facts.append(f"default {_value(field.default)}")
     readers = [kind for kind in kinds or () if reads(kind, at)]

@@ -7,9 +7,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import yaml
-
 from dlm.cluster.jobs import ClusterJob, Submission
+from dlm.quoting import yaml_text
 
 RECIPE_FOLDER = "/etc/dlm"
 PORT = 29_500
@@ -17,18 +16,6 @@ _LONGEST_NAME = 24
 """Of a JobSet and of a job in it: a host name, both and two numbers, has at most 63 characters."""
 
 Manifest = dict[str, Any]
-
-
-class _Readable(yaml.SafeDumper):
-    """Texts of several lines as blocks."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Readable.add_representer(str, _text)
 
 
 def jobset_name(submission: Submission, cell: str, submitted: str) -> str:
@@ -63,7 +50,7 @@ def render_manifests(
 
 def manifests_yaml(manifests: Sequence[Manifest]) -> str:
     """Several manifests as one file."""
-    return yaml.dump_all(manifests, Dumper=_Readable, sort_keys=False, width=100)
+    return yaml_text(*manifests)
 
 
 def job_name(job: ClusterJob) -> str:
@@ -210,4 +197,6 @@ def _resources(submission: Submission, job: ClusterJob) -> Manifest:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "run"
+    """Letters and digits alone, beginning with a letter, as names of services do."""
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "run"
+    return slug if slug[0].isalpha() else f"run-{slug}"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from dlm.config.loading import load_settings
 from dlm.config.references import Problem
 from dlm.config.shipped import recipe_folders
 from dlm.errors import UserError, did_you_mean
+from dlm.names import DNS_LABEL, DNS_NAME, LINE, VARIABLE, NameRule
 
 FOLDER = "cluster"
 """The folder of shipped cluster files, beside the recipes."""
@@ -125,7 +126,7 @@ _OWNED = ("--array", "--begin", "--chdir", "--cpus-per-task", "--dependency", "-
           "--gpus-per-node", "--job-name", "--mem", "--no-requeue", "--nodes", "--ntasks",
           "--ntasks-per-node", "--open-mode", "--output", "--parsable", "--requeue", "--signal",
           "--time", "--partition", "--qos", "--account", "--constraint")  # fmt: skip
-_TIME_LIMIT = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}")
+_TIME_LIMIT = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}", re.ASCII)
 _AT_LEAST = {"nodes": 1, "gpus_per_node": 0, "processes_per_node": 1, "cpus_per_process": 1,
              "max_array_tasks": 1, "signal_lead_s": 10, "max_requeues": 0,
              "retries": 0}  # fmt: skip
@@ -176,9 +177,7 @@ def _problems(cluster: ClusterConfig, raw: Mapping[str, Any]) -> Iterator[Proble
         yield from _ignored(raw, ("kubernetes",), "scheduler is slurm")
     for key, resources in {"": cluster, **cluster.stages}.items():
         yield from _of_resources(f"stages.{key}." if key else "", resources)
-    for name in cluster.environment:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            yield Problem(f"environment.{name}", "no name of an environment variable")
+    yield from _names(cluster)
     if cluster.container.image is None:
         inner = raw.get("container")
         given = inner if isinstance(inner, Mapping) else {}
@@ -187,6 +186,42 @@ def _problems(cluster: ClusterConfig, raw: Mapping[str, Any]) -> Iterator[Proble
     for index, mount in enumerate(cluster.container.mounts):
         if not re.fullmatch(r"/[^:,]*:/[^:,]*(:[a-z]+)?", mount):
             yield Problem(f"container.mounts[{index}]", "must be /outside:/inside", mount)
+
+
+def _names(cluster: ClusterConfig) -> Iterator[Problem]:
+    """Texts that would be more in a script or a manifest than the value they are for."""
+    for key, text in _texts(asdict(cluster)):
+        # Setup is shell, of as many lines as it likes; the value of a variable may have several.
+        if key.startswith(("setup[", "environment.")):
+            if "\0" in text:
+                yield Problem(key, "no value of a shell holds a NUL character", text)
+        elif reason := LINE.problem(text):
+            yield Problem(key, reason, text)
+    for name in cluster.environment:
+        if reason := VARIABLE.problem(name):
+            yield Problem(f"environment.{name}", reason)
+    kubernetes = cluster.kubernetes
+    named: list[tuple[str, NameRule, str]] = [("namespace", DNS_LABEL, kubernetes.namespace)]
+    named += [("service_account", DNS_NAME, name) for name in (kubernetes.service_account,) if name]
+    named += [("volumes", DNS_NAME, claim) for claim in kubernetes.volumes]
+    for key, rule, name in named:
+        if reason := rule.problem(name):
+            yield Problem(f"kubernetes.{key}", reason, name)
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text among nested settings, keys of mappings too, with its place."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            at = f"{key}.{name}" if key else name
+            if not name.isprintable():
+                yield f"a key of {key}", name
+            yield from _texts(inner, at)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{key}[{index}]")
 
 
 def _ignored(raw: Mapping[str, Any], names: tuple[str, ...], why: str) -> Iterator[Problem]:
@@ -217,7 +252,7 @@ def _of_resources(prefix: str, given: StageResources) -> Iterator[Problem]:
         yield Problem(f"{prefix}processes_per_node", reason, given.processes_per_node)
     for index, line in enumerate(given.sbatch or ()):
         option = re.split(r"[=\s]", line, maxsplit=1)[0]
-        if not line.startswith("-") or "\n" in line:
+        if not line.startswith("-"):
             yield Problem(f"{prefix}sbatch[{index}]", "must be an option such as --exclusive", line)
         elif option in _OWNED:
             reason = f"{option} is set by dlm submit; use the setting of that meaning, or remove it"

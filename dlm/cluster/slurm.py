@@ -4,6 +4,7 @@ import sys
 from shlex import quote
 
 from dlm.cluster.jobs import SLURM_FOLDER, ClusterJob, Submission
+from dlm.quoting import on_one_line, sbatch_path, sbatch_value
 
 PORTS_FROM, PORTS = 20_000, 10_000
 """torchrun meets on a port of this range, chosen by the number of the job."""
@@ -79,7 +80,7 @@ def render_script(submission: Submission, job: ClusterJob) -> str:
     return _SCRIPT.format(
         options="\n".join(f"#SBATCH {line}" for line in _options(submission, job)),
         stage=job.stage,
-        recipe=submission.recipe,
+        recipe=on_one_line(submission.recipe),
         folder=quote(str(submission.working_directory)),
         setup="".join(f"{line}\n" for line in lines),
         slurm=quote(str(slurm)),
@@ -101,12 +102,13 @@ export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGUSR1 TORCH_ELASTIC_SHUTDOWN_TIMEO
 def _options(submission: Submission, job: ClusterJob) -> list[str]:
     cluster, given = submission.cluster, job.resources
     number = "%A_%a" if job.cells else "%j"
-    log = submission.run_dir / SLURM_FOLDER / "logs" / f"{job.directory}-{number}.out"
+    logs = submission.run_dir / SLURM_FOLDER / "logs"
+    log = sbatch_path(str(logs / job.directory), f"-{number}.out")
     torchrun = cluster.launcher == "torchrun"
-    cpus = given.cpus_per_process
+    cpus, memory = given.cpus_per_process, given.memory_per_node
     options = [
-        f"--job-name=dlm-{submission.recipe}-{job.directory}",
-        *(f"--{name}={value}" for name, value in {
+        f"--job-name={sbatch_value(f'dlm-{submission.recipe}-{job.directory}')}",
+        *(f"--{name}={sbatch_value(value)}" for name, value in {
             "account": cluster.account, "partition": given.partition, "qos": given.qos,
             "constraint": given.constraint, "time": given.time_limit,
         }.items() if value is not None),
@@ -114,12 +116,12 @@ def _options(submission: Submission, job: ClusterJob) -> list[str]:
         f"--ntasks-per-node={1 if torchrun else job.processes}",
         *([f"--gres=gpu:{job.gpus}"] if job.gpus else []),
         *([f"--cpus-per-task={cpus * (job.processes if torchrun else 1)}"] if cpus else []),
-        *([f"--mem={given.memory_per_node}"] if given.memory_per_node is not None else []),
+        *([f"--mem={sbatch_value(memory)}"] if memory is not None else []),
         *([f"--array={_array(submission, job)}"] if job.cells else []),
         "--requeue",
         "--open-mode=append",
         f"--signal=B:USR1@{cluster.signal_lead_s}",
-        f"--output={_quoted(str(log))}",
+        f"--output={log}",
         *(given.sbatch or ()),
     ]  # fmt: skip
     return options
@@ -189,8 +191,3 @@ def _cell(submission: Submission, job: ClusterJob) -> str:
         return ""
     names = " ".join(map(quote, submission.cells))
     return f"cells=({names})\ncell=${{cells[$SLURM_ARRAY_TASK_ID]}}\n"
-
-
-def _quoted(text: str) -> str:
-    """As #SBATCH lines quote: Slurm reads them itself, not a shell."""
-    return f'"{text}"' if " " in text else text

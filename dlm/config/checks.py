@@ -1,8 +1,7 @@
 """What a typed recipe must mean: settings that are read, values in range, parts that fit."""
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import reduce
 from typing import Any
@@ -20,6 +19,7 @@ from dlm.config.data_checks import data_findings, tasks_of
 from dlm.config.durations import seconds_of
 from dlm.config.generate_checks import generate_findings
 from dlm.config.hardware_checks import strategy_findings
+from dlm.config.ranges import RANGE_OF, SEED, source_numbers
 from dlm.config.references import (
     Finding,
     Problem,
@@ -37,6 +37,7 @@ from dlm.config.schema import (
     StageConfig,
 )
 from dlm.config.shipped import RawRecipe
+from dlm.names import LINE, STAGE, TITLE
 
 SECTIONS = tuple(section.name for section in fields(Sections))
 READ_BY_EVERY_KIND = ("checkpoint", "hardware", "logging")
@@ -106,56 +107,6 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
 }
 """Settings that fewer kinds read than their section."""
 
-_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-    (
-        "at least 1",
-        lambda x: x >= 1,
-        "data.max_length data.canvas_length generation.canvas_length "
-        "tokenizer_training.vocab_size model.hidden_size model.num_layers "
-        "model.num_heads model.intermediate_size model.max_positions "
-        "model.response_start objective.num_timesteps "
-        "train.steps train.global_batch_size train.micro_batch_size train.global_batch_tokens "
-        "train.micro_batch_tokens validation.every_n_steps "
-        "validation.batch_size validation.max_rows generation.num_iterations "
-        "generation.length_beam generation.top_k generation.block_length generation.batch_tokens "
-        "generation.prompt_cache generation.beam_size generation.max_new_tokens "
-        "length.max_response_length length.num_heads evaluation.limit "
-        "evaluation.likelihood.samples evaluation.bootstrap_samples checkpoint.every_n_steps "
-        "checkpoint.keep hardware.devices hardware.num_nodes hardware.num_threads "
-        "logging.every_n_steps",
-    ),
-    ("at least 3", lambda x: x >= 3, "data.text_blocks"),
-    (
-        "above 0",
-        lambda x: 0 < x < math.inf,
-        "optim.lr optim.eps optim.gradient_clip lora.alpha hardware.timeout_s",
-    ),
-    (
-        "at least 0",
-        lambda x: 0 <= x < math.inf,
-        "model.attention_annealing_steps lora.rank "
-        "optim.weight_decay optim.warmup_steps train.length_grouping validation.generate_rows "
-        "generation.length_penalty generation.temperature generation.entropy_bound "
-        "generation.guidance hardware.num_workers logging.samples",
-    ),
-    (
-        "at least 0 and below 1",
-        lambda x: 0 <= x < 1,
-        "model.dropout train.label_smoothing length.dropout lora.dropout objective.prompt_dropout",
-    ),
-    (
-        "above 0 and below 1",
-        lambda x: 0 < x < 1,
-        "objective.mask_rate objective.min_time objective.cart_p train.ema_decay",
-    ),
-    (
-        "between 0 and 1",
-        lambda x: 0 <= x <= 1,
-        "optim.final_lr_ratio generation.top_p generation.threshold",
-    ),
-)
-RANGE_OF = {key: (text, fits) for text, fits, keys in _RANGES for key in keys.split()}
-
 
 def reads(kind: str, key: str) -> bool:
     """Whether stages of this kind read a section or a setting ("optim", "optim.lr")."""
@@ -169,11 +120,17 @@ def recipe_problems(recipe: RecipeConfig) -> Iterator[Problem]:
     """What is wrong with the recipe as a whole."""
     if not recipe.stages:
         yield Problem("stages", "a recipe needs at least one stage")
-    if "/" in recipe.name or recipe.name in ("", ".", ".."):
-        yield Problem("name", "it names the run directory: no '/', not empty", recipe.name)
+    if reason := TITLE.problem(recipe.name):
+        yield Problem("name", reason, recipe.name)
     for name in recipe.stages:
-        if not re.fullmatch(r"[a-z0-9_-]+", name):
-            yield Problem(f"stages.{name}", "a stage's name has only a-z, 0-9, '_' and '-'")
+        if reason := STAGE.problem(name):
+            yield Problem(f"stages.{name}", reason)
+    for key, values in (("license", [recipe.license or ""]), ("languages", recipe.languages)):
+        for value in values:
+            if reason := LINE.problem(value):
+                yield Problem(key, reason, value)
+    if not SEED.fits(recipe.seed):
+        yield Problem("seed", f"must be {SEED}", recipe.seed)
     if reason := serve_reason(recipe):
         yield Problem("serve", reason, recipe.serve)
 
@@ -270,9 +227,15 @@ def _out_of_range(stage: StageConfig) -> Iterator[Finding]:
         given = system.generation.items()
         found += [(prefix + key, f"generation.{key}", value) for key, value in given]
     for key, setting, value in found:
-        range_name, fits = RANGE_OF.get(setting, ("", lambda x: True))
-        if value is not None and not fits(value):
-            yield Finding((key,), f"must be {range_name}", value)
+        allowed = RANGE_OF.get(setting)
+        # A system's settings are typed only later.
+        if allowed and isinstance(value, int | float) and not allowed.fits(value):
+            yield Finding((key,), f"must be {allowed}", value)
+    for key, allowed, number in source_numbers(stage) if reads(stage.kind, "data") else ():
+        if number > allowed.high:  # a smaller one is refused with the source
+            yield Finding((key,), f"must be {allowed}", number)
+    if stage.seed is not None and not SEED.fits(stage.seed):
+        yield Finding(("seed",), f"must be {SEED}", stage.seed)
     if reads(stage.kind, "optim") and not all(0 <= beta < 1 for beta in stage.optim.betas):
         yield Finding(("optim.betas",), "each must be at least 0 and below 1", stage.optim.betas)
 

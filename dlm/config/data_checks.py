@@ -32,29 +32,12 @@ def data_findings(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]
     if stage.kind == "tokenizer":
         yield from _texts_only(stage)
         return
-    yield from _ranges(stage)
     yield from _text(stage, recipe)
     yield from _templates(stage)
     yield from _few_shot(stage)
     if stage.kind != "generate":  # which reads neither
         yield from _overlap(stage, recipe)
         yield from _mixture(stage)
-
-
-def _ranges(stage: StageConfig) -> Iterator[Finding]:
-    data = stage.data
-    least: dict[str, tuple[int | None, int]] = {
-        "few_shot.count": (data.few_shot.count, 0),
-        "few_shot.pool_rows": (data.few_shot.pool_rows, 1),
-        "mixture.cap": (data.mixture.cap, 1),
-        "overlap_words": (data.overlap_words, 1),
-    }
-    for key, (value, smallest) in least.items():
-        if value is not None and value < smallest:
-            yield Finding((f"data.{key}",), f"must be at least {smallest}", value)
-    temperature = data.mixture.temperature
-    if temperature is not None and not 0 < temperature < float("inf"):
-        yield Finding(("data.mixture.temperature",), "must be above 0", temperature)
 
 
 def _text(stage: StageConfig, recipe: RecipeConfig) -> Iterator[Finding]:

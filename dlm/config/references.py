@@ -17,7 +17,9 @@ from dlm.config.schema import (
 )
 from dlm.data.sources import below, delimiter_reason, encoding_reason
 from dlm.errors import did_you_mean
+from dlm.names import RESULT
 from dlm.places import absent, written_as_path
+from dlm.quoting import on_one_line
 
 NOTHING = object()
 _SHOWN = 60
@@ -42,7 +44,7 @@ class Problem:
         text = "null" if self.value is None else repr(self.value)
         text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
         shown = "" if self.value is NOTHING else f" = {text}"
-        return f"{self.key}{shown}: {self.reason}"
+        return f"{on_one_line(self.key)}{shown}: {self.reason}"
 
 
 class Finding(NamedTuple):
@@ -155,6 +157,8 @@ def _evaluation(evaluation: EvaluationConfig) -> Iterator[Finding]:
         if not values:
             yield Finding((f"evaluation.{key}",), "missing: kind evaluate needs at least one")
     for name, system in evaluation.systems.items():
+        if reason := RESULT.problem(name):
+            yield Finding((f"evaluation.systems.{name}",), reason)
         if not system.model:
             yield Finding((f"evaluation.systems.{name}.model",), "missing: a stage or a directory")
     for index, pair in enumerate(evaluation.compare):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
@@ -14,6 +15,8 @@ from dlm.errors import UserError, did_you_mean
 RawRecipe = dict[str, Any]
 
 _NOT_INHERITED = ("extends", "name", "description")
+DEEPEST = 20
+"""Levels of nesting in a recipe, a task or a cluster file; the deepest setting has nine."""
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -115,14 +118,31 @@ def read_recipe(path: Path, extended_by: tuple[Path, ...] = ()) -> RawRecipe:
     return merge_recipes(merged, own)
 
 
+def _check_depth(text: str) -> None:
+    """Refuse what no settings are, before anything walks through it level by level.
+
+    Raises:
+        ValueError: It is nested too deep.
+        YAMLError: It is no YAML.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            line = f"line {event.start_mark.line + 1}" if event.start_mark else "it"
+            raise ValueError(f"{line} is nested deeper than {DEEPEST} levels")
+
+
 def _read_mapping(path: Path) -> RawRecipe:
     try:
+        _check_depth(path.read_text(encoding="utf-8"))
         loaded = OmegaConf.load(path)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from error
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+    except (YAMLError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: cannot be read as YAML in UTF-8: {error}") from error
     except OSError as error:
         # OmegaConf also raises it for a file that holds one number or the like.
@@ -164,13 +184,16 @@ def parse_override(text: str) -> tuple[list[str], Any]:
         ValueError: no ``=``, an empty key or value, or a value that is not YAML.
     """
     key, equals, value = text.partition("=")
+    if key.count(".") >= DEEPEST:
+        raise ValueError(f"its key is nested deeper than {DEEPEST} levels")
     if not equals or not all(key.split(".")):
         raise ValueError("an override is key=value, such as optim.lr=1e-5")
     if not value.strip():
         raise ValueError("it has no value; write null or '' if that is meant")
     try:
+        _check_depth(value)
         parsed = OmegaConf.from_dotlist([f"value={value}"])
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, ValueError, OmegaConfBaseException) as error:
         raise ValueError(f"the value is not YAML; quote it: {key}='\"...\"'") from error
     container = OmegaConf.to_container(parsed, resolve=False)
     assert isinstance(container, dict)

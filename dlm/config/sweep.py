@@ -1,20 +1,21 @@
 """A sweep: one recipe run once for every cell of a grid of settings."""
 
-import re
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from dlm.config.ranges import MOST_CELLS
 from dlm.config.references import Problem, same_place
 from dlm.errors import UserError
+from dlm.names import LABEL, LONGEST_NAME
 
 Settings = tuple[tuple[str, Any], ...]
 """Keys as on the command line, with their values."""
 RESERVED = ("slurm", "kubernetes")
 """Folders that a run directory has for other things."""
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,15 @@ def sweep_problems(sweep: Mapping[str, Any]) -> Iterator[Problem]:
             for key in own:
                 if any(same_place(key, theirs) for theirs in keys[other]):
                     yield Problem(f"sweep.{axis}", f"{key} is set by the axis {other} too")
+    count = math.prod(len(_groups(axis, values)) for axis, values in sweep.items())
+    if count > MOST_CELLS:
+        yield Problem("sweep", f"it has {count:,} cells, and there can be {MOST_CELLS:,}")
+        return
+    for cell in sweep_cells(sweep):
+        if len(cell.name) > LONGEST_NAME:
+            reason = f"a cell would be called {cell.name}: a name has at most {LONGEST_NAME} bytes"
+            yield Problem("sweep", f"{reason}; give the steps of an axis short names")
+            return
     counted = Counter(cell.name.casefold() for cell in sweep_cells(sweep))
     for name in (name for name, count in counted.items() if count > 1):
         yield Problem("sweep", f"{counted[name]} cells would be called {name}: name them apart")
@@ -129,10 +139,8 @@ def _axis(axis: str, values: Any) -> Iterator[Problem]:
     if not groups:
         yield Problem(at, "nothing is left of it")
     for label, settings in groups:
-        if not _LABEL.fullmatch(label):
-            yield Problem(f"{at}.{label}", "a cell is a directory: its name may have letters, "
-                          "digits, '.', '+' and '-', and begins with one of the first two"
-                          )  # fmt: skip
+        if reason := LABEL.problem(label):
+            yield Problem(f"{at}.{label}", reason)
         for key, _ in settings:
             if not all(str(key).split(".")) or key.split(".")[0] in ("sweep", "extends", "name"):
                 yield Problem(f"{at}.{label}", f"{key} is no setting that a cell can change")

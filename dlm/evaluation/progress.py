@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from dlm.distributed.share import Share
+from dlm.evaluation.results import UNPAIRED
 from dlm.evaluation.task_rows import TaskRows
 from dlm.generation.model import GenerativeModel
 from dlm.generation.rerank import Candidate
@@ -94,7 +95,7 @@ class Progress:
     ) -> None:
         now = time.perf_counter()
         seconds, self._since = (now - self._since) / len(indices), now
-        with self._file.open("a", encoding="utf-8") as file:
+        with self._file.open("a", encoding="utf-8", errors=UNPAIRED) as file:
             for index, item, result in zip(indices, items, results, strict=True):
                 record = {"call": call, "index": index, "item": _plain(item),
                           "seconds": seconds, "result": _plain(result)}  # fmt: skip
@@ -118,7 +119,9 @@ class Progress:
         kept = [{"key": self._key}, *lines[1:]] if known else [{"key": self._key}]
         partial = self._file.with_suffix(".new")
         partial.write_text(
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8"
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept),
+            encoding="utf-8",
+            errors=UNPAIRED,
         )
         partial.rename(self._file)
         return known, seconds

@@ -14,6 +14,10 @@ from dlm.make_way import aside
 PARTIAL = "metrics.partial.json"
 """The scores of a system on a task of which some metric failed."""
 
+UNPAIRED = "backslashreplace"
+"""How half a surrogate pair is written, which UTF-8 cannot: in JSON as its own escape, so that it
+is read back."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -41,7 +45,7 @@ def write_result(result: Result, directory: Path) -> None:
     text = _json(result.metrics, f"{result.task}, metrics", indent=2) + "\n"
     write_samples(result.task, result.samples, directory)
     partial = directory / ".metrics.json"
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors=UNPAIRED)
     partial.rename(directory / "metrics.json")
     (directory / PARTIAL).unlink(missing_ok=True)
 
@@ -57,7 +61,7 @@ def write_samples(task: str, samples: Sequence[Sample], directory: Path) -> None
     ]
     directory.mkdir(parents=True, exist_ok=True)
     partial = directory / ".samples.jsonl"
-    with partial.open("w", encoding="utf-8") as file:
+    with partial.open("w", encoding="utf-8", errors=UNPAIRED) as file:
         file.writelines(f"{line}\n" for line in lines)
     partial.rename(directory / "samples.jsonl")
 
@@ -68,7 +72,7 @@ def write_partial(result: Result, failed: Mapping[str, str], directory: Path) ->
     write_samples(result.task, result.samples, directory)
     values = {**result.metrics, "failed": dict(failed)}
     text = _json(values, f"{result.task}, metrics", indent=2) + "\n"
-    (directory / PARTIAL).write_text(text, encoding="utf-8")
+    (directory / PARTIAL).write_text(text, encoding="utf-8", errors=UNPAIRED)
 
 
 def read_samples(directory: Path) -> list[Sample]:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from dlm.evaluation.metrics import Sample
 from dlm.evaluation.results import Result
 from dlm.evaluation.tasks import NEXT_TOKEN
+from dlm.quoting import markdown_row, markdown_text
 
 HEADER = ["task", "system", "score [95 % interval]", "settings"]
 _SHOWN = 100
@@ -114,18 +116,18 @@ def score_table(results: Sequence[Result]) -> Table:
     """The table for a terminal."""
     table = Table(*HEADER, box=None, pad_edge=False)
     for row in score_rows(results):
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 
 def markdown_table(results: Sequence[Result], comparisons: Sequence[dict[str, Any]]) -> str:
     """The same as Markdown, and the paired differences below."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
-    lines += ["| " + " | ".join(row) + " |" for row in score_rows(results)]
+    lines = [markdown_row(HEADER), "|" + "---|" * len(HEADER)]
+    lines += [markdown_row(map(markdown_text, row)) for row in score_rows(results)]
     if any("likelihood" in result.metrics for result in results):
         lines += ["", "± is the standard error of the estimate; the interval is over rows."]
     if comparisons:
-        lines += ["", *(f"- {comparison_text(row)}" for row in comparisons)]
+        lines += ["", *(f"- {markdown_text(comparison_text(row))}" for row in comparisons)]
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,7 @@ from dlm.errors import UserError, did_you_mean
 from dlm.evaluation.extraction.languages import Languages
 from dlm.evaluation.task_checks import TaskKind, likelihood_problems, task_problems
 from dlm.evaluation.task_shots import replaced
+from dlm.names import RESULT
 
 NEXT_TOKEN = "next_token"
 """Estimator of likelihoods: the exact chain rule of a model that writes from left to right."""
@@ -240,6 +241,8 @@ def load_task(name: str) -> Task:
         name_of_task = name
         value = next(each for each in values if replaced(path.stem, {word: each}) == name)
         raw = replaced({key: raw[key] for key in raw if key != "variants"}, {word: value})
+    if reason := RESULT.problem(name_of_task):
+        raise UserError(f"{path}: a task is called as its file, {name_of_task!r}: {reason}")
     if problems := task_problems(raw):
         raise UserError(f"{path}: {'; '.join(problems)}")
     return Task(

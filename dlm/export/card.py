@@ -1,16 +1,15 @@
 """The model card: README.md of an export, made from the manifests of its run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 from dlm.evaluation.results import Result
 from dlm.evaluation.table import beside_text, score_digits, settings_text
 from dlm.export.history import History, PastStage
 from dlm.export.origin import NOT_STATED
 from dlm.generation.model import Description
+from dlm.quoting import markdown_code, markdown_row, markdown_text, yaml_text
 
 SCRIPT = "diffusion_generate.py"
 
@@ -48,7 +47,7 @@ class Exported:
 def model_card(exported: Exported, history: History) -> str:
     """The whole card, front matter included."""
     parts = [
-        _front_matter(exported, history), f"# {exported.name}", _what(exported),
+        _front_matter(exported, history), f"# {markdown_text(exported.name)}", _what(exported),
         "## How to use it", *_use(exported), "## How it was made", *_made(history),
         "## Scores", *_scores(history.results), "## Limits", _list(_limits(exported, history)),
     ]  # fmt: skip
@@ -70,7 +69,7 @@ def _front_matter(exported: Exported, history: History) -> str:
         "tags": ["dlm", *diffusion, *([kind] if kind != "diffusion" else [])],
     }  # fmt: skip
     stated = {key: value for key, value in values.items() if value}
-    return f"---\n{yaml.safe_dump(stated, sort_keys=False, allow_unicode=True)}---"
+    return f"---\n{yaml_text(stated)}---"
 
 
 def _what(exported: Exported) -> str:
@@ -101,9 +100,9 @@ def _what(exported: Exported) -> str:
     elif said.kind == "diffusion":
         lengths = " It has no length predictor: who uses it says how long an answer is."
     return (
-        f"{what}. {exported.architecture}, {exported.parameters:,} parameters, "
-        f"{exported.positions} positions, attention {said.attention}"
-        + (f", trained with: {exported.objective}." if exported.objective else ".")
+        f"{what}. {markdown_text(exported.architecture)}, {exported.parameters:,} parameters, "
+        f"{exported.positions} positions, attention {markdown_text(said.attention)}"
+        + (f", trained with: {markdown_text(exported.objective)}." if exported.objective else ".")
         + (f" Responses stand {where}." if (where := said.response_positions) else "")
         + lengths
     )
@@ -138,10 +137,10 @@ def _made(history: History) -> Iterator[str]:
         return
     assert history.recipe is not None
     recipe = history.recipe
-    about = f": {recipe.description}" if recipe.description else ""
+    about = f": {markdown_text(recipe.description)}" if recipe.description else ""
     yield (
-        f"Recipe `{recipe.name}`{about}. The stages it stands on, from their manifests; "
-        "`training.json` has all their settings."
+        f"Recipe {markdown_code(recipe.name)}{about}. The stages it stands on, from their "
+        "manifests; `training.json` has all their settings."
     )
     yield _table(
         ["stage", "kind", "weights from", "steps", "tokens, about", "seed", "seconds", "finished",
@@ -150,14 +149,19 @@ def _made(history: History) -> Iterator[str]:
     )  # fmt: skip
     yield "Training data:"
     rows = [
-        [stage.name, rows.text, "" if rows.rows is None else f"{rows.rows:,}", rows.licence]
+        [
+            stage.name,
+            rows.markdown,
+            "" if rows.rows is None else f"{rows.rows:,}",
+            markdown_text(rows.licence),
+        ]
         for stage in history.stages
         for rows in stage.rows
     ]
     yield _table(["stage", "rows from", "rows", "licence"], rows)
-    yield "Versions: " + "; ".join(_versions(history.stages)) + "."
+    yield "Versions: " + markdown_text("; ".join(_versions(history.stages))) + "."
     if history.remarks:
-        yield _list(history.remarks)
+        yield _list(map(markdown_text, history.remarks))
 
 
 def _stage_row(stage: PastStage) -> list[str]:
@@ -176,9 +180,9 @@ def _stage_row(stage: PastStage) -> list[str]:
     if len(sha := commit.partition("+")[0]) == 40:
         commit = commit.replace(sha, sha[:12])
     return [
-        stage.name, manifest.identity.kind, start, shown, tokens,
+        stage.name, manifest.identity.kind, markdown_text(start), markdown_text(shown), tokens,
         str(manifest.identity.config.get("seed")), f"{manifest.seconds:,.0f}",
-        manifest.finished[:10], commit,
+        manifest.finished[:10], markdown_text(commit),
     ]  # fmt: skip
 
 
@@ -217,12 +221,13 @@ def _score_rows(result: Result) -> Iterator[list[str]]:
         digits = score_digits(name)
         error = f" ± {value['standard_error']:.{digits}f}" if "standard_error" in value else ""
         yield [
-            f"{result.task} (version {metrics['task_version']}{shots})", result.system,
+            markdown_text(f"{result.task} (version {metrics['task_version']}{shots})"),
+            markdown_text(result.system),
             str(metrics["rows"]),
-            f"{name} {value['score']:.{digits}f}{error} "
+            markdown_text(f"{name} {value['score']:.{digits}f}{error} "
             f"[{value['ci95_low']:.{digits}f}, {value['ci95_high']:.{digits}f}]"
-            f"{beside_text(name, value)}{chance}",
-            f"{sampler}{settings_text(metrics)}", f"`{value['signature']}`",
+            f"{beside_text(name, value)}{chance}"),
+            markdown_text(f"{sampler}{settings_text(metrics)}"), markdown_code(value["signature"]),
         ]  # fmt: skip
 
 
@@ -257,21 +262,16 @@ def _limits(exported: Exported, history: History) -> Iterator[str]:
     recipe = history.recipe
     if recipe is None or recipe.license is None:
         yield "The licence of the weights is not stated; those of base model and data come first."
-    unknown = {row.text for stage in history.stages for row in stage.rows
+    unknown = {row.markdown for stage in history.stages for row in stage.rows
                if row.licence == NOT_STATED}  # fmt: skip
     if unknown:
         yield f"The licence of {len(unknown)} of the data sources is not stated."
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+    """``rows``: Markdown already."""
+    return "\n".join(markdown_row(line) for line in (header, ["---"] * len(header), *rows))
 
 
-def _cell(text: str) -> str:
-    """A bar would end the cell."""
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _list(lines: Iterator[str] | Sequence[str]) -> str:
+def _list(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)

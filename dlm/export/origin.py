@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dlm.config.data_checks import source_name
 from dlm.config.schema import SourceConfig, StageConfig
 from dlm.data.paper_sets import paper_sets
+from dlm.quoting import markdown_text
 from dlm.recipe.fingerprint import ROWS, plain
 from dlm.recipe.manifest import Manifest
 
@@ -20,8 +22,8 @@ _RECIPES_OWN = ("path", "name")
 class RowsOrigin:
     """One source of a stage."""
 
-    text: str
-    """What it is: a hub data set, files, a generator."""
+    markdown: str
+    """What it is: a hub data set, files, a generator; Markdown."""
     hub: str | None
     """The hub data set that was read."""
     rows: int | None
@@ -51,7 +53,7 @@ def rows_of(
         rows = counted[name]["rows"] if name in counted else total if len(sources) == 1 else None
         hub = identity.get("hub")
         writer = source.get("stage")
-        text = _written_by(writer, finished) if writer else _text(identity, name)
+        text = markdown_text(_written_by(writer, finished)) if writer else _text(identity, name)
         found.append(RowsOrigin(text, hub, rows, _licence(config, source)))
     return found
 
@@ -76,16 +78,18 @@ def _text(identity: Mapping[str, Any], name: str) -> str:
         hub = identity["hub"]
         parts = [identity.get("config"), f"split {identity['split']}",
                  identity.get("revision") or "revision not pinned"]  # fmt: skip
-        return f"[{hub}](https://huggingface.co/datasets/{hub}), " + ", ".join(filter(None, parts))
+        about = markdown_text(", ".join(filter(None, parts)))
+        link = f"https://huggingface.co/datasets/{quote(hub)}"
+        return f"[{markdown_text(hub)}]({link}), {about}"
     if generated := identity.get("generated"):
         seed = f"split {generated['split']}, seed {generated['seed']}"
-        return f"generated: {generated['name']}, {seed}"
+        return markdown_text(f"generated: {generated['name']}, {seed}")
     files = identity.get("files") or [identity]
     # The last parts of a path say what it is, the first ones whose machine it was on.
     shown = "/".join(Path(name).parts[-2:]) if name else "local files"
     hashes = ", ".join(file["sha256"][:12] for file in files[:3])
     more = f" and {len(files) - 3} more files" if len(files) > 3 else ""
-    return f"{shown} (sha256 {hashes}{more})"
+    return markdown_text(f"{shown} (sha256 {hashes}{more})")
 
 
 def _licence(config: SourceConfig | None, source: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dlm.config.job import StageJob
 from dlm.errors import DlmError, Preempted, StageFailed, UserError
@@ -60,7 +61,8 @@ def stage_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         seconds = "" if row["seconds"] is None else duration(row["seconds"])
         metrics = metrics_text(row["metrics"])
         job = [row.get("queue", "")] if queued else []
-        table.add_row(row["stage"], row["kind"], row["state"] + shown, *job, seconds, metrics)
+        cells = (row["stage"], row["kind"], row["state"] + shown, *job, seconds, metrics)
+        table.add_row(*map(Text, cells))  # no markup in a name
     return table
 
 

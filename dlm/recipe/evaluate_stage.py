@@ -18,13 +18,15 @@ from dlm.evaluation.evaluate import (
     oracle_name,
     with_oracle_lengths,
 )
-from dlm.evaluation.results import Result
+from dlm.evaluation.results import UNPAIRED, Result
 from dlm.evaluation.table import comparison_text, markdown_table, sample_text, score_table
 from dlm.evaluation.task_rows import TaskRows, read_task
-from dlm.evaluation.tasks import load_task
+from dlm.evaluation.tasks import load_tasks
 from dlm.generation.model import GenerativeModel, open_model
 from dlm.generation.settings import GenerationSettings
+from dlm.names import COMPARISONS, TABLE
 from dlm.recipe.console import make_console, say
+from dlm.recipe.manifest import EXPORT
 from dlm.recipe.shared_stage import carry_out_shared
 from dlm.training.builders import generation_settings
 
@@ -43,11 +45,11 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
     config = job.config.evaluation
     tasks = [
         read_task(
-            load_task(name).with_likelihood(asdict(config.likelihood)),
+            task.with_likelihood(asdict(config.likelihood)),
             root=job.config.data.root, limit=config.limit,
             skip_too_long=config.too_long == "skip",
         )
-        for name in config.tasks
+        for task in load_tasks(config.tasks)
     ]  # fmt: skip
     partial = job.directory / ".partial-export"
     device = own_device(cpu=job.config.hardware.accelerator == "cpu")
@@ -58,6 +60,7 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
         for name in config.systems
     }
     if share.first:
+        _take_up(job.directory / EXPORT, partial)
         _check_all(job, chosen)
     for name, system in config.systems.items():
         model = open_model(
@@ -79,9 +82,7 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
         pairs += [(oracle_name(first), oracle_name(second)) for first, second in pairs]
         comparisons = compare(list(dict.fromkeys(pairs)), results, tasks, config.bootstrap_samples)
         _write_tables(partial, results, comparisons)
-        # An export without a manifest is left by a kill between the two.
-        shutil.rmtree(job.directory / "export", ignore_errors=True)
-        partial.rename(job.directory / "export")
+        partial.rename(job.directory / EXPORT)
         show(results, comparisons)
     return {
         f"{result.system}/{result.task}": {
@@ -89,6 +90,13 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
         }
         for result in results
     }
+
+
+def _take_up(export: Path, partial: Path) -> None:
+    """Go on with an export that has no manifest: all that is missing may be a line on a screen."""
+    if export.exists() and not partial.exists():
+        export.rename(partial)
+    shutil.rmtree(export, ignore_errors=True)
 
 
 def _without_oracle_row(
@@ -151,8 +159,10 @@ def _write_tables(
     directory: Path, results: list[Result], comparisons: list[dict[str, Any]]
 ) -> None:
     text = json.dumps(comparisons, indent=2, ensure_ascii=False) + "\n"
-    (directory / "comparisons.json").write_text(text, encoding="utf-8")
-    (directory / "table.md").write_text(markdown_table(results, comparisons), encoding="utf-8")
+    (directory / COMPARISONS).write_text(text, encoding="utf-8", errors=UNPAIRED)
+    (directory / TABLE).write_text(
+        markdown_table(results, comparisons), encoding="utf-8", errors=UNPAIRED
+    )
 
 
 def show(results: list[Result], comparisons: list[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dlm.quoting import markdown_text
 from dlm.recipe.manifest import write_text
 from dlm.report.curve_charts import curve_rows, stages_by_name, validation_table
 from dlm.report.run import Run
@@ -12,7 +13,7 @@ from dlm.report.score_tables import comparison_table, evaluations, score_rows, s
 from dlm.report.stage_tables import provenance_table, stage_table
 from dlm.report.study import Study
 from dlm.report.study_tables import study_tables
-from dlm.report.tables import Table, csv_text, markdown_text, table_csv, table_markdown
+from dlm.report.tables import Table, csv_text, table_csv, table_markdown
 
 
 def report_markdown(

@@ -1,12 +1,13 @@
 """A table that becomes HTML, Markdown or CSV, and whose figures say which file they are from."""
 
 import csv
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
 from typing import Any
+
+from dlm.quoting import markdown_row, markdown_text
 
 _FEW_FILES = 2
 
@@ -105,9 +106,9 @@ def table_markdown(table: Table) -> str:
     keep = [index for index, column in enumerate(table.columns) if not column.graphic]
     columns = [table.columns[index] for index in keep]
     lines = [f"### {markdown_text(table.title)}", ""]
-    lines.append(_markdown_row(column.title for column in columns))
+    lines.append(markdown_row(markdown_text(column.title) for column in columns))
     lines.append("|" + "".join("---:|" if column.number else "---|" for column in columns))
-    lines += [_markdown_row(row[index].text for index in keep) for row in table.rows]
+    lines += [markdown_row(markdown_text(row[index].text) for index in keep) for row in table.rows]
     lines += ["", markdown_text(table.note)] if table.note else []
     files = _files(cell.source for row in table.rows for cell in row)
     if len(files) <= _FEW_FILES:
@@ -134,17 +135,6 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     stream = StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
-
-
-def markdown_text(text: str) -> str:
-    """Text that Markdown shows to the letter, on one line."""
-    signs = r"([\\`*|~]|\](?=[(\[])|(?<!\w)_|_(?!\w))"
-    shown = re.sub(signs, r"\\\1", " ".join(text.split()))
-    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _markdown_row(texts: Iterable[str]) -> str:
-    return "| " + " | ".join(markdown_text(text) for text in texts) + " |"
 
 
 def _cell_html(cell: Cell, column: Column) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dlm.distributed.share import Share
 from dlm.errors import UserError
+from dlm.names import TABLE
 from dlm.recipe.locate import locate_model
 from dlm.verbs.models import OPTION_OF, chosen_settings, open_located
 from dlm.verbs.ranks import sharing
@@ -46,6 +47,7 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
         oracle_name,
         with_oracle_lengths,
     )
+    from dlm.evaluation.results import UNPAIRED
     from dlm.evaluation.table import markdown_table, score_table
     from dlm.evaluation.task_rows import read_task
     from dlm.training.quiet import quiet_libraries
@@ -77,8 +79,9 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
             for name, of_system, place in systems
         ]  # fmt: skip
     if share.first:
+        table = markdown_table(results, [])
+        (output / TABLE).write_text(table, encoding="utf-8", errors=UNPAIRED)
         (output / _BEGUN).unlink()
-        (output / "table.md").write_text(markdown_table(results, []), encoding="utf-8")
         Console(highlight=False).print(score_table(results))
         print(f"results: {output}")
     return 0

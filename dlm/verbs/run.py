@@ -9,10 +9,12 @@ from io import StringIO
 from pathlib import Path
 
 from dlm.config.loading import load_cells
+from dlm.config.ranges import MOST_CELLS, SEED
 from dlm.config.references import missing_files
 from dlm.config.schema import RecipeConfig
 from dlm.config.sweep import Cell
 from dlm.errors import UserError
+from dlm.names import LINE
 from dlm.verbs.names import unknown_names
 
 
@@ -128,6 +130,8 @@ def _check_names(recipe: RecipeConfig, place: str) -> None:
 
 def _directory(options: argparse.Namespace, recipe: RecipeConfig) -> Path:
     run_dir = Path(options.run_dir) if options.run_dir else Path("runs") / recipe.name
+    if reason := LINE.problem(str(run_dir)):
+        raise UserError(f"--run-dir {str(run_dir)!r}: {reason}")
     for path in (run_dir, *run_dir.parents):
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file: give --run-dir a directory")
@@ -147,7 +151,12 @@ def seeds_of(given: str | None) -> tuple[int, ...]:
         found = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if found is None:
             raise UserError(f"--seeds {given}: must be numbers such as 1,2,3 or 1-3")
-        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not SEED.fits(last) or last - first >= MOST_CELLS:
+            raise UserError(
+                f"--seeds {given}: a seed must be {SEED}, and there can be {MOST_CELLS:,} of them"
+            )
+        seeds += range(first, last + 1)
     if len(set(seeds)) < len(seeds) or not seeds:
         raise UserError(f"--seeds {given}: names a seed twice, or none")
     return tuple(seeds)

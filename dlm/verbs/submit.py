@@ -22,6 +22,7 @@ from dlm.config.loading import load_recipe, resolved_yaml
 from dlm.config.schema import RecipeConfig
 from dlm.config.sweep import Cell
 from dlm.errors import UserError
+from dlm.names import LINE
 from dlm.recipe.console import say
 from dlm.recipe.manifest import write_text
 from dlm.verbs.run import checked
@@ -38,6 +39,7 @@ def submit(options: argparse.Namespace) -> int:
     found = checked(options)
     cluster = _throttled(cluster, options.max_array_tasks, sweep=bool(found.cells))
     run_dir = found.run_dir.absolute()
+    _check_places(run_dir, cluster)
     runs: list[tuple[Cell | None, RecipeConfig]] = [*found.cells] or [(None, found.recipe)]
     for _, recipe in runs:
         check_stage_names(recipe, cluster)
@@ -150,6 +152,18 @@ def _check_shapes(
             "hardware.devices: change its nodes or processes, for one stage under `stages:`, or "
             "the recipe's batch size"
         ) from error
+
+
+def _check_places(run_dir: Path, cluster: ClusterConfig) -> None:
+    """Refuse folders that the lines of a script cannot hold."""
+    for what, place in (("the run directory", run_dir), ("the folder of the call", Path.cwd())):
+        if reason := LINE.problem(str(place)):
+            raise UserError(f"{what}, {str(place)!r}: {reason}")
+    if cluster.scheduler == "slurm" and "\\" in str(run_dir):
+        raise UserError(
+            f"{run_dir}: sbatch writes no log into a folder with a backslash in its name; give "
+            "--run-dir another one"
+        )
 
 
 def _name(cell: Cell | None) -> str:

@@ -209,6 +209,19 @@ def test_an_interrupted_evaluate_stage_keeps_the_systems_that_are_done(
     assert {p: files_of(p) for p in others} == others
 
 
+def test_an_evaluate_stage_whose_results_could_not_be_shown_keeps_them_all(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.directory, run)
+    stage = run / trained.stage("evaluate").name
+    (stage / "manifest.json").unlink()
+    systems = [stage / "export" / name for name in ("predicted", "oracle")]
+    kept = [files_of(place) for place in systems]
+    assert call("run", trained.recipe, "--run-dir", run).code == 0
+    assert [files_of(place) for place in systems] == kept
+
+
 def test_the_evaluate_stage_and_the_verb_agree(
     call: Caller, trained: TrainedRun, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from dlm.config import checks
 from dlm.config.checks import READ_BY_EVERY_KIND, SECTIONS, reads
 from dlm.config.loading import load_recipe, resolved_yaml
+from dlm.config.ranges import RANGE_OF
 from dlm.config.schema import DEFAULT_BATCH_SIZE, SECTIONS_OF_KIND
 from dlm.errors import UserError
 
@@ -202,7 +203,7 @@ EVALUATION = "stages.scores.evaluation"
             f"{EVALUATION}.systems.diffusion.generation.length=canvas",
             "systems.diffusion.model = 'length': was not trained with a canvas: give that stage",
         ),
-        ("name=a/b", "name = 'a/b': it names the run directory"),
+        ("name=a/b", "name = 'a/b': it names a folder"),
     ],
 )
 def test_a_recipe_that_cannot_mean_what_it_says_is_refused(
@@ -321,7 +322,7 @@ def test_checkpoint_hardware_and_logging_are_read_by_every_kind() -> None:
 
 def test_every_range_and_kind_table_names_real_settings(chain: Path) -> None:
     recipe = load_recipe(chain)
-    for key in (*checks.RANGE_OF, *checks._KINDS_OF_SETTING):
+    for key in (*RANGE_OF, *checks._KINDS_OF_SETTING):
         section, _, setting = key.rpartition(".")
         assert hasattr(attrgetter(section)(recipe), setting)
 

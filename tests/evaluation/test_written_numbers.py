@@ -34,6 +34,12 @@ def test_numbers_are_written_as_they_are(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "samples.jsonl").read_text(encoding="utf-8"))["bound"] == 1.5
 
 
+def test_half_a_surrogate_pair_is_written_and_read_back(tmp_path: Path) -> None:
+    result = Result("s", "texts", {"rows": 1}, [{"source": "a \ud83d b", "hypothesis": "\u2028"}])
+    write_result(result, tmp_path)
+    assert read_result("s", "texts", tmp_path) == result
+
+
 @pytest.mark.parametrize("row_id", [6, (3 << 32) + 6])
 def test_a_likelihood_that_is_not_finite_names_the_row(row_id: int) -> None:
     whole, broken = (Bound(Estimate(v, 0.0, 1), 9) for v in (3.0, math.inf))
