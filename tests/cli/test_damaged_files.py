@@ -60,6 +60,8 @@ READ = [
     ".locks/adapt.json", "sweep.json", "cluster.json",
 ]  # fmt: skip
 """What status, report and export read of a run."""
+SHOWN_ALONE = ("_evaluate/export", "logs", "samples", "config.yaml")
+"""Parts of names of what status does not look at."""
 TOLD = ("metrics", "samples", "comparisons", "config.yaml", "started")
 """Parts of names of what a report shows."""
 RESUMED = [
@@ -109,9 +111,10 @@ def test_a_damaged_export_is_named_by_whatever_opens_it(
     outcomes = [
         call("generate", run, "--prompt", "seven"),
         call("export", run, "--to", run.parent / "copy"),
-        call("evaluate", run, "--tasks", "numbers_en_de", "--limit", "1", "--output",
-             run.parent / "scores"),
-    ]  # fmt: skip
+    ]
+    if how in ("one bit", "a directory"):
+        place = ("--limit", "1", "--output", run.parent / "scores")
+        outcomes.append(call("evaluate", run, "--tasks", "numbers_en_de", *place))
     for outcome in outcomes:
         assert path.name in explained(outcome, code=(2,))
     assert not (run.parent / "copy").exists()
@@ -125,7 +128,8 @@ def test_a_damaged_file_of_a_run_is_named_or_does_no_harm(
     name: str, how: str, run: Path, call: Caller
 ) -> None:
     path = damaged(run, name, how)
-    explained(call("status", run))
+    if not any(part in name for part in SHOWN_ALONE):
+        explained(call("status", run))
     page = run.parent / "report.html"
     reported = call("report", run, "--output", page)
     explained(reported)
