@@ -93,9 +93,10 @@ def make_first(
 
     words = ["dlm", "run", options.recipe, *options.overrides]
     command = [*words, "--run-dir", str(run_dir), "--to", needed.job.name]
+    why = f" ({needed.state.reason})" if needed.state.reason.startswith("not done") else ""
     return (
         f"stage {job.name}: {what} comes from stage {needed.job.name}, which is "
-        f"{needed.state.name} in {run_dir}. Make it with\n  {' '.join(words_of(command))}\n"
+        f"{needed.state.name} in {run_dir}{why}. Make it with\n  {' '.join(words_of(command))}\n"
         "or give --run-dir a run that has it"
     )
 

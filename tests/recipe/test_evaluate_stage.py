@@ -24,7 +24,7 @@ def test_the_last_system_is_refused_before_the_first_one_is_run(
         kind="diffusion", length_predictor=None, tokenizer=None, canvas_length=None,
         backbone=SimpleNamespace(longest_prompt=lambda response: 512), heads=lambda prompts: [],
     )  # fmt: skip
-    monkeypatch.setattr(module, "open_model", lambda place, device="cpu": model)
+    monkeypatch.setattr(module, "open_model", lambda *_, **__: model)
     monkeypatch.setattr(module, "evaluate_system", lambda *_, **__: pytest.fail("it was run"))
     with pytest.raises(UserError, match="system 'last', task numbers_en_de: it has no length pred"):
         module.evaluate_stage(StageJob("r", "scores", config, 0, "", tmp_path, {}))
