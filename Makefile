@@ -18,13 +18,15 @@ PYTEST := $(BIN)/python -m pytest
 IN_PARALLEL := -n auto --dist loadfile
 STAGES := pretrain adapt length instruct autoregressive evaluate
 
+AUDIT := build/audit
+IGNORED = $(shell awk '!/^#/ && NF > 1 {print "--ignore-vuln " $$1}' audit-ignore.txt)
 IN_RUN_DIR = $(if $(RUN_DIR),--run-dir $(RUN_DIR))
 pinned = $(shell sed -n 's/^$(1)==//p' constraints.txt)
 need = $(if $($(1)),,$(error $(1) is missing. Example: make $@ $(2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-all lint $(STAGES) \
-	generate run status report plan bench benchmarks submit cancel soak mutants docs docker
+	generate run status report plan bench benchmarks submit cancel soak mutants audit docs docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +57,12 @@ lint: $(STAMP) ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy dlm
 	$(BIN)/lint-imports
+
+audit: ## ask the package index for known vulnerabilities of the pinned versions (network)
+	@awk '!/^#/ && NF == 1 {print "audit-ignore.txt: " $$1 " needs a reason behind it"; bad = 1} END {exit bad}' audit-ignore.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet pip-audit
+	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict $(IGNORED)
 
 pretrain: ## stage: masked-LM pretraining
 adapt: ## stage: diffusive adaptation

@@ -66,18 +66,13 @@ def markdown_text(text: str) -> str:
     return re.sub(_BEGINS_A_BLOCK, r"\3\\\1\2\4", shown)
 
 
-def markdown_code(text: str) -> str:
-    """Text as code, in a line or the cell of a table; blanks in a row are one."""
+def markdown_code(text: str, *, in_table: bool = False) -> str:
+    """Text as code; blanks in a row are one. In a table a bar is escaped in code too."""
     shown = on_one_line(" ".join(text.split()))
-    if "|" in shown:  # it would end the cell; HTML says it everywhere
-        return f"<code>{_html_code(shown)}</code>"
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     pad = " " if shown[:1] == "`" or shown[-1:] == "`" else ""
-    return f"{fence}{pad}{shown}{pad}{fence}"
-
-
-def _html_code(text: str) -> str:
-    return "".join(sign if sign.isalnum() or sign == " " else f"&#{ord(sign)};" for sign in text)
+    code = f"{fence}{pad}{shown}{pad}{fence}"
+    return code.replace("|", "\\|") if in_table else code
 
 
 def markdown_row(texts: Iterable[str]) -> str:

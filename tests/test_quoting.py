@@ -95,7 +95,7 @@ def test_a_text_in_markdown_is_that_text_and_no_markup(text: str) -> None:
 @quick
 @given(TEXTS, TEXTS.filter(lambda text: bool(shown(text))))
 def test_a_cell_of_a_markdown_table_is_one_cell(text: str, code: str) -> None:
-    row = markdown_row([markdown_text(text), markdown_code(code)])
+    row = markdown_row([markdown_text(text), markdown_code(code, in_table=True)])
     page = Page(MARKDOWN.render(f"| a | b |\n|---|---|\n{row}"))
     assert page.elements == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td", "code"]
     cells = page.text.split("\n")

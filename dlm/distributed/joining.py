@@ -45,7 +45,7 @@ def joined(devices: int, num_nodes: int, environments: list[Any], *, gpus: bool)
         return told[0]
 
     star = Star(dist.get_rank(), dist.get_world_size())
-    star.connect(os.environ["MASTER_ADDR"], tell)
+    star.connect(os.environ["MASTER_ADDR"], tell, one_host=num_nodes == 1)
     with star:
         yield star
 

@@ -6,11 +6,19 @@ sit in it until its timeout, and a rank that still computes would not hear of th
 
 import os
 import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import (
+    Client,
+    Connection,
+    Listener,
+    answer_challenge,
+    deliver_challenge,
+)
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -19,10 +27,30 @@ from dlm.errors import DlmError, Preempted, StageFailed, UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 CONNECT_S = 60.0
+GREETING_S = 10.0
+"""A connection that does not prove within this time that it is a rank's is dropped."""
 FAREWELL_S = 45.0
 """A rank that failed stays so long for rank 0 to say why: launchers end all when one ends."""
 SILENCE_S = 30
 """A line on which nothing is acknowledged for so long is taken for cut."""
+
+
+def _listener(host: str, *, backlog: int) -> Listener:
+    """On the address of this machine that the others were told, on any port."""
+    address = socket.gethostbyname(host)
+    if address.startswith("127."):  # some hosts call themselves so, and nobody else does
+        address = "" if host != "127.0.0.1" else address
+    try:
+        return Listener((address, 0), backlog=backlog)
+    except OSError:  # it is an address before this machine's own, as of a gateway
+        return Listener(("", 0), backlog=backlog)
+
+
+def _give_up_after(link: "Connection[Any, Any]", seconds: float) -> None:
+    """How long a read may wait; 0: for ever."""
+    with socket.socket(fileno=os.dup(link.fileno())) as line:
+        patience = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
 
 
 @dataclass(frozen=True)
@@ -61,29 +89,31 @@ class Star:
         self._failure: Failure | None = None
         self._middle_gone = threading.Event()
 
-    def connect(self, host: str, tell: Callable[[Any], Any]) -> None:
+    def connect(self, host: str, tell: Callable[[Any], Any], *, one_host: bool = True) -> None:
         """Connect the ranks.
 
         Args:
             host: Where rank 0 is.
             tell: Gives every rank what rank 0 calls it with.
+            one_host: Whether all ranks are on it: rank 0 then listens to this machine alone.
 
         Raises:
             StageFailed: A rank does not connect in time.
         """
         if self.rank:
-            port, key = tell(None)
-            link: Connection[Any, Any] = Client((host, port), authkey=key)
+            address, key = tell(None)
+            link: Connection[Any, Any] = Client(address, authkey=key)
             link.send(self.rank)
             self._take(0, link)
             self._listen_to_all()
             return
         key = os.urandom(32)
-        with Listener(("", 0), backlog=self.world_size, authkey=key) as listener:
-            tell((listener.address[1], key))
-            accepting = threading.Thread(target=self._accept, args=(listener,), daemon=True)
-            accepting.start()
-            accepting.join(CONNECT_S)
+        host = "127.0.0.1" if one_host else host
+        with _listener(host, backlog=max(8, self.world_size)) as listener:
+            tell(((host, listener.address[1]), key))
+            threading.Thread(target=self._accept, args=(listener, key), daemon=True).start()
+            with self._changed:
+                self._changed.wait_for(self._complete, CONNECT_S)
         absent = [str(rank) for rank in range(1, self.world_size) if rank not in self._links]
         if absent:
             raise StageFailed(
@@ -167,13 +197,33 @@ class Star:
         if self.rank:
             self._middle_gone.wait(FAREWELL_S)
 
-    def _accept(self, listener: Listener) -> None:
-        while len(self._links) < self.world_size - 1:
+    def _complete(self) -> bool:
+        return len(self._links) == self.world_size - 1
+
+    def _accept(self, listener: Listener, key: bytes) -> None:
+        while not self._complete():
             try:
                 link = listener.accept()
             except OSError:
-                return  # closed, as it took too long
-            self._take(link.recv(), link)
+                return  # closed: all are there, or it took too long
+            # Of its own each: one that says nothing keeps no other waiting.
+            threading.Thread(target=self._greet, args=(link, key), daemon=True).start()
+
+    def _greet(self, link: "Connection[Any, Any]", key: bytes) -> None:
+        """Take a connection that knows the key; drop any other."""
+        try:
+            _give_up_after(link, GREETING_S)
+            deliver_challenge(link, key)
+            answer_challenge(link, key)
+            peer = link.recv()  # not before it has proved itself: what is received is unpickled
+            _give_up_after(link, 0)
+        except (OSError, EOFError, AuthenticationError):
+            link.close()
+            return
+        with self._changed:
+            if peer in range(1, self.world_size) and peer not in self._links:
+                self._take(peer, link)
+                self._changed.notify_all()
 
     def _take(self, peer: int, link: "Connection[Any, Any]") -> None:
         with socket.socket(fileno=os.dup(link.fileno())) as line:  # a cut one is silent otherwise

@@ -227,7 +227,8 @@ def _score_rows(result: Result) -> Iterator[list[str]]:
             markdown_text(f"{name} {value['score']:.{digits}f}{error} "
             f"[{value['ci95_low']:.{digits}f}, {value['ci95_high']:.{digits}f}]"
             f"{beside_text(name, value)}{chance}"),
-            markdown_text(f"{sampler}{settings_text(metrics)}"), markdown_code(value["signature"]),
+            markdown_text(f"{sampler}{settings_text(metrics)}"),
+            markdown_code(value["signature"], in_table=True),
         ]  # fmt: skip
 
 

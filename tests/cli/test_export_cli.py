@@ -193,7 +193,7 @@ def test_a_source_tells_its_origin_and_licence(trained: TrainedRun) -> None:
             manifest.identity, config=config, data={"rows": [[identity], []], "local files": {}}
         ))  # fmt: skip
         found = rows_of(past, _with(stage, data=_with(stage.data, train=[today])), {})[0]
-        return found.text, found.licence
+        return found.markdown, found.licence
 
     local = {"sha256": "a" * 64, "format": "jsonl"}
     listed = SourceConfig(hub="openai/gsm8k", path="gsm8k/train.jsonl")

@@ -22,7 +22,7 @@ def tell(content: Any) -> Any:
 
 module.SILENCE_S = 6
 star = module.Star(rank, 2)
-star.connect(host, tell)
+star.connect(host, tell, one_host=False)
 print("connected", flush=True)
 with star:
     star.map(lambda item: time.sleep(0.1), range(1200))

@@ -1,9 +1,13 @@
 """Ranks share work, and none of them goes on alone or waits in vain."""
 
 import os
+import queue
 import socket
 import threading
 import time
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,5 +122,58 @@ def test_a_rank_that_dies_ends_the_others(dying: int, world_size: int) -> None:
 
 def test_a_rank_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECT_S", 0.2)
-    with pytest.raises(StageFailed, match=r"of 3 ranks, 1, 2 did not connect to rank 0 on here"):
+    with pytest.raises(StageFailed, match=r"of 3 ranks, 1, 2 did not connect to rank 0 on 127\."):
         Star(0, 3).connect("here", lambda content: content)
+
+
+@pytest.mark.parametrize("stranger", ["closed", "junk", "silent", "wrong key"])
+def test_a_stranger_is_dropped_and_the_ranks_are_taken(stranger: str) -> None:
+    opened: list[Any] = []
+
+    def tell(content: Any) -> Any:
+        ((host, port), _) = content
+        assert host == "127.0.0.1"
+        line = socket.create_connection((host, port), timeout=5)
+        opened.append(line)
+        if stranger == "closed":
+            line.close()
+        elif stranger == "junk":
+            line.sendall(b"GET / HTTP/1.1\r\n\r\n" * 50)
+        elif stranger == "wrong key":
+            opened.append(threading.Thread(target=_client, args=((host, port), b"guess")))
+            opened[-1].start()
+        time.sleep(0.1)
+        peer.start()
+        told.put(content)
+        return content
+
+    told: queue.Queue[Any] = queue.Queue()
+    rank_1 = Star(1, 2)
+    peer = threading.Thread(target=rank_1.connect, args=("", lambda _: told.get()), daemon=True)
+    rank_0 = Star(0, 2)
+    started = time.monotonic()
+    rank_0.connect("127.0.0.1", tell)
+    peer.join(5)
+    assert time.monotonic() - started < 5 and list(rank_0._links) == [1]
+    rank_1._send(0, ("part", "hello"))
+    assert rank_0._receive(1) == "hello"
+
+
+def _client(address: tuple[str, int], key: bytes) -> None:
+    with pytest.raises((AuthenticationError, OSError, EOFError)):
+        Client(address, authkey=key)
+
+
+def test_rank_0_of_one_host_listens_to_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_S", 0.2)
+    heard: list[str] = []
+
+    def tell(content: Any) -> Any:
+        port = f"{content[0][1]:04X}"
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        heard.extend(line.split()[1] for line in lines if line.split()[1].endswith(f":{port}"))
+        return content
+
+    with pytest.raises(StageFailed):
+        Star(0, 2).connect("localhost", tell)
+    assert len(heard) == 1 and heard[0].startswith("0100007F:")

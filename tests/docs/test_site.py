@@ -33,9 +33,9 @@ def test_every_setting_has_its_place(site: Path) -> None:
 
 def test_a_setting_shows_type_range_default_readers_and_fingerprint(site: Path) -> None:
     text = re.sub(r"<[^>]+>", "", html(site, "reference/settings.html"))
-    assert "whole number · at least 1 · default 1000" in text
+    assert "whole number · at least 1 and at most 1,000,000,000 · default 1000" in text
     assert "one of auto, padded, packed · default auto · only pretrain, adapt, instruct" in text
-    assert "whole number, or null · at least 1 · default null · not part of the fingerprint" in text
+    assert "at least 1 and at most 1,024 · default null · not part of the fingerprint" in text
 
 
 def test_every_verb_and_flag_has_its_place(site: Path) -> None:

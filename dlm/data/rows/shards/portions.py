@@ -82,13 +82,16 @@ def encoded_portions(
     """Each portion with what the tokenizer made of it, so many portions ahead."""
     waiting: deque[tuple[Portion, Future[list[Any]]]] = deque()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize") as pool:
-        for portion in read:
-            conditional = wanted.has_prompts(portion.source)
-            encoding = pool.submit(encoder.encode, portion.examples, conditional=conditional)
-            waiting.append((portion, encoding))
-            if len(waiting) > AHEAD:
+        try:
+            for portion in read:
+                conditional = wanted.has_prompts(portion.source)
+                encoding = pool.submit(encoder.encode, portion.examples, conditional=conditional)
+                waiting.append((portion, encoding))
+                if len(waiting) > AHEAD:
+                    first, encoded = waiting.popleft()
+                    yield first, encoded.result()
+            while waiting:
                 first, encoded = waiting.popleft()
                 yield first, encoded.result()
-        while waiting:
-            first, encoded = waiting.popleft()
-            yield first, encoded.result()
+        finally:  # of a stop: the portion that is being tokenized ends, no other is begun
+            pool.shutdown(wait=False, cancel_futures=True)
