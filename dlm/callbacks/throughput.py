@@ -11,6 +11,7 @@ import json
 import resource
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,8 +217,9 @@ class Throughput(Callback):
             return
         steps = self.steps_before + self.steps
         partial = self.record.with_name(f".{self.record.name}.tmp")
-        partial.write_text(json.dumps({"steps": steps, "figures": asdict(self.total)}))
-        partial.replace(self.record)
+        with suppress(OSError):  # on a full disk the checkpoints say so
+            partial.write_text(json.dumps({"steps": steps, "figures": asdict(self.total)}))
+            partial.replace(self.record)
 
     def metrics(self) -> dict[str, Any]:
         """For the manifest: the figures of all attempts, and of how many of their steps."""

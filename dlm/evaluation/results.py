@@ -114,8 +114,8 @@ def read_result(system: str, task: str, directory: Path) -> Result | None:
         return None
     try:
         metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-        lines = (directory / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-        samples = [dict(json.loads(line)) for line in lines]
+        with (directory / "samples.jsonl").open(encoding="utf-8") as file:
+            samples = [dict(json.loads(line)) for line in file]
         whole = len(samples) == metrics["rows"] and bool(metrics["scores"])
         reason = "rows or scores are missing"
     except (OSError, ValueError, KeyError, TypeError) as error:

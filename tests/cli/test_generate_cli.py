@@ -9,6 +9,7 @@ from cli_tools import Caller, TrainedRun, dlm
 
 from dlm.cli import build_parser
 from dlm.generation.settings import GenerationSettings
+from dlm.models.sums import write_sums
 from dlm.verbs.answers import same_draw_note
 
 PROMPTS = ["seven", "two hundred and seven", "friday the fifteenth of august", "twelve"]
@@ -96,6 +97,7 @@ def test_an_option_of_the_other_kind_of_model_is_refused_with_the_reason(
     model = tmp_path / "model"
     shutil.copytree(trained.stage("length") / "export", model)
     (model / "dlm.json").write_text(json.dumps({"kind": kind}))
+    write_sums(model)
     article = "an" if kind == "autoregressive" else "a"
     reason = f"{words[0]} would be ignored: {model} is {article} {kind} model, which reads --"
     outcome = call("generate", model, "--prompt", "seven", *words)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from cli_tools import Caller, TrainedRun, dlm
 
+from dlm.models.sums import write_sums
+
 PROMPTS = ["seven", "two hundred and seven"]
 GIVEN = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
 INFILL = "two [MASK:2] and [MASK] is five"
@@ -103,6 +105,7 @@ def test_an_autoregressive_model_has_no_canvas(
     model = tmp_path / "model"
     shutil.copytree(trained.stage("length") / "export", model)
     (model / "dlm.json").write_text(json.dumps({"kind": "autoregressive"}))
+    write_sums(model)
     outcome = call("generate", model, *words)
     assert outcome.code == 2
     assert f"{model} is an autoregressive model" in outcome.err

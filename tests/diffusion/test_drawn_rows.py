@@ -9,7 +9,7 @@ from dlm.diffusion.sampling.samplers import Sampler, get_sampler
 
 DRAWN = {
     name: sampler for name, sampler in variants().items()
-    if sampler.draws and not sampler.stops_early
+    if sampler.draws and not sampler.rule.stops_early
 }  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from dlm.errors import StageFailed
 from dlm.evaluation.results import Result, read_result, write_result
 from dlm.generation.scored_rows import Bound, _finite
 
+METRICS: dict[str, Any] = {"rows": 1, "scores": {"bleu": {}}}
+
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_a_row_whose_number_is_not_finite_is_named(value: float, tmp_path: Path) -> None:
@@ -28,14 +30,24 @@ def test_a_score_that_is_not_finite_is_named(tmp_path: Path) -> None:
 
 
 def test_numbers_are_written_as_they_are(tmp_path: Path) -> None:
-    result = Result("s", "texts", {"rows": 1}, [{"bound": 1.5, "text": "größe", "right": True}])
+    result = Result(
+        "s",
+        "texts",
+        {"rows": 1, "scores": {"bleu": {}}},
+        [{"bound": 1.5, "text": "größe", "right": True}],
+    )
     write_result(result, tmp_path)
     assert read_result("s", "texts", tmp_path) == result
     assert json.loads((tmp_path / "samples.jsonl").read_text(encoding="utf-8"))["bound"] == 1.5
 
 
 def test_half_a_surrogate_pair_is_written_and_read_back(tmp_path: Path) -> None:
-    result = Result("s", "texts", {"rows": 1}, [{"source": "a \ud83d b", "hypothesis": "\u2028"}])
+    result = Result(
+        "s",
+        "texts",
+        {"rows": 1, "scores": {"bleu": {}}},
+        [{"source": "a \ud83d b", "hypothesis": "\u2028"}],
+    )
     write_result(result, tmp_path)
     assert read_result("s", "texts", tmp_path) == result
 

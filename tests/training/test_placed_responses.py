@@ -17,6 +17,7 @@ from dlm.generation.generate import generate
 from dlm.generation.model import open_model, read_description
 from dlm.generation.settings import GenerationSettings
 from dlm.models.positions import CONTINUED, ResponsePositions
+from dlm.models.sums import write_sums
 from dlm.training.response_positions import known_positions
 
 FIXED = ("model.response_positions=fixed", "evaluation.limit=1")
@@ -100,6 +101,7 @@ def test_exports_of_format_1_continue_and_newer_ones_are_refused(run: Path, tmp_
     (old / "dlm.json").write_text(json.dumps(values | {"format": 1}))
     assert read_description(old).response_positions == CONTINUED
     (old / "dlm.json").write_text(json.dumps(values | {"format": 3}))
+    write_sums(old)
     with pytest.raises(UserError, match=r"has format 3, .* up to 2: use the version of dlm"):
         open_model(old)
 
