@@ -125,8 +125,10 @@ class Caller:
 
 
 def files_of(directory: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file below: time of change and contents."""
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    """Every file below: time of change and contents. Without the record of hashes, which whoever
+    opens an export writes beside it."""
+    found = (path for path in directory.rglob("*") if path.is_file())
+    paths = sorted(path for path in found if not path.name.endswith(".sums.json"))
     return {
         str(path.relative_to(directory)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in paths

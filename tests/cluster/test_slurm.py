@@ -173,7 +173,8 @@ def test_seeds_are_tasks_of_an_array_with_a_run_directory_each(new_run: NewRun) 
     places = [run.directory / f"seed-{seed}" / "02_pretrain" for seed in (1, 2)]
     assert weights(places[0]) != weights(places[1])
     shown = run.dlm("status", str(run.directory)).stdout
-    assert "cell seed-1 " in shown and "cell seed-2 " in shown and shown.count("done") == 4
+    assert "cell seed-1 " in shown and "cell seed-2 " in shown
+    assert shown.count("2 of 3 stages done") == 2
 
 
 def test_cells_wait_for_each_other_where_only_one_may_run_at_once(new_run: NewRun) -> None:
