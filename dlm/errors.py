@@ -38,6 +38,13 @@ def reason_of(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or f"{error}"
 
 
+def first_line(error: Exception) -> str:
+    """What an error says first; a line that ends in a colon says nothing without what follows."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    whole = next((n for n, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
+    return " ".join(lines[:whole]) or type(error).__name__
+
+
 def nearest(word: str, choices: Iterable[object]) -> str | None:
     """The choice most like ``word``, if one is alike at all."""
     from difflib import get_close_matches

@@ -17,7 +17,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from dlm.errors import UserError
+from dlm.errors import UserError, first_line
 from dlm.models.backbone import Backbone
 from dlm.models.checkpoint import (
     check_config,
@@ -31,6 +31,7 @@ from dlm.models.fresh_head import FreshHead, check_missing, seeded
 from dlm.models.lm_head import check_supported
 from dlm.models.outside import (
     config_of_type,
+    meta_network,
     new_network,
     open_config,
     open_network,
@@ -169,18 +170,18 @@ def load_backbone(
         with seeded(fresh_head):
             network, loading = open_network(name, config, **options)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = _pickles_alone(Path(name)) or _first_line(error)
+        reason = _pickles_alone(Path(name)) or first_line(error)
         raise UserError(f"the model '{name}' cannot be loaded: {reason}") from error
     try:
         check_loaded(
             name, network, mismatched=loading["mismatched_keys"],
             unexpected=loading["unexpected_keys"],
         )  # fmt: skip
-        check_missing(name, network, loading["missing_keys"], fresh_head)
     except UserError as error:
         if trust_remote_code or not own_code(name):
             raise
         raise UserError(f"{own_code_text(name)}. Without it: {error}") from error
+    check_missing(name, network, loading["missing_keys"], fresh_head)
     _freeze_unread_bias(network)
     return Backbone(network.train())
 
@@ -196,8 +197,7 @@ def check_model_directory(directory: Path, *, trust_remote_code: bool = False) -
     if reason := _pickles_alone(directory):
         raise UserError(f"the model '{directory}' cannot be loaded: {reason}")
     load_tokenizer(directory, fits=config, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
-        network = new_network(config, trust_remote_code=trust_remote_code)
+    network = meta_network(config, trust_remote_code=trust_remote_code)
     check_shapes(directory, network, weight_shapes(directory))
 
 
@@ -246,7 +246,7 @@ def load_tokenizer(
     except UserError:
         raise
     except Exception as error:  # the tokenizers library raises no kind of its own
-        reason = _sentencepiece_alone(Path(name)) or _first_line(error)
+        reason = _sentencepiece_alone(Path(name)) or first_line(error)
         raise UserError(f"the tokenizer '{name}' cannot be loaded: {reason}") from error
     check_tokenizer(name, tokenizer)
     if fits is not None:
@@ -282,14 +282,7 @@ def load_config(
     try:
         config = open_config(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise UserError(f"the model '{name}' cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"the model '{name}' cannot be loaded: {first_line(error)}") from error
     check_supported(config.model_type)
     check_config(name, config)
     return config
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # A line that ends in a colon says nothing without what follows.
-    whole = next((n for n, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
-    return " ".join(lines[:whole]) or type(error).__name__

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from dlm.errors import UserError
 from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.outside import REMEDY
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,13 @@ def _refuse(name: str | Path, network: PreTrainedModel, missing: list[str], *, h
         "model.pretrained)"
     )
     code = getattr(network.config, "auto_map", None) or {}
-    if own := code.get("AutoModelForMaskedLM") or code.get("AutoModelForCausalLM"):
+    own = code.get("AutoModelForMaskedLM") or code.get("AutoModelForCausalLM")
+    if own and type(network).__module__.startswith("transformers."):
         raise UserError(
             f"the model '{name}' ({_saved_as(network)}) has no weights for {shown}: it comes with "
             f"code of its own (auto_map: {own}), which was not run, and the network of "
-            f"transformers of type '{network.config.model_type}' is another. If you trust where it "
-            "comes from, set model.trust_remote_code=true; else take another checkpoint"
+            f"transformers of type '{network.config.model_type}' is another. Take another "
+            f"checkpoint, or {REMEDY}"
         )
     raise UserError(
         f"the model '{name}' ({_saved_as(network)}) has no weights for {shown}, which would be "

@@ -22,11 +22,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from dlm.errors import UserError
+from dlm.errors import UserError, first_line
 from dlm.models.lm_head import CAUSAL_TYPES
 from dlm.process_rank import process_rank
 
-_REMEDY = (
+REMEDY = (
     "if you trust where it comes from, set model.trust_remote_code: true in the recipe (at its top "
     "for evaluate and generate stages), or give --trust-remote-code on the command line"
 )
@@ -110,6 +110,12 @@ def new_network(config: PretrainedConfig, *, trust_remote_code: bool = False) ->
     return network
 
 
+def meta_network(config: PretrainedConfig, *, trust_remote_code: bool = False) -> Any:
+    """The same, its tensors without storage."""
+    with torch.device("meta"):
+        return new_network(config, trust_remote_code=trust_remote_code)
+
+
 def config_of_type(model_type: str, **settings: Any) -> PretrainedConfig:
     """A configuration of one of transformers' own types."""
     config: PretrainedConfig = AutoConfig.for_model(model_type, **settings)
@@ -134,12 +140,12 @@ def own_code_text(name: str | Path) -> str:
     """That a model brings code which is not run, and the remedy."""
     classes = ", ".join(own_code(name)[:3])
     shown = f" (auto_map: {classes})" if classes else ""
-    return f"'{name}' comes with code of its own{shown}, which is not run; {_REMEDY}"
+    return f"'{name}' comes with code of its own{shown}, which is not run; {REMEDY}"
 
 
 def _refuse_own_code(name: str | Path, error: Exception, trusted: bool) -> None:
     if not trusted and (own_code(name) or "trust_remote_code" in str(error)):
-        raise UserError(f"{own_code_text(name)}. Without it: {_first_line(error)}") from error
+        raise UserError(f"{own_code_text(name)}. Without it: {first_line(error)}") from error
 
 
 @cache
@@ -150,7 +156,3 @@ def _say_ignored(name: str | Path, trusted: bool) -> None:
 
 def _auto_model(config: PretrainedConfig) -> Any:
     return AutoModelForCausalLM if config.model_type in CAUSAL_TYPES else AutoModelForMaskedLM
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from dlm.models.length_predictor import LengthPredictor
-from dlm.models.outside import new_network
 
 
 @dataclass(frozen=True)
@@ -35,13 +33,6 @@ class Parameters:
     def frozen(self) -> int:
         """Those that get no gradient."""
         return self.total - self.trainable
-
-
-def meta_network(config: PretrainedConfig, *, trust_remote_code: bool = False) -> nn.Module:
-    """The network that ``config`` describes, its tensors without storage."""
-    with torch.device("meta"):
-        network: nn.Module = new_network(config, trust_remote_code=trust_remote_code)
-    return network
 
 
 def count_parameters(network: nn.Module, predictor: LengthPredictor | None = None) -> Parameters:

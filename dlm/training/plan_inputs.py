@@ -17,13 +17,14 @@ from dlm.diffusion.noise import mask_rate
 from dlm.errors import UserError
 from dlm.models.build import load_tokenizer, scratch_config
 from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.outside import meta_network
 from dlm.models.positions import positions
 from dlm.models.special_tokens import SpecialTokens
 from dlm.places import place_of
 from dlm.planning.batches import GlobalBatch, Rows
 from dlm.planning.known_models import known_configurations, offline_config
 from dlm.planning.memory import Load
-from dlm.planning.parameters import count_parameters, meta_network, meta_predictor
+from dlm.planning.parameters import count_parameters, meta_predictor
 from dlm.planning.shapes import NetworkShape, network_shape
 from dlm.planning.stage_plan import StageInputs
 from dlm.training.sources import masks_prompts

@@ -4,8 +4,9 @@ import pytest
 from test_activations import config
 
 from dlm.errors import UserError
+from dlm.models.outside import meta_network
 from dlm.planning.known_models import known_configurations, offline_config
-from dlm.planning.parameters import count_parameters, meta_network, meta_predictor
+from dlm.planning.parameters import count_parameters, meta_predictor
 from dlm.planning.shapes import network_shape
 
 
