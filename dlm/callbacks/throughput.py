@@ -11,7 +11,6 @@ import json
 import resource
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from dlm.callbacks import stopwatch
 from dlm.callbacks.stopwatch import Stopwatch
+from dlm.side_file import write_side_file
 from dlm.stages.base import TrainingStage
 from dlm.stages.work import StageWork
 
@@ -213,13 +213,9 @@ class Throughput(Callback):
 
     def _keep(self, trainer: Trainer) -> None:
         """For a later attempt, should this one end early."""
-        if self.record is None or not trainer.is_global_zero:
-            return
-        steps = self.steps_before + self.steps
-        partial = self.record.with_name(f".{self.record.name}.tmp")
-        with suppress(OSError):  # on a full disk the checkpoints say so
-            partial.write_text(json.dumps({"steps": steps, "figures": asdict(self.total)}))
-            partial.replace(self.record)
+        if self.record is not None and trainer.is_global_zero:
+            steps = self.steps_before + self.steps
+            write_side_file(self.record, {"steps": steps, "figures": asdict(self.total)})
 
     def metrics(self) -> dict[str, Any]:
         """For the manifest: the figures of all attempts, and of how many of their steps."""

@@ -78,10 +78,14 @@ def write_partial(result: Result, failed: Mapping[str, str], directory: Path) ->
 def read_samples(directory: Path) -> list[Sample]:
     """The rows that an attempt without a result left; none where they cannot be read."""
     try:
-        with (directory / "samples.jsonl").open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
-    except (OSError, ValueError):
+        return _samples(directory)
+    except (OSError, ValueError, TypeError):
         return []
+
+
+def _samples(directory: Path) -> list[Sample]:
+    with (directory / "samples.jsonl").open(encoding="utf-8") as file:
+        return [dict(json.loads(line)) for line in file]
 
 
 def _json(value: dict[str, Any], place: str, indent: int | None = None) -> str:
@@ -114,8 +118,7 @@ def read_result(system: str, task: str, directory: Path) -> Result | None:
         return None
     try:
         metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-        with (directory / "samples.jsonl").open(encoding="utf-8") as file:
-            samples = [dict(json.loads(line)) for line in file]
+        samples = _samples(directory)
         whole = len(samples) == metrics["rows"] and bool(metrics["scores"])
         reason = "rows or scores are missing"
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -155,7 +155,8 @@ def _moves(number: int, last: int) -> str:
 
 def _text(text: str) -> str:
     """Text that XML may hold: no markup in it, and none of the characters that XML forbids."""
-    allowed = (
-        c if c in "\t\n\r" or (c >= " " and c not in "\ufffe\uffff") else "\ufffd" for c in text
-    )
-    return escape("".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in allowed))
+    return escape("".join(c if _is_allowed(c) else "\ufffd" for c in text))
+
+
+def _is_allowed(c: str) -> bool:
+    return c in "\t\n\r" or " " <= c < "\ud800" or "\ue000" <= c < "\ufffe" or c > "\uffff"

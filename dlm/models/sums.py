@@ -7,10 +7,8 @@ that stays the same.
 
 import hashlib
 import json
-import os
 import re
 import shlex
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dlm.errors import UserError
+from dlm.side_file import write_side_file
 
 SUMS = "SHA256SUMS"
 _MANIFEST, _EXPORT = "manifest.json", "export"
@@ -125,15 +124,8 @@ class _Record:
     def write(self) -> None:
         """Where this may not write, each process reads the files again."""
         # A hidden directory is one that is being written, and will have another name.
-        if not self.changed or self.directory.name[:1] in ("", "."):
-            return
-        partial = self.place.with_name(f"{self.place.name}.{socket.gethostname()}.{os.getpid()}")
-        try:
-            partial.write_text(json.dumps(self.found))
-            partial.replace(self.place)
-        except OSError:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+        if self.changed and self.directory.name[:1] not in ("", "."):
+            write_side_file(self.place, self.found)
 
 
 def _status(path: Path) -> FileStatus:

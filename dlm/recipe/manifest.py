@@ -164,10 +164,20 @@ def missing_exports(directory: Path, manifest: Manifest) -> list[str]:
 def verify_exports(directory: Path, manifest: Manifest) -> list[str]:
     """As :func:`missing_exports`, and every file is read and its hash compared."""
     return missing_exports(directory, manifest) or [
-        f"{item.path} has other contents than when it was written"
-        for item in manifest.exports
-        if _sha256(directory / item.path) != item.sha256
+        f"{name} {why}" for name, why in changed_exports(directory, manifest).items()
     ]
+
+
+def changed_exports(directory: Path, manifest: Manifest) -> dict[str, str]:
+    """The files of an export that are not as they were written, and why, as a verb."""
+    changed = {}
+    for item in manifest.exports:
+        path = directory / item.path
+        if not path.is_file():
+            changed[item.path] = "is missing"
+        elif _sha256(path) != item.sha256:
+            changed[item.path] = "has other contents than when it was written"
+    return changed
 
 
 def write_json(path: Path, values: Any) -> None:

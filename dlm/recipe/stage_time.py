@@ -3,11 +3,11 @@
 import json
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from dlm.recipe.lock import HEARTBEAT_S
+from dlm.side_file import write_side_file
 
 TIME = "time.json"
 
@@ -60,8 +60,4 @@ class StageTime:
             self._keep()
 
     def _keep(self) -> None:
-        # On a full disk the stage's own work says so.
-        partial = self._file.with_name(f".{TIME}.{threading.get_ident()}.tmp")
-        with suppress(OSError):
-            partial.write_text(json.dumps({"seconds": round(self.seconds, 3)}), encoding="utf-8")
-            partial.replace(self._file)
+        write_side_file(self._file, {"seconds": round(self.seconds, 3)})

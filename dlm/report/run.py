@@ -1,18 +1,23 @@
 """What a report knows of a run, read from the files of its directory alone."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dlm.data.sources import file_sha256
 from dlm.errors import reason_of
 from dlm.evaluation.metrics import METRICS
 from dlm.recipe.fingerprint import StageIdentity
-from dlm.recipe.manifest import EXPORT, DamagedManifest, Manifest, read_manifest
+from dlm.recipe.manifest import (
+    EXPORT,
+    DamagedManifest,
+    Manifest,
+    changed_exports,
+    read_manifest,
+)
 from dlm.recipe.state import STARTED, read_started, started_identity
 from dlm.recipe.status import status
 from dlm.report.curves import Curves, read_curves
@@ -169,8 +174,8 @@ def _stage(row: Mapping[str, Any], problems: list[str]) -> Stage:
     files = sorted(export.rglob("metrics.json")) if row["kind"] == "evaluate" else []
     if manifest is not None and row["kind"] == "evaluate" and export.name == EXPORT:
         # What was written is shown, and nothing else.
-        damaged = {directory / name: why for name, why in _changed(directory, manifest)}
-        problems += [f"{path}: {why}, and is left out" for path, why in damaged.items()]
+        damaged = {directory / n: why for n, why in changed_exports(directory, manifest).items()}
+        problems += [f"{path}: it {why}, and is left out" for path, why in damaged.items()]
     else:
         damaged = {}
     compared = export / "comparisons.json"
@@ -195,16 +200,6 @@ def _stage(row: Mapping[str, Any], problems: list[str]) -> Stage:
         ],
         comparisons=comparisons or [],
     )  # fmt: skip
-
-
-def _changed(directory: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Files of an export that are not as they were written, and why."""
-    for item in manifest.exports:
-        path = directory / item.path
-        if not path.is_file():
-            yield item.path, "it is missing"
-        elif file_sha256(path) != item.sha256:
-            yield item.path, "it has other contents than when it was written"
 
 
 def _started(directory: Path, problems: list[str]) -> Mapping[str, Any]:
