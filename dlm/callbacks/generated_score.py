@@ -7,6 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
+from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.strategies import is_cut
 from dlm.generation.empty import empty_note
 from dlm.generation.generate import generate
@@ -57,8 +58,9 @@ class GeneratedScore(Callback):
             canvas_length=self.canvas_length,
         )  # fmt: skip
         if self.beyond is None:
+            lengths = [len(ids) for ids in encode_responses(self.tokenizer, self.references)]
             self.beyond = references_beyond(
-                model, model.heads(self.prompts), self.references, self.settings
+                model, model.heads(self.prompts), lengths, self.settings
             )
             if self.beyond and trainer.is_global_zero:
                 print(self.note(), flush=True)

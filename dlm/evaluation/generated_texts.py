@@ -85,13 +85,12 @@ def score_generation(
         figures["skipped_rows"] = len(skipped)
     if any("extracted" in sample for sample in samples):
         figures["answers_not_extracted"] = sum(s["extracted"] is None for s in samples)
-    heads = model.heads(kept.prompts)
-    if beyond := references_beyond(model, heads, kept.references, settings):
+    back = round_trip(model.tokenizer, kept.references)
+    if beyond := references_beyond(model, model.heads(kept.prompts), back.tokens, settings):
         figures["references_cut"] = beyond
     if empty := empty_answers([answer.text for answer in generation.answers]):
         figures["empty_answers"] = empty
     figures |= unknown_figures(model, kept.prompts)
-    back = round_trip(model.tokenizer, kept.references)
     figures["reachable"] = back.share
     shown = {"generation": {"kind": model.kind, **settings.shown(model.kind)}}
     return Scored(samples, shown, figures=figures, writable=back.written if back.share < 1 else [])

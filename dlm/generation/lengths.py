@@ -1,5 +1,6 @@
 """Candidate lengths of every prompt's answer."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -173,13 +174,13 @@ def longest_answers(
 def references_beyond(
     model: GenerativeModel,
     prompt_ids: list[list[int]],
-    references: list[str],
+    lengths: Sequence[int],
     settings: GenerationSettings,
 ) -> int:
-    """How many references no answer can equal, because they have more tokens than one may have."""
+    """How many references no answer can equal, because they have more tokens (``lengths``) than one
+    may have."""
     most = longest_answers(model, prompt_ids, settled(model, settings))
-    known = encode_responses(model.tokenizer, references)
-    return sum(len(ids) > longest for ids, longest in zip(known, most, strict=True))
+    return sum(length > longest for length, longest in zip(lengths, most, strict=True))
 
 
 def _fit(lengths: list[list[LengthChoice]], room: list[int]) -> list[list[LengthChoice]]:

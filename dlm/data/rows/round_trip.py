@@ -36,6 +36,8 @@ class RoundTrip:
 
     written: list[str] = field(default_factory=list)
     """The texts as a model writes them that has every token right."""
+    tokens: list[int] = field(default_factory=list)
+    """How many tokens each text has."""
     exact: int = 0
     """Texts that come back as they were, blanks at their ends apart."""
     losses: Counter[str] = field(default_factory=Counter)
@@ -84,7 +86,7 @@ def round_trip(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Roun
         example = example or (text, becomes)
         unknown = unknown_tokens(tokenizer, [row])
         losses.update((UNKNOWN,) if unknown else _losses(text, becomes))
-    return RoundTrip(written, exact, losses, example)
+    return RoundTrip(written, [len(row) for row in rows], exact, losses, example)
 
 
 def _around_the_difference(text: str, becomes: str) -> tuple[str, str]:
