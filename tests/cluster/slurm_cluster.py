@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 NODES = ("n1", "n2")
 
@@ -47,10 +49,25 @@ PartitionName=test Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 """
 
 
+def _path() -> str:
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
 def missing_programs() -> list[str]:
     """What a test of a real Slurm lacks on this machine."""
     lacking = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
     return lacking if os.geteuid() == 0 else [*lacking, "root's rights"]
+
+
+needs_slurm = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(missing_programs()),
+        reason=f"a real Slurm needs {', '.join(missing_programs())} (Debian: slurmctld slurmd "
+        "slurm-client munge)",
+    ),
+]
+"""Marks of a file of tests of it."""
 
 
 @dataclass
@@ -174,10 +191,6 @@ def _free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
-
-
-def _path() -> str:
-    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 def _of_node(node: str, place: Path) -> list[int]:

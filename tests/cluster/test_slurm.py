@@ -6,17 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from slurm_cluster import SlurmCluster, missing_programs
+from slurm_cluster import SlurmCluster, needs_slurm
 from slurm_runs import SubmittedRun, losses, undisturbed, weights
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        bool(missing_programs()),
-        reason=f"a real Slurm needs {', '.join(missing_programs())} (Debian: slurmctld slurmd "
-        "slurm-client munge)",
-    ),
-]
+pytestmark = needs_slurm
 TWO_NODES = {"nodes": 2}
 NewRun = Callable[..., SubmittedRun]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slurm_cluster import SlurmCluster, missing_programs
+from slurm_cluster import SlurmCluster, needs_slurm
 
 from dlm.cluster.jobs import ClusterJob, Submission
 from dlm.cluster.settings import ClusterConfig, StageResources
@@ -13,14 +13,7 @@ from dlm.cluster.slurm import render_script
 from dlm.names import TITLE
 from dlm.quoting import sbatch_path
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        bool(missing_programs()),
-        reason=f"a real Slurm needs {', '.join(missing_programs())} (Debian: slurmctld slurmd "
-        "slurm-client munge)",
-    ),
-]
+pytestmark = needs_slurm
 _OF_THE_JOB = r"^ *(JobId|JobName|\w*Time|Priority|StdErr|StdOut|Command|LastSchedEval)=|\w*Time="
 
 
