@@ -93,8 +93,10 @@ class TaskSource:
 
     def _examples_of(self, row: Row, place: Place, seed: int) -> list[Example]:
         template = self.template(seed, place.number)
-        adapted = TASKS[self.task].adapt(row, place)
-        if TASKS[self.task].telling:
+        shape = TASKS[self.task]
+        adapt = shape.adapt if self.answered else shape.adapt_open or shape.adapt
+        adapted = adapt(row, place)
+        if shape.telling:
             self._refuse_unread(row, template, place)
         make = _example if self.answered else _open_example
         examples = [make(template, fields, place) for fields in adapted]

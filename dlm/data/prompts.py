@@ -54,6 +54,11 @@ class Template:
         chosen = names[0] if len(names) == 1 else "src" if "src" in names else None
         return str(row[chosen]).strip() if chosen is not None and chosen in row else ""
 
+    @property
+    def prompt_parts(self) -> list[tuple[str, str | None]]:
+        """The prompt's words, and behind each piece of them the name of a field, or None."""
+        return list(self._parts[0])
+
     @cached_property
     def _parts(self) -> tuple["_Parts", "_Parts"]:
         return _parse(self.prompt), _parse(self.response)

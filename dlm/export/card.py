@@ -1,9 +1,11 @@
 """The model card: README.md of an export, made from the manifests of its run."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dlm.data.prompt_forms import PromptForm
 from dlm.evaluation.results import Result
 from dlm.evaluation.table import beside_text, score_digits, settings_text
 from dlm.export.history import History, PastStage
@@ -127,8 +129,33 @@ def _use(exported: Exported) -> Iterator[str]:
         f"{generate}dlm evaluate DIR --tasks TASKS --output OUT\n"
         "python -m dlm.harness --model_args path=DIR --tasks TASKS\n```"
     )
+    if forms := exported.description.prompts:
+        yield _worded(forms)
     if exported.description.generation:
         yield "The settings that its run generated with are in `dlm.json`, and are read from there."
+
+
+_FORMS_SHOWN = 5
+
+
+def _worded(forms: Sequence[PromptForm]) -> str:
+    """How prompts are to be worded."""
+    shown = [
+        f"{markdown_code(json.dumps(str(form), ensure_ascii=False))} ({markdown_text(form.task)})"
+        for form in forms[:_FORMS_SHOWN]
+    ]
+    if len(forms) > _FORMS_SHOWN:
+        shown.append(f"{len(forms) - _FORMS_SHOWN} more in `dlm.json`")
+    parts = [
+        "It was trained with prompts of this wording, and is to be asked with it:",
+        _list(shown),
+    ]
+    if any(form.chat_template() for form in forms):
+        parts.append(
+            "The tokenizer's chat template words conversations so, and `dlm generate` those in the "
+            "field `messages` of `--input`."
+        )
+    return "\n\n".join(parts)
 
 
 def _made(history: History) -> Iterator[str]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from dlm.data.prompt_forms import PromptForm
 from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.errors import UserError, reason_of
 from dlm.models.attention import AttentionPattern
@@ -146,6 +147,8 @@ class Description:
     """Whether an autoregressive model was trained on texts, without prompts."""
     generation: dict[str, Any] | None = None
     """The settings that its stage generated with, where ``dlm export`` wrote them."""
+    prompts: tuple[PromptForm, ...] = ()
+    """How the prompts of its last stage of training were worded; empty where that is not known."""
     ours: bool = False
     """Whether it was read at all: False of a plain Hugging Face directory."""
 
@@ -160,6 +163,7 @@ def write_kind(
     canvas_length: int | None = None,
     response_positions: ResponsePositions | None = None,
     texts: bool = False,
+    prompts: Sequence[PromptForm] = (),
 ) -> None:
     """Say beside the weights how the network generates and what it was trained with."""
     description: dict[str, Any] = {
@@ -169,6 +173,8 @@ def write_kind(
     }  # fmt: skip
     if texts:
         description["texts"] = True
+    if prompts:
+        description["prompts"] = [asdict(form) for form in prompts]
     (directory / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
 
 
@@ -206,6 +212,7 @@ def _described(path: Path, values: dict[str, Any]) -> Description:
     return Description(
         **{name: values[name] for name in names if name in values}, ours=True,
         response_positions=where and ResponsePositions.from_json(where),
+        prompts=tuple(PromptForm(**form) for form in values.get("prompts", ())),
     )  # fmt: skip
 
 

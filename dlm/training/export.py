@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, no_code_from, s
 from dlm.config.data_checks import task_of
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
+from dlm.data.prompt_forms import PromptForm, prompt_forms
 from dlm.distributed.portable import put_trained
 from dlm.distributed.zero_strategy import ZeroStrategy
 from dlm.errors import StageFailed
@@ -53,7 +55,7 @@ def export_stage(
         if isinstance(stage, LengthPrediction):
             write_length_export(partial, job, start, stage)
         else:
-            write_model_export(partial, job, start, stage)
+            write_model_export(partial, job, start, stage, data)
         give_usual_modes(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
@@ -98,14 +100,19 @@ def load_step(stage: TrainingStage, checkpoints: Path, step: int) -> None:
 
 
 def write_model_export(
-    directory: Path, job: StageJob, start: StartingPoint, stage: TrainingStage
+    directory: Path,
+    job: StageJob,
+    start: StartingPoint,
+    stage: TrainingStage,
+    data: RowsDataModule,
 ) -> None:
     """A Hugging Face directory, opened again and compared tensor by tensor."""
     if job.config.lora.rank:
         beside = directory / "adapter" if job.config.lora.keep_adapter else None
         lora_merged(start.backbone, beside, start.name)
     start.backbone.save(directory)
-    start.tokenizer.save_pretrained(directory)
+    forms = () if job.config.kind == "pretrain" else prompt_forms(data.examples)
+    _save_tokenizer(directory, start, forms)
     kind = "autoregressive" if job.config.kind == "autoregressive" else "diffusion"
     objective = stage.description if isinstance(stage, DenoisingStage) else "next token"
     write_kind(
@@ -115,6 +122,7 @@ def write_model_export(
         response_positions=start.backbone.response_positions,
         canvas_length=canvas.length if (canvas := build_canvas(job.config)) else None,
         texts=kind == "autoregressive" and task_of(job.config) == "text",
+        prompts=forms,
     )  # fmt: skip
     if start.cut is not None:
         start.cut.write(directory)
@@ -123,6 +131,14 @@ def write_model_export(
     for name, tensor in start.backbone.state_dict().items():
         if not torch.equal(reopened[name], tensor.cpu()):
             raise StageFailed(f"the export in {directory} does not read back: {name} differs")
+
+
+def _save_tokenizer(directory: Path, start: StartingPoint, forms: Sequence[PromptForm]) -> None:
+    """With the chat template that the prompts were worded by, if they were conversations."""
+    templates = filter(None, (form.chat_template() for form in forms))
+    if (template := next(templates, None)) is not None:
+        start.tokenizer.chat_template = template
+    start.tokenizer.save_pretrained(directory)
 
 
 def write_length_export(

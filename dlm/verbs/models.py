@@ -3,19 +3,21 @@
 import argparse
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlm.distributed.share import Share
-from dlm.errors import UserError, did_you_mean
+from dlm.errors import UserError
 from dlm.recipe.locate import LocatedModel, locate_model
+from dlm.verbs.prompts import Prompts, given_prompts
 from dlm.verbs.ranks import sharing
-from dlm.verbs.templates import check_utf8, given_templates
+from dlm.verbs.templates import given_templates
 from dlm.verbs.trace import trace_place
 
 if TYPE_CHECKING:
     from dlm.config.schema import GenerationConfig
-    from dlm.generation.infill import InfillTemplate
+    from dlm.data.prompt_forms import PromptForm
 
 OPTION_OF = {"sampler": "--sampler", "num_iterations": "--num-iterations",
              "length_beam": "--length-beam", "rerank": "--rerank", "length": "--length",
@@ -39,15 +41,17 @@ def generate(options: argparse.Namespace) -> int:
 
 def _generate(options: argparse.Namespace, share: Share) -> int:
     templates = given_templates(options)
-    prompts, places = _given_prompts(options, templates)
+    located = locate_model(options.model)
+    asked = given_prompts(options, templates, partial(_forms_of, located))
+    prompts = asked.texts
     output = Path(options.output) if options.output else None
     if output is not None:
         _check_output_file(output, options.input)
     trace = trace_place(
         options.trace, others={"--input": options.input, "--output": options.output}
     )
-    located = locate_model(options.model)
 
+    from dlm.data.prompt_forms import worded_otherwise
     from dlm.generation.empty import empty_note
     from dlm.training.quiet import quiet_libraries
     from dlm.verbs.answers import answer_prompts, fill_in, same_draw_note
@@ -55,10 +59,12 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     quiet_libraries()
     model = open_located(located, trust_remote_code=options.trust_remote_code)
     if not model.texts:
-        _refuse_empty(prompts, places)
+        asked.refuse_empty()
     _refuse_what_needs_a_canvas(options, model.kind)
     if share.first:
         _say_unknown(model, [*prompts, *(text for given in templates for text in given.texts)])
+        if note := worded_otherwise(_forms_of(located), prompts):
+            print(note, file=sys.stderr)
     if templates:
         _refuse_lengths_of_infilling(options)
     # Without references there are no oracle lengths, whatever the stage says.
@@ -67,7 +73,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     if templates:
         answers = fill_in(model, templates, prompts or None, settings, record=recorded, share=share)
     else:
-        _check_answerable(options.model, located, model, settings, prompts, places)
+        _check_answerable(options.model, located, model, settings, asked)
         answers = answer_prompts(model, prompts, settings, record=recorded, share=share)
     if not share.first:
         return 0
@@ -89,6 +95,13 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
         # Standard output holds the answers alone.
         print(f"trace of {len(answers.texts)} answers in {trace}", file=sys.stderr)
     return 0
+
+
+def _forms_of(located: LocatedModel) -> "tuple[PromptForm, ...]":
+    """How the prompts of a model on this machine were worded in training, where that is known."""
+    from dlm.generation.model import read_description
+
+    return read_description(Path(located.place)).prompts
 
 
 def export(options: argparse.Namespace) -> int:
@@ -249,52 +262,6 @@ def _refuse_what_needs_a_canvas(options: argparse.Namespace, kind: str) -> None:
             )
 
 
-def _given_prompts(
-    options: argparse.Namespace, templates: "list[InfillTemplate]"
-) -> tuple[list[str], list[str]]:
-    """The prompts, and where each was given; texts to fill in need none."""
-    if options.input is None:
-        prompts = list(options.prompt or [])
-        if templates and len(prompts) not in (0, len(templates)):
-            raise UserError(
-                f"{len(prompts)} prompts for {len(templates)} texts to fill in: give each text its "
-                "own --prompt, or none"
-            )
-        places = [f"prompt {n} of {len(prompts)}" for n in range(1, len(prompts) + 1)]
-    else:
-        prompts, places = _read_prompts(Path(options.input))
-    for prompt, place in zip(prompts, places, strict=True):
-        check_utf8(prompt, place)
-    return prompts, places
-
-
-def _refuse_empty(prompts: list[str], places: list[str]) -> None:
-    """Only a model of texts writes without being told how to begin."""
-    for prompt, place in zip(prompts, places, strict=True):
-        if not prompt.strip():
-            raise UserError(f"{place} is empty: give it some text")
-
-
-def _read_prompts(path: Path) -> tuple[list[str], list[str]]:
-    from dlm.data.sources import Source, file_kind, json_kind, stream_rows
-
-    if not path.exists():
-        raise UserError(f"there is no file {path}: give --input JSON lines with the field 'prompt'")
-    source = Source(split="", path=path)
-    field = "text" if file_kind(path).format == "txt" else "prompt"
-    rows = list(stream_rows(source))
-    for place, row in rows:
-        if not isinstance(row.get(field), str):
-            problem, hint = "is missing", did_you_mean(field, row)
-            if field in row:
-                problem, hint = f"is {json_kind(row[field])}, not text", ""
-            raise UserError(
-                f"{place}: field '{field}' {problem} (the row has "
-                f"{', '.join(row)}{hint}): correct the row"
-            )
-    return [row[field] for _, row in rows], [str(place) for place, _ in rows]
-
-
 def _say_unknown(model: Any, texts: list[str]) -> None:
     """How much of what is given the model cannot read."""
     from dlm.data.rows.encoding import encode_responses, unknown_tokens
@@ -319,9 +286,8 @@ def _check_output_file(output: Path, given: str | None) -> None:
 
 
 def _check_answerable(
-    name: str, located: LocatedModel, model: Any, settings: Any, prompts: list[str],
-    places: list[str],
-) -> None:  # fmt: skip
+    name: str, located: LocatedModel, model: Any, settings: Any, asked: Prompts
+) -> None:
     """Refuse a model without lengths, and a prompt that leaves no room for an answer."""
     from dlm.generation.lengths import longest_prompt
 
@@ -336,7 +302,7 @@ def _check_answerable(
         )
     longest = longest_prompt(model, settings)
     canvas = f" behind which a canvas of {settings.canvas_length} is decoded," if on_canvas else ""
-    for ids, place in zip(model.heads(prompts), places, strict=True):
+    for ids, place in zip(model.heads(asked.texts), asked.places, strict=True):
         if len(ids) > longest:
             raise UserError(
                 f"{place} has {len(ids)} tokens,{canvas} which leaves no room for an answer in "

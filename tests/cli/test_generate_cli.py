@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_tools import Caller, TrainedRun, dlm
@@ -287,3 +288,58 @@ def test_equal_prompts_that_draw_alike_are_said() -> None:
     assert "another --seed" in said
     assert same_draw_note(prompts[:2], drawing) is None
     assert same_draw_note(prompts, GenerationSettings(sampler="llada")) is None, "nothing is drawn"
+
+
+def asked_with(trained: TrainedRun, target: Path, *forms: dict[str, str]) -> Path:
+    """A copy of the export that says how its prompts were worded."""
+    shutil.copytree(trained.stage("length") / "export", target)
+    path = target / "dlm.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts": forms}))
+    write_sums(target)
+    return target
+
+
+def test_conversations_are_worded_as_in_training_and_bare_prompts_are_told_so(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    model = asked_with(trained, tmp_path / "model", {"task": "chat", "prompt": "{dialogue}"})
+    turns = [{"role": "user", "content": "seven"}]
+    rows = [{"messages": turns}, {"conversations": turns}, {"prompt": turns}]
+    source = write(tmp_path / "in.jsonl", *map(json.dumps, rows))
+    conversations = call("generate", model, "--input", source, "--output", tmp_path / "out.jsonl")
+    assert conversations.code == 0 and "worded" not in conversations.err
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert {answer["prompt"] for answer in answers} == {"User: seven\n\nAssistant:"}
+    by_hand = call("generate", model, "--prompt", "User: seven\n\nAssistant:")
+    assert "worded" not in by_hand.err
+    assert {answer["text"] for answer in answers} == {by_hand.out.rstrip("\n")}
+    bare = call("generate", model, "--prompt", "seven")
+    assert bare.code == 0
+    assert (
+        'word them as "User: ...\\n\\nAssistant:", or give --input rows with `messages`' in bare.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"prompt": "a", "messages": [{"role": "user", "content": "b"}]},
+         "has a 'prompt' and 'messages', of which one would be ignored: remove it"),
+        ({"messages": [{"role": "user", "content": "b"}]},
+         "is a conversation, and the model is not known to be trained on any"),
+    ],
+)  # fmt: skip
+def test_a_conversation_is_refused_where_it_would_not_be_read(
+    row: dict[str, Any], problem: str, call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "in.jsonl", json.dumps(row))
+    outcome = call("generate", trained.directory, "--input", source)
+    assert outcome.code == 2 and problem in outcome.last_line
+
+
+def test_an_export_says_how_its_prompts_are_worded(trained: TrainedRun) -> None:
+    for stage in ("adapt", "length"):
+        said = json.loads((trained.stage(stage) / "export" / "dlm.json").read_text())
+        assert said["prompts"] == [{"task": "translation", "prompt": "{src}"}]
+    pretrained = json.loads((trained.stage("pretrain") / "export" / "dlm.json").read_text())
+    assert "prompts" not in pretrained

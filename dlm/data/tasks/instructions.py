@@ -6,12 +6,12 @@ from typing import Any
 from dlm.data.sources import BadRow, Place, Row
 from dlm.data.tasks.pieces import Fields, text_of
 
-_ROLES = {
+ROLES = {
     "user": "User", "human": "User", "assistant": "Assistant", "gpt": "Assistant",
     "system": "System",
 }  # fmt: skip
 """Roles of chat messages and of ShareGPT -> the name before the turn."""
-
+BETWEEN_TURNS, BEFORE_A_REPLY = "\n\n", "Assistant:"
 
 TELLING = (
     "system", "system_prompt", "instruction", "input", "context", "history", "documents",
@@ -48,25 +48,55 @@ def conversation(row: Row, place: Place) -> list[Fields]:
         BadRow: There is no such list, a turn has another role or no text, or no turn is the
             assistant's.
     """
+    examples: list[Fields] = []
+    turns = _turns(row, place)
+    for number, (role, text) in enumerate(turns):
+        if role == "Assistant":
+            examples.append({**row, "dialogue": _dialogue(turns[:number]), "reply": text})
+    if not examples:
+        raise BadRow(place, "no turn is the assistant's: nothing to learn; remove the row")
+    return examples
+
+
+def open_conversation(row: Row, place: Place) -> list[Fields]:
+    """The same of rows whose replies a model is to write: one that ends before a reply is asked
+    for that one.
+
+    Raises:
+        BadRow: As :func:`conversation`.
+    """
+    if _turns(row, place)[-1][0] == "Assistant":
+        return conversation(row, place)
+    return [{**row, "dialogue": open_dialogue(row, place)}]
+
+
+def open_dialogue(row: Row, place: Place) -> str:
+    """What a reply is to be written to: all turns, and the assistant's name.
+
+    Raises:
+        BadRow: It is no conversation, or its last turn is the assistant's.
+    """
+    turns = _turns(row, place)
+    if turns[-1][0] == "Assistant":
+        raise BadRow(place, "the last turn is the assistant's: remove it, and it is written anew")
+    return _dialogue(turns)
+
+
+def _dialogue(turns: list[tuple[str, str]]) -> str:
+    return BETWEEN_TURNS.join([*(f"{role}: {text}" for role, text in turns), BEFORE_A_REPLY])
+
+
+def _turns(row: Row, place: Place) -> list[tuple[str, str]]:
+    """The name before each turn, and its text."""
     name = "messages" if "messages" in row else "conversations"
     turns = row.get(name)
-    if not isinstance(turns, list):
+    if not isinstance(turns, list) or not turns:
         raise BadRow(
             place,
             f"neither 'messages' nor 'conversations' is a list of turns (the row has "
             f"{', '.join(map(str, row))}): correct the row, or set `fields` of the source",
         )
-    said: list[str] = []
-    examples: list[Fields] = []
-    for number, turn in enumerate(turns, start=1):
-        role, text = _turn(turn, number, place)
-        if role == "Assistant":
-            dialogue = "\n\n".join([*said, "Assistant:"])
-            examples.append({**row, "dialogue": dialogue, "reply": text})
-        said.append(f"{role}: {text}")
-    if not examples:
-        raise BadRow(place, "no turn is the assistant's: nothing to learn; remove the row")
-    return examples
+    return [_turn(turn, number, place) for number, turn in enumerate(turns, start=1)]
 
 
 def unread_in_turns(row: Row, ignored: Collection[str]) -> str:
@@ -89,11 +119,11 @@ def unread_in_turns(row: Row, ignored: Collection[str]) -> str:
 
 def _turn(turn: Any, number: int, place: Place) -> tuple[str, str]:
     values = turn if isinstance(turn, dict) else {}
-    role = _ROLES.get(str(values.get("role", values.get("from"))).lower())
+    role = ROLES.get(str(values.get("role", values.get("from"))).lower())
     if role is None:
         raise BadRow(
             place,
             f"turn {number}: needs `role` and `content` (or `from` and `value`), the role one of "
-            f"{', '.join(_ROLES)}: correct the row",
+            f"{', '.join(ROLES)}: correct the row",
         )
     return role, text_of(values.get("content", values.get("value")), "content", place).strip()

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from dlm.data.tasks.choices import multiple_choice
-from dlm.data.tasks.instructions import TELLING, alpaca, conversation
+from dlm.data.tasks.instructions import TELLING, alpaca, conversation, open_conversation
 from dlm.data.tasks.maths import word_problem
 from dlm.data.tasks.pieces import Adapter, as_it_is, first_of
 from dlm.data.tasks.questions import answered, summarised
@@ -29,6 +29,8 @@ class TaskShape:
     """Field that ``adapt`` makes -> fields of the row that are read with it."""
     conditional: bool = True
     """Whether there is a prompt; a text alone has none."""
+    adapt_open: Adapter | None = None
+    """``adapt`` of rows whose response a model is to write; None: the same."""
     cluster: str = ""
     """The field whose value rows share that are not independent of each other; most have none."""
 
@@ -59,7 +61,10 @@ TASKS: dict[str, TaskShape] = {
         {"request": ("instruction", "input")},
     ),
     "chat": TaskShape(
-        "messages (role, content) or conversations (from, value)", conversation, TELLING
+        "messages (role, content) or conversations (from, value)",
+        conversation,
+        TELLING,
+        adapt_open=open_conversation,
     ),
 }
 """Task -> its shape. The templates over the fields are in templates.yaml."""
