@@ -8,6 +8,7 @@ from importlib import import_module
 from io import TextIOWrapper
 
 import dlm.process_time  # noqa: F401 - the time of an attempt is counted from here
+from dlm.host_memory import keep_few_routines
 
 EPILOG = """exit codes: 0 done · 2 your configuration or data · 3 a failed stage
 4 the run directory is in use · 75 preempted, run again · 130 interrupted"""
@@ -355,6 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; the exit code is the contract of the epilog."""
     if isinstance(sys.stdout, TextIOWrapper):  # a sign that a terminal cannot show ends no run
         sys.stdout.reconfigure(errors="backslashreplace")
+    keep_few_routines()
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     _take_overrides(options, rest)

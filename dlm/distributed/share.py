@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from dlm.host_memory import give_back
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -36,7 +38,11 @@ class Alone:
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """``work`` of every item."""
-        return [work(item) for item in items]
+        results = []
+        for item in items:
+            results.append(work(item))
+            give_back()
+        return results
 
     def of_first(self, make: Callable[[], Result]) -> Result:
         """What it makes."""

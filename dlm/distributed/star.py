@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from dlm.errors import DlmError, Preempted, StageFailed, UserError
+from dlm.host_memory import give_back
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -143,6 +144,7 @@ class Star:
         for item in items[self.rank :: self.world_size]:
             self._raise_failure()
             mine.append(work(item))
+            give_back()
         shares = self.gather(mine)
         size = self.world_size
         return [shares[index % size][index // size] for index in range(len(items))]

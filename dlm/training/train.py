@@ -17,6 +17,7 @@ from dlm.callbacks.counted import SomethingCounts
 from dlm.callbacks.deadline import Deadline
 from dlm.callbacks.ema import WeightAverage
 from dlm.callbacks.generated_score import GeneratedScore
+from dlm.callbacks.host_memory import HostMemory
 from dlm.callbacks.last_validation import LastStepValidation
 from dlm.callbacks.metrics_log import MetricsLog
 from dlm.callbacks.nonfinite import NonFinite
@@ -167,6 +168,7 @@ def build_trainer(
         ),
         SomethingCounts(job.name, monitor=checkpoint.monitor),
         StepCurves(),
+        HostMemory(),
         *([score] if score else []),
         *weight_average(job),
         checkpoint,

@@ -1,0 +1,17 @@
+"""The host's memory does not grow while batches are of ever other shapes."""
+
+from typing import Any
+
+from lightning import Callback
+
+from dlm.host_memory import give_back
+
+
+class HostMemory(Callback):
+    """Gives freed memory back between batches."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        give_back()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        give_back()
