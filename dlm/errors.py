@@ -21,6 +21,10 @@ class StageFailed(DlmError):
     exit_code = 3
 
 
+class RunMoved(StageFailed):
+    """The run directory was moved or removed while a stage worked in it."""
+
+
 class RunInUse(DlmError):
     """Another live process works on the run directory."""
 

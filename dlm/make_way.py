@@ -1,4 +1,4 @@
-"""A file is to be written where something else lies: what lies there is kept under another name."""
+"""Places for a stage's files: folders that are made, and what lies where a file belongs."""
 
 import sys
 from pathlib import Path
@@ -25,3 +25,14 @@ def free_name(path: Path) -> Path:
         count += 1
         place = path.with_name(f"{path.name}.damaged-{count}")
     return place
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder of a stage, such as logs/samples. The stage's own directory must be there: it
+    is missing when the run was moved away, and is not to be made anew in its old place.
+
+    Raises:
+        FileNotFoundError: It is missing.
+    """
+    folder.parent.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)

@@ -28,6 +28,7 @@ from dlm.distributed.portable import SHAPE
 from dlm.distributed.saved_tensors import STATE_FILE
 from dlm.distributed.strategies import run_shape
 from dlm.errors import StageFailed
+from dlm.make_way import make_folder
 
 MARK_FILE = "complete.json"
 _POLL_S = 0.02
@@ -206,7 +207,7 @@ class TrainingCheckpoint(Callback):
         kept = {self.best_step, step}
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            make_folder(partial)
         trainer.strategy.barrier("checkpoint")
         try:
             trainer.save_checkpoint(partial / STATE_FILE)

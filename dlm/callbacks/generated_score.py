@@ -15,7 +15,7 @@ from dlm.generation.lengths import references_beyond
 from dlm.generation.model import GenerativeModel, ModelKind
 from dlm.generation.settings import GenerationSettings
 from dlm.generation.text_metrics import text_metric
-from dlm.make_way import make_way
+from dlm.make_way import make_folder, make_way
 from dlm.models.special_tokens import SpecialTokens
 
 
@@ -101,7 +101,7 @@ class GeneratedScore(Callback):
     def _write(
         self, step: int, prompts: list[str], references: list[str], hypotheses: list[str]
     ) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self.directory)
         path = self.directory / f"step={step:08d}.jsonl"
         with make_way(path).open("w", encoding="utf-8") as file:
             for row in list(zip(prompts, references, hypotheses, strict=True))[: self.samples]:

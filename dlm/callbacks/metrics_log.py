@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from dlm.make_way import free_name, make_way
+from dlm.make_way import free_name, make_folder, make_way
 
 _HEADER = ["step", "metric", "value", "unix_time"]
 
@@ -55,7 +55,7 @@ class MetricsLog(Logger):
 
     def _cut_back(self, resumed_step: int) -> None:
         rows: list[list[str]] = []
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         make_way(self.path)
         if resumed_step and self.path.exists():
             rows, lost = _whole_rows(self.path)

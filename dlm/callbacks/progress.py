@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dlm.callbacks.throughput import Throughput, rate_text
-from dlm.make_way import make_way
+from dlm.make_way import make_folder, make_way
 
 
 class StageProgress(Callback):
@@ -49,7 +49,7 @@ class StageProgress(Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         note = self._note(trainer)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.file.parent)
         make_way(self.file).write_text(json.dumps({"step": step, "steps": self.steps}))
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step, note=note)

@@ -20,7 +20,7 @@ from dlm.evaluation.task_rows import TaskRows
 from dlm.generation.model import GenerativeModel
 from dlm.generation.rerank import Candidate
 from dlm.generation.settings import Generated, GenerationSettings
-from dlm.make_way import make_way
+from dlm.make_way import make_folder, make_way
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -114,7 +114,7 @@ class Progress:
             self._say(f"{len(known)} batches are there from before")
         elif lines:
             self._say("begun before with other rows, settings or weights; it is begun anew")
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._file.parent)
         # Written again, as a kill may have left half a line at its end.
         kept = [{"key": self._key}, *lines[1:]] if known else [{"key": self._key}]
         partial = self._file.with_suffix(".new")

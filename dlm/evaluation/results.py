@@ -9,7 +9,7 @@ from typing import Any
 
 from dlm.errors import StageFailed, reason_of
 from dlm.evaluation.metrics import Sample
-from dlm.make_way import aside
+from dlm.make_way import aside, make_folder
 
 PARTIAL = "metrics.partial.json"
 """The scores of a system on a task of which some metric failed."""
@@ -59,7 +59,7 @@ def write_samples(task: str, samples: Sequence[Sample], directory: Path) -> None
     lines = [
         _json(sample, f"{task}, row {number}") for number, sample in enumerate(samples, start=1)
     ]
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     partial = directory / ".samples.jsonl"
     with partial.open("w", encoding="utf-8", errors=UNPAIRED) as file:
         file.writelines(f"{line}\n" for line in lines)

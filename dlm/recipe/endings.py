@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from dlm.config.job import StageJob
-from dlm.errors import DlmError, Preempted, RunInUse, StageFailed
+from dlm.errors import DlmError, Preempted, RunInUse, RunMoved, StageFailed
 from dlm.process_rank import process_rank
 from dlm.recipe import console
 from dlm.recipe.manifest import write_text
@@ -73,6 +73,8 @@ def failure_recorded(job: StageJob, label: str) -> Iterator[None]:
             console.say(f"{label} stopped")
             raise KeyboardInterrupt from error
         console.say(f"{label} failed")
+        if not job.directory.parent.is_dir():
+            raise moved(job) from error
         explained = isinstance(error, DlmError)
         place = None if explained else console.write_traceback(job.directory, error)
         # What says the failure may fail itself, as on a full disk; the first error counts.
@@ -81,6 +83,15 @@ def failure_recorded(job: StageJob, label: str) -> Iterator[None]:
         if explained:
             raise
         raise StageFailed(console.unexpected_text(job, error, place)) from error
+
+
+def moved(job: StageJob) -> RunMoved:
+    """What is said where a stage's run directory is no longer there."""
+    return RunMoved(
+        f"{job.directory.parent} was moved or removed while stage {job.name} worked in it. What is "
+        "saved is where the directory is now: put it back and run the same command, or run it with "
+        "--run-dir and the new place"
+    )
 
 
 def _was_interrupted(error: BaseException) -> bool:

@@ -61,6 +61,7 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
     }
     if share.first:
         _take_up(job.directory / EXPORT, partial)
+        partial.mkdir(exist_ok=True)
         _check_all(job, chosen)
     for name, system in config.systems.items():
         model = open_model(

@@ -83,7 +83,7 @@ def train_tokenizer_stage(job: StageJob) -> dict[str, Any]:
         lowercase=settings.lowercase,
     )  # fmt: skip
     directory: Path = job.directory / "export"
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(exist_ok=True)
     tokenizer.save_pretrained(directory)
     if bad_rows.count:
         print(f"{job.name}: {bad_rows.note()}", flush=True)

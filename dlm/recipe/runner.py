@@ -12,10 +12,10 @@ from typing import Any
 from dlm.config.job import StageJob
 from dlm.config.loading import resolved_yaml
 from dlm.config.schema import RecipeConfig, StageConfig
-from dlm.errors import DlmError, Preempted, RunInUse, StageFailed
+from dlm.errors import DlmError, Preempted, RunInUse, RunMoved, StageFailed
 from dlm.process_rank import process_rank
 from dlm.recipe import console
-from dlm.recipe.endings import failure_recorded, stoppable
+from dlm.recipe.endings import failure_recorded, moved, stoppable
 from dlm.recipe.handoff import verify_needed
 from dlm.recipe.lock import STALE_AFTER_S, StageLock, live_holder, lock_path
 from dlm.recipe.manifest import build_manifest, write_manifest, write_text
@@ -87,6 +87,8 @@ class RecipeRun:
 
     def _carry_out_stage(self, stage: PlannedStage, label: str) -> None:
         job = stage.job
+        if not self.run_dir.is_dir():
+            raise moved(job)
         with StageLock(lock_path(self.run_dir, job.name), console.say) as lock:
             state = inspect_stage(job.directory, stage.identity, lock=None)
             if state.name == "done":
@@ -155,6 +157,8 @@ def run_recipe(
 
     def farewell(error: BaseException) -> None:
         console.explain(error)
+        if isinstance(error, RunMoved):
+            return  # the same command would begin anew, in the old place
         code = error.exit_code if isinstance(error, DlmError) else 1
         console.say(console.last_line(code, words, run.begun(force)), stderr=True)
 

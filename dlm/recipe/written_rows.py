@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dlm.make_way import make_folder
 from dlm.recipe.manifest import EXPORT, write_json
 from dlm.recipe.state import CHECKPOINTS, PROGRESS
 from dlm.training.sources import ROWS_FILE
@@ -64,7 +65,7 @@ class RowsOnDisk:
             os.truncate(place, written.bytes)
         else:
             written = Written()
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             self._growing.write_bytes(b"")
         self.note(written, written.prompts)
         return written
@@ -92,7 +93,7 @@ class RowsOnDisk:
         """Move the whole file to the export."""
         if self._growing.exists():
             shutil.rmtree(self._export, ignore_errors=True)
-            self._export.mkdir(parents=True)
+            self._export.mkdir()
             self._growing.rename(self.finished)
         return self.finished
 

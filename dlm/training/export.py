@@ -51,7 +51,7 @@ def export_stage(
         target = job.directory / "export"
         partial = job.directory / ".partial-export"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial.mkdir()
         if isinstance(stage, LengthPrediction):
             write_length_export(partial, job, start, stage)
         else:

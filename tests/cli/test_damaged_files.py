@@ -115,8 +115,11 @@ def test_a_damaged_export_is_named_by_whatever_opens_it(
     if how in ("one bit", "a directory"):
         place = ("--limit", "1", "--output", run.parent / "scores")
         outcomes.append(call("evaluate", run, "--tasks", "numbers_en_de", *place))
+    # A bit of the list of hashes may be one of another file's hash.
+    named = [p.name for p in path.parent.iterdir()] if path.name == "SHA256SUMS" else [path.name]
     for outcome in outcomes:
-        assert path.name in explained(outcome, code=(2,))
+        said = explained(outcome, code=(2,))
+        assert any(name in said for name in named)
     assert not (run.parent / "copy").exists()
     if how in ("half", "a directory"):
         assert path.name in explained(call("status", run), code=(0,)).replace("\n", "")

@@ -12,6 +12,7 @@ from small_platform import COMMAND, Workplace, raising, small_recipe
 from dlm.config.job import StageJob
 from dlm.config.loading import load_recipe
 from dlm.errors import Preempted, StageFailed, UserError
+from dlm.make_way import make_folder
 from dlm.recipe.lock import StageLock, lock_path
 from dlm.recipe.manifest import read_manifest
 
@@ -272,3 +273,33 @@ def test_a_run_killed_with_sigkill_is_continued(place: Workplace, capsys: Output
     assert place.run() == 0
     assert place.kinds.calls == ["adapt", "twin"] and place.kinds.resumed == ["adapt"]
     assert f"took over the lock of process {process.pid}" in capsys.readouterr().out
+
+
+def test_a_run_directory_moved_away_is_said_and_nothing_is_made_in_its_old_place(
+    place: Workplace, capsys: Output
+) -> None:
+    there = place.run_dir.with_name("moved")
+
+    def move(job: StageJob) -> None:
+        place.run_dir.rename(there)
+        make_folder(job.directory / "logs" / "samples")
+
+    place.kinds.interrupt["adapt"] = move
+    assert place.run() == 3
+    said = capsys.readouterr().err
+    assert f"error: {place.run_dir} was moved or removed while stage adapt worked in it." in said
+    assert "continue with" not in said
+    assert not place.run_dir.exists()
+    place.kinds.interrupt.clear()
+    place.run_dir = there
+    lock_path(there, "adapt").unlink()  # its holder is this process, which lives
+    assert place.run() == 0 and place.kinds.resumed == ["adapt"]
+
+
+def test_a_folder_of_a_stage_needs_the_stage(tmp_path: Path) -> None:
+    (tmp_path / "stage").mkdir()
+    make_folder(tmp_path / "stage" / "logs" / "samples")
+    make_folder(tmp_path / "stage" / "logs" / "samples")
+    with pytest.raises(FileNotFoundError):
+        make_folder(tmp_path / "gone" / "logs" / "samples")
+    assert not (tmp_path / "gone").exists()

@@ -8,6 +8,7 @@ from typing import Literal
 
 from dlm.data.sources.places import NUL_REASON, Place, Row, has_nul
 from dlm.errors import UserError
+from dlm.make_way import make_folder
 
 _SHOWN = 10
 
@@ -108,7 +109,7 @@ class BadRows:
         if not self._rows:
             listing.unlink(missing_ok=True)
             return
-        listing.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(listing.parent)
         with listing.open("w", encoding="utf-8") as file:
             for place, reason in self._rows:
                 entry = {"place": str(place), "reason": reason}
