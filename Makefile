@@ -14,8 +14,10 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 DLM := $(BIN)/dlm
 PYTEST := $(BIN)/python -m pytest
-# The fast tests share the cores, a process each; the slow ones start processes of their own.
+# The fast tests share the cores, a process each; of the slow ones, which start processes of their
+# own, two run at a time, in the order of tests/conftest.py.
 IN_PARALLEL := -n auto --dist loadfile
+TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 STAGES := pretrain adapt length instruct autoregressive evaluate
 
 AUDIT := build/audit
@@ -50,7 +52,7 @@ test: $(STAMP) ## run the fast tests (ARGS='-k resume')
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" $(IN_PARALLEL) $(ARGS)
 
 test-all: test ## run every test: the fast ones, then the slow ones
-	$(PYTEST) -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) -m slow $(TWO_AT_A_TIME) $(ARGS)
 
 lint: $(STAMP) ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check .
