@@ -23,13 +23,15 @@ _RESPONSE_SETTINGS = ("response_positions", "response_start", "response_token_ty
 def sizes_of_a_finished_model(
     stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    """Sizes beside ``init_from``: the weights have theirs."""
+    """Sizes beside ``init_from`` or ``model.pretrained``: the weights have theirs."""
     known = {item.name for item in fields(ModelConfig)}
-    for name in (name for name in SIZES if name in known and stage.init_from is not None):
+    source = stage.init_from or stage.model.pretrained
+    beside = "init_from" if stage.init_from is not None else "model.pretrained"
+    for name in (name for name in SIZES if name in known and source is not None):
         key, value = f"model.{name}", getattr(stage.model, name)
         if holds(own, key) and value != getattr(recipe.model, name):
-            reason = f"ignored setting: {stage.init_from} (init_from) has its own; remove it"
-            yield Finding((key, "init_from"), reason, value)
+            reason = f"ignored setting: {source} ({beside}) has its own; remove it"
+            yield Finding((key, beside), reason, value)
 
 
 def fresh_head_findings(

@@ -26,7 +26,12 @@ from dlm.models.checkpoint import (
     check_shapes,
     check_tokenizer,
 )
-from dlm.models.checkpoint_files import check_files, vocabulary_files, weight_shapes
+from dlm.models.checkpoint_files import (
+    check_files,
+    instead_of_weights,
+    vocabulary_files,
+    weight_shapes,
+)
 from dlm.models.fresh_head import FreshHead, check_missing, seeded
 from dlm.models.lm_head import check_supported
 from dlm.models.outside import (
@@ -39,8 +44,10 @@ from dlm.models.outside import (
     own_code,
     own_code_text,
 )
+from dlm.models.positions import positions
 from dlm.models.special_tokens import SpecialTokens
 from dlm.models.sums import check_sums
+from dlm.models.weight_names import check_names
 from dlm.places import place_of
 
 DROPOUTS = (
@@ -48,6 +55,9 @@ DROPOUTS = (
     "embedding_dropout", "mlp_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
 )  # fmt: skip
 """The names that Hugging Face configurations have for the rates of dropout."""
+NOT_BUILT = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
+             RuntimeError, ZeroDivisionError)  # fmt: skip
+"""What transformers and torch raise of settings that describe no network; they are not checked."""
 
 
 def build_from_scratch(
@@ -163,15 +173,17 @@ def load_backbone(
     config = load_config(name, **options)
     if Path(name).is_dir():
         check_sums(Path(name))
+        _check_weights(Path(name), config, trust_remote_code=trust_remote_code)
     try:
         for field in DROPOUTS:
             if dropout is not None and hasattr(config, field):
                 setattr(config, field, dropout)
         with seeded(fresh_head):
             network, loading = open_network(name, config, **options)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = _pickles_alone(Path(name)) or first_line(error)
-        raise UserError(f"the model '{name}' cannot be loaded: {reason}") from error
+    except UserError:
+        raise
+    except (OSError, SafetensorError, ImportError, *NOT_BUILT) as error:
+        raise UserError(f"the model '{name}' cannot be loaded: {first_line(error)}") from error
     try:
         check_loaded(
             name, network, mismatched=loading["mismatched_keys"],
@@ -186,19 +198,36 @@ def load_backbone(
     return Backbone(network.train())
 
 
-def check_model_directory(directory: Path, *, trust_remote_code: bool = False) -> None:
+def check_model_directory(directory: Path, *, trust_remote_code: bool = False) -> int:
     """What :func:`load_backbone` and :func:`load_tokenizer` would refuse in a directory, as far as
-    it shows without loading the weights.
+    it shows without loading the weights; gives the network's positions.
 
     Raises:
         UserError: Something is wrong; the message says what.
     """
     config = load_config(directory, trust_remote_code=trust_remote_code)
-    if reason := _pickles_alone(directory):
-        raise UserError(f"the model '{directory}' cannot be loaded: {reason}")
     load_tokenizer(directory, fits=config, trust_remote_code=trust_remote_code)
-    network = meta_network(config, trust_remote_code=trust_remote_code)
-    check_shapes(directory, network, weight_shapes(directory))
+    _check_weights(directory, config, trust_remote_code=trust_remote_code)
+    return positions(config)
+
+
+def _check_weights(directory: Path, config: PretrainedConfig, *, trust_remote_code: bool) -> None:
+    """The files' headers beside the network that config.json describes."""
+    if reason := _pickles_alone(directory) or instead_of_weights(directory):
+        raise UserError(f"the model '{directory}' cannot be loaded: {reason}")
+    try:
+        network = meta_network(config, trust_remote_code=trust_remote_code)
+    except NOT_BUILT as error:
+        raise UserError(
+            f"the model '{directory}': no network can be made of its config.json "
+            f"({type(error).__name__}: {first_line(error)}): correct it, or take it from where the "
+            "model was saved"
+        ) from error
+    shapes = weight_shapes(directory)
+    if not trust_remote_code and own_code(directory):
+        return  # its own network may have other weights; what is loaded is compared whole
+    check_names(directory, network, shapes)
+    check_shapes(directory, network, shapes)
 
 
 def _freeze_unread_bias(network: Any) -> None:

@@ -25,7 +25,8 @@ def check_config(name: str | Path, config: PretrainedConfig) -> None:
 
     Raises:
         UserError: It has relative positions (transformers 5 reads past them and gives absolute
-            ones), or it is an encoder's type used as a decoder.
+            ones), or it is an encoder's type used as a decoder, or
+            its weights are quantized.
     """
     positions = getattr(config, "position_embedding_type", None) or "absolute"
     if positions != "absolute" and config.model_type not in CAUSAL_TYPES:
@@ -33,6 +34,11 @@ def check_config(name: str | Path, config: PretrainedConfig) -> None:
             f"the model '{name}' has position_embedding_type '{positions}' in its config.json, and "
             "transformers 5 knows absolute positions alone in this family: it would be another "
             "network than the one that was trained. Take a checkpoint with absolute positions"
+        )
+    if getattr(config, "quantization_config", None):
+        raise UserError(
+            f"the model '{name}' is quantized (quantization_config in its config.json), and is "
+            "trained and used here with whole weights: take the checkpoint that it was made from"
         )
     for setting in ("is_decoder", "add_cross_attention"):
         if getattr(config, setting, False) and config.model_type not in CAUSAL_TYPES:
@@ -59,13 +65,25 @@ def check_loaded(
     if wrong := sorted(mismatched):
         raise UserError(_mismatch_text(name, wrong))
     prefix = f"{network.base_model_prefix}."
-    left = sorted(key for key in unexpected if key.startswith(prefix) and _is_weight(key, prefix))
+    # Of a body that was saved without its head the names have no prefix.
+    parts = {child for child, _ in network.base_model.named_children()}
+    left = sorted(
+        key
+        for key in unexpected
+        if (key.startswith(prefix) or key.partition(".")[0] in parts) and _is_weight(key, prefix)
+    )
     if left:
         raise UserError(
             f"the model '{name}' has weights that a network of type '{network.config.model_type}' "
             f"as its config.json describes it has no place for: {_first(left)}. Without them it "
             "would be another network: correct config.json, or take another checkpoint"
         )
+    for key, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.sum().isfinite()):
+            raise UserError(
+                f"the model '{name}' has weights that are no finite numbers ({key}): it was saved "
+                "of a training that failed, or its file is damaged; take another checkpoint"
+            )
 
 
 def check_shapes(

@@ -16,6 +16,17 @@ from dlm.models.sums import check_sums
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _INDEX = "model.safetensors.index.json"
 _LARGEST_HEADER = 100_000_000
+_OTHER_FILES = {
+    "adapter_config.json": "it is an adapter (PEFT) and no whole model: merge it into its base "
+    "model with peft (merge_and_unload, then save_pretrained), and give that",
+    "*.h5": "its weights are TensorFlow's: load it with transformers and write it with "
+    "save_pretrained",
+    "*.msgpack": "its weights are Flax's: load it with transformers and write it with "
+    "save_pretrained",
+    "model.*.safetensors": "its weights have a variant's name ({name}): rename the file to "
+    "model.safetensors",
+}
+"""What a directory has in place of model.safetensors -> what to do about it."""
 _AGAIN = "download it again, or take the directory from where it was written"
 _LOADED = (
     "config.json", "generation_config.json", "dlm.json", "model*.json", "model*.safetensors",
@@ -64,6 +75,16 @@ def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
             )
         files = [directory / name for name in sorted(named)]
     return {name: shape for path in files for name, shape in _header_shapes(path).items()}
+
+
+def instead_of_weights(directory: Path) -> str | None:
+    """Why a directory has no weights that are read; None where it has."""
+    if (directory / "model.safetensors").exists() or any(directory.glob("model-*.safetensors")):
+        return None
+    for pattern, remedy in _OTHER_FILES.items():
+        if found := sorted(directory.glob(pattern)):
+            return remedy.format(name=found[0].name)
+    return "it has no weights: model.safetensors is missing; take it from where it was saved"
 
 
 def vocabulary_files(directory: Path) -> list[str]:

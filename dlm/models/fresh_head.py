@@ -107,10 +107,17 @@ def _refuse(name: str | Path, network: PreTrainedModel, missing: list[str], *, h
             f"transformers of type '{network.config.model_type}' is another. Take another "
             f"checkpoint, or {REMEDY}"
         )
+    if not head:
+        raise UserError(
+            f"the model '{name}' ({_saved_as(network)}) has no weights for {shown}, which would be "
+            f"random: they are of the body of a network of type '{network.config.model_type}' as "
+            "its config.json describes it, so the two are not of one model; take both from where "
+            "it was saved"
+        )
     raise UserError(
         f"the model '{name}' ({_saved_as(network)}) has no weights for {shown}, which would be "
         f"random: give a checkpoint that was saved with its {wanted} language model's output layer"
-        f"{remedy if head else ''}"
+        f"{remedy}"
     )
 
 

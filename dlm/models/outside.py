@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -50,6 +51,8 @@ def open_config(
             name, revision=revision, local_files_only=local_files_only,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
+    except StrictDataclassError as error:  # a setting of another type; it is no ValueError
+        raise ValueError(first_line(error)) from error
     except (OSError, ValueError) as error:
         _refuse_own_code(name, error, trust_remote_code)
         raise

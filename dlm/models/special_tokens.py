@@ -26,7 +26,8 @@ class SpecialTokens:
         behind which its texts began in pretraining.
 
         Raises:
-            UserError: The tokenizer lacks one that a diffusion language model needs.
+            UserError: The tokenizer lacks one that a diffusion language model needs, or its mask
+                token is another one too.
         """
         end = first(tokenizer.sep_token_id, tokenizer.eos_token_id)
         found = {
@@ -42,6 +43,15 @@ class SpecialTokens:
                 f"{' and no '.join(missing)} token: use a masked language model, or adapt a causal "
                 "one first (stage kinds pretrain, adapt and instruct give it a mask token)"
             )
+        others = {"unknown": tokenizer.unk_token_id, "padding": found["pad"], "end": end}
+        for name, value in others.items():
+            if value == found["mask"]:
+                raise UserError(
+                    f"the tokenizer of {tokenizer.name_or_path or 'this model'} has one token, "
+                    f"{tokenizer.mask_token!r}, for mask and {name}: what is masked could not be "
+                    "told apart. Give it a mask token of its own (add_special_tokens, then "
+                    "resize_token_embeddings), and train the model with it"
+                )
         return cls(**found)
 
 

@@ -88,7 +88,8 @@ def build_rows(
     if data.max_length > max_positions and config.init_from is None:
         raise UserError(
             f"data.max_length={data.max_length} is more than the model's "
-            f"{max_positions} positions: lower it or raise model.max_positions"
+            f"{max_positions} positions: lower it"
+            + ("" if config.model.pretrained else ", or raise model.max_positions")
         )
     max_length = min(data.max_length, max_positions)
     text_blocks = data.text_blocks if "text" in tasks_of(config) else None

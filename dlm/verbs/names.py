@@ -8,6 +8,7 @@ from dlm.config.checks import reads
 from dlm.config.references import is_there, sources_read, stage_references
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
 from dlm.errors import UserError
+from dlm.models.checkpoint_files import instead_of_weights
 
 _SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound",
                     "end_last")  # fmt: skip
@@ -43,7 +44,9 @@ def _models(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
         if not value or value in recipe.stages or not directory.is_dir():
             continue
         if key != "tokenizer" and not (directory / "config.json").exists():
-            if not key.startswith("evaluation."):  # a run has no such file
+            if (directory / "adapter_config.json").exists():
+                yield f"{key}: {value!r}: {instead_of_weights(directory)}"
+            elif not key.startswith("evaluation."):  # a run has no such file
                 yield f"{key}: {value!r} holds no config.json: give a model directory"
             continue
         # torch, which models are made of, is left alone where no directory is named.
@@ -53,7 +56,13 @@ def _models(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
             if key == "tokenizer":
                 load_tokenizer(directory, trust_remote_code=stage.model.trust_remote_code)
             else:
-                check_model_directory(directory, trust_remote_code=stage.model.trust_remote_code)
+                trusted = stage.model.trust_remote_code
+                most = check_model_directory(directory, trust_remote_code=trusted)
+                if key == "model.pretrained" and stage.data.max_length > most:
+                    yield (
+                        f"data.max_length: {stage.data.max_length} is more than the {most} "
+                        f"positions of {value!r}: lower it"
+                    )
         except UserError as error:
             yield f"{key}: {error}"
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from dlm.config.loading import load_recipe
 from dlm.errors import UserError
 from dlm.generation.model import open_model
 from dlm.models.build import check_model_directory, load_backbone, load_tokenizer
+from dlm.models.checkpoint import check_loaded
 from dlm.models.checkpoint_files import weight_shapes
+from dlm.models.fresh_head import FreshHead
 from dlm.models.positions import positions
+from dlm.models.special_tokens import SpecialTokens
 from dlm.verbs.names import unknown_names
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 17671552\n"
@@ -174,6 +178,26 @@ def test_validate_names_the_stage_and_the_key(tmp_path: Path) -> None:
     assert line.startswith("stages.adapt.model.pretrained: the tokenizer")
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("data.max_length=4000", "data.max_length: 4000 is more than the 40 positions of"),
+     ("stages.adapt.model.pretrained=ADAPTER", "is an adapter")],
+)  # fmt: skip
+def test_validate_says_more_of_a_directory(setting: str, said: str, tmp_path: Path) -> None:
+    written(tmp_path / "model")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    (tmp_path / "rows.jsonl").write_text('{"src": "a", "tgt": "b"}\n')
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"data: {{root: {tmp_path}, train: [{{path: rows.jsonl}}]}}\n"
+        f"stages: {{adapt: {{kind: adapt, model: {{pretrained: {tmp_path / 'model'}}}}}}}\n"
+    )
+    overrides = [setting.replace("ADAPTER", str(tmp_path / "adapter"))]
+    lines = unknown_names(load_recipe(recipe, overrides))
+    assert any(said in line for line in lines), lines
+
+
 def test_relative_positions_are_refused(tmp_path: Path) -> None:
     written(tmp_path, position_embedding_type="relative_key")
     refused(tmp_path, "position_embedding_type 'relative_key'.*absolute positions alone")
@@ -186,10 +210,103 @@ def test_weights_of_the_body_without_a_place_are_named(tmp_path: Path) -> None:
         load_backbone(tmp_path)
 
 
-def test_more_layers_than_config_says_are_refused(tmp_path: Path) -> None:
-    written(tmp_path, num_hidden_layers=1)
-    with pytest.raises(UserError, match=r"has no place for: bert\.encoder\.layer\.1"):
+@pytest.mark.parametrize("prefix", ["bert.", ""])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_other_layers_than_config_says_are_refused(
+    prefix: str, layers: int, tmp_path: Path
+) -> None:
+    written(tmp_path, num_hidden_layers=layers)
+    renamed(tmp_path, "bert.", prefix)
+    said = rf"have 2 layers \(encoder.layer\), and its config.json says {layers}"
+    refused(tmp_path, said)
+    with pytest.raises(UserError, match=said):
+        load_backbone(tmp_path, fresh_head=FreshHead(0, print))
+
+
+def test_left_over_weights_of_a_body_without_its_head_are_of_the_body() -> None:
+    network = from_scratch("bert").network
+    key = "encoder.layer.7.output.dense.weight"
+    with pytest.raises(UserError, match=f"has no place for: {key}"):
+        check_loaded("a", network, mismatched=(), unexpected=[key, "classifier.weight"])
+    check_loaded("a", network, mismatched=(), unexpected=["classifier.weight", "pooler.dense.bias"])
+
+
+def renamed(directory: Path, old: str, new: str) -> None:
+    """Other beginnings of the weights' names."""
+
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        kept = {new + name.removeprefix(old): tensor for name, tensor in weights.items()}
+        weights.clear()
+        weights.update(kept)
+
+    change_weights(directory, change)
+
+
+def test_weights_under_other_names_are_refused(tmp_path: Path) -> None:
+    renamed(written(tmp_path), "", "module.")
+    refused(tmp_path, r"none has a name of that, such as bert\..*; the file has module\.")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"hidden_act": "gelo"}, "KeyError: 'gelo'"),
+        ({"pad_token_id": 9999}, "AssertionError: Padding_idx"),
+        ({"num_attention_heads": 5}, "ValueError: The hidden size"),
+        ({"hidden_dropout_prob": 1.5}, "ValueError: dropout probability"),
+        ({"num_hidden_layers": "2"}, "'num_hidden_layers' expected int, got str"),
+    ],
+)
+def test_settings_that_describe_no_network_are_refused(
+    settings: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    refused(written(tmp_path, **settings), reason)
+
+
+def test_a_quantized_checkpoint_is_named_as_such(tmp_path: Path) -> None:
+    written(tmp_path, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    refused(tmp_path, "is quantized .*take the checkpoint that it was made from")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (None, "it has no weights: model.safetensors is missing"),
+        ("adapter_config.json", "it is an adapter .*merge_and_unload"),
+        ("tf_model.h5", "its weights are TensorFlow's"),
+        ("flax_model.msgpack", "its weights are Flax's"),
+        ("model.fp16.safetensors", r"a variant's name \(model.fp16.safetensors\): rename"),
+    ],
+)
+def test_what_lies_in_place_of_the_weights_is_named(
+    name: str | None, said: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path) / "model.safetensors"
+    if name is None:
+        path.unlink()
+    elif name.endswith(".safetensors"):
+        path.rename(tmp_path / name)
+    else:
+        path.unlink()
+        (tmp_path / name).write_text("{}")
+    refused(tmp_path, said)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        weights["bert.encoder.layer.1.output.dense.bias"][0] = float("nan")
+
+    change_weights(written(tmp_path), spoil)
+    with pytest.raises(UserError, match=r"no finite numbers \(bert.encoder.layer.1.output"):
         load_backbone(tmp_path)
+
+
+@pytest.mark.parametrize(("token", "name"), [("unk", "unknown"), ("pad", "padding")])
+def test_a_mask_token_that_is_another_one_too_is_refused(token: str, name: str) -> None:
+    tokenizer = deepcopy(tiny_tokenizer())
+    tokenizer.mask_token = getattr(tokenizer, f"{token}_token")
+    with pytest.raises(UserError, match=f"has one token, .*, for mask and {name}"):
+        SpecialTokens.of(tokenizer)
 
 
 def test_what_language_models_do_without_may_be_there(tmp_path: Path) -> None:
