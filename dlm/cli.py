@@ -361,9 +361,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     _take_overrides(options, rest)
     module, function = options.target.split(":")
-    from dlm.errors import DlmError
+    from dlm.config.ranges import option_outside
+    from dlm.errors import DlmError, UserError
 
     try:
+        if problem := option_outside(vars(options)):
+            raise UserError(problem)
         code: int = getattr(import_module(f"dlm.verbs.{module}"), function)(options)
         sys.stdout.flush()
         return code

@@ -1,8 +1,9 @@
 """The range of every number of a recipe, declared once: `validate` refuses what lies outside."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dlm.config.schema import StageConfig
 
@@ -102,6 +103,37 @@ _RANGES: tuple[tuple[Range, str], ...] = (
     (UNIT, "optim.final_lr_ratio generation.top_p generation.threshold"),
 )
 RANGE_OF = {key: allowed for allowed, keys in _RANGES for key in keys.split()}
+
+_AS_SETTING = {
+    "generation": "num_iterations canvas_length length_beam block_length prompt_cache beam_size "
+    "temperature threshold guidance seed",
+    "hardware": "devices",
+}
+"""Options of the command line that are a setting of a section, by its name."""
+OF_OPTION = {
+    **{name: RANGE_OF[f"{section}.{name}"]
+       for section, names in _AS_SETTING.items() for name in names.split()},
+    "nodes": RANGE_OF["hardware.num_nodes"], "gpus_per_node": RANGE_OF["hardware.devices"],
+    "gpu_memory": Range(0, 10**6, low_open=True), "host_memory": Range(0, 10**9, low_open=True),
+    "tflops": Range(0, 10**9, low_open=True), "mfu": Range(0, 1, low_open=True),
+    "row_tokens": Range(0, MOST_TOKENS, low_open=True),
+    "response_share": Range(0, 1, low_open=True),
+    "steps": _STEPS, "warmup": _STEPS, "rows": _ROWS, "limit": _ROWS, "span": _TOKENS,
+    "few_shot": RANGE_OF["data.few_shot.count"],
+    "likelihood_samples": RANGE_OF["evaluation.likelihood.samples"],
+    "max_array_tasks": Range(1, MOST_CELLS),
+}  # fmt: skip
+"""Numbers that verbs take: the option's name, with _ for -, and its range."""
+
+
+def option_outside(options: Mapping[str, Any]) -> str | None:
+    """What is wrong with the first number of a command line that lies outside; None: nothing."""
+    for name, allowed in OF_OPTION.items():
+        value = options.get(name)
+        if isinstance(value, int | float) and not allowed.fits(value):
+            return f"--{name.replace('_', '-')} must be {allowed}, not {value}"
+    return None
+
 
 OF_SOURCE = {"count": _ROWS, "limit": _ROWS}
 """Numbers of one source."""

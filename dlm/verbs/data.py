@@ -32,8 +32,6 @@ def data(options: argparse.Namespace) -> int:
     from dlm.recipe.plan import plan
     from dlm.training.quiet import quiet_libraries
 
-    if options.rows < 1:
-        raise UserError(f"--rows {options.rows}: show at least one row")
     recipe, run_dir = checked_one(options)
     quiet_libraries()
     planned = {s.job.name: s for s in plan(recipe, run_dir, data_identity=data_identity)}

@@ -90,8 +90,6 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
 def _tasks(options: argparse.Namespace) -> "list[Task]":
     from dlm.evaluation.tasks import load_tasks
 
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit must be at least 1, not {options.limit}")
     tasks = load_tasks([name.strip() for name in options.tasks.split(",") if name.strip()])
     if not tasks:
         raise UserError("--tasks names no task: `dlm ls tasks` lists them")
@@ -100,8 +98,6 @@ def _tasks(options: argparse.Namespace) -> "list[Task]":
         _refuse(options, _GENERATION_OPTION_OF, "no task of --tasks generates")
     if all(generates):
         _refuse(options, _LIKELIHOOD_OPTION_OF, "no task of --tasks estimates a likelihood")
-    if options.few_shot is not None and options.few_shot < 0:
-        raise UserError(f"--few-shot must be at least 0, not {options.few_shot}")
     if options.few_shot and not all(generates):
         others = [task.name for task in tasks if task.kind != "generation"]
         raise UserError(

@@ -28,8 +28,6 @@ OPTION_OF = {"sampler": "--sampler", "num_iterations": "--num-iterations",
 _AUTOREGRESSIVE_ONLY = ("beam_size",)
 _OF_DRAWN_TEXTS = ("temperature", "seed")
 _DIFFUSION_ONLY = tuple(name for name in OPTION_OF if name not in _AUTOREGRESSIVE_ONLY)
-_COUNTS = ("num_iterations", "length_beam", "block_length", "canvas_length", "prompt_cache",
-           "beam_size")  # fmt: skip
 _OF_PREDICTED_LENGTHS = ("length_beam", "rerank")
 
 
@@ -169,6 +167,7 @@ def chosen_settings(
     """The stage's own generation settings, with what the command line says on top, and what they
     leave open decided by the model."""
     _refuse_options_of_the_other_kind(options, model)
+    from dlm.config.ranges import option_outside
     from dlm.generation.lengths import settled
     from dlm.training.builders import generation_settings
 
@@ -180,11 +179,9 @@ def chosen_settings(
         chosen = {"num_iterations": None, **chosen}
     if config.length == "oracle" and not references:
         chosen = {"length": None, **chosen}
+    if problem := option_outside(chosen):  # of the harness, whose arguments are no options
+        raise UserError(problem)
     settings = generation_settings(config, **chosen)
-    for name in _COUNTS:
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise UserError(f"{OPTION_OF[name]} must be at least 1, not {value}")
     settings.check_parts()
     settings = settled(model, settings)
     if model.kind == "diffusion":

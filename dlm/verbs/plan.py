@@ -143,19 +143,10 @@ def _device_text(cluster: "Cluster", options: argparse.Namespace, gpu: str) -> s
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse numbers that mean nothing.
+    """Refuse options that contradict each other.
 
     Raises:
-        UserError: One of them does.
+        UserError: They do.
     """
-    for name in ("nodes", "gpus_per_node", "gpu_memory", "host_memory", "mfu", "tflops"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            raise UserError(f"--{name.replace('_', '-')} {value:g}: must be above 0")
-    if options.mfu > 1:
-        raise UserError(f"--mfu {options.mfu:g}: a share of the peak, from 0 to 1, such as 0.35")
-    share = options.response_share
-    if share is not None and not 0 < share <= 1:
-        raise UserError(f"--response-share {share:g}: a share of a row's tokens, from 0 to 1")
     if options.gpu is not None and options.tflops is not None:
         raise UserError("--gpu and --tflops exclude each other: remove one of them")

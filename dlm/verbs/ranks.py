@@ -17,8 +17,6 @@ def sharing(devices: int | None) -> Iterator[Share]:
         UserError: The two contradict each other.
     """
     started = found_launcher()
-    if devices is not None and devices < 1:
-        raise UserError(f"--devices must be at least 1, not {devices}")
     if started is not None and devices not in (None, started.devices):
         raise UserError(
             f"--devices {devices} where {started.name} has started {started.devices} ranks on each "

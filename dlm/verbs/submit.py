@@ -75,12 +75,10 @@ def _throttled(cluster: ClusterConfig, at_once: int | None, *, sweep: bool) -> C
     """The cluster file with ``--max-array-tasks``, which wins in every stage.
 
     Raises:
-        UserError: It is no number of tasks, or there are no arrays.
+        UserError: There are no arrays.
     """
     if at_once is None:
         return cluster
-    if at_once < 1:
-        raise UserError(f"--max-array-tasks {at_once}: must be at least 1")
     if cluster.scheduler != "slurm":
         raise UserError(
             f"--max-array-tasks would be ignored: {cluster.scheduler} has no job arrays; remove it"

@@ -69,8 +69,6 @@ def _between(options: argparse.Namespace) -> "InfillTemplate":
         raise UserError(
             "--prefix and --suffix need --span N, the number of tokens that are to stand between"
         )
-    if options.span < 1:
-        raise UserError(f"--span must be at least 1, not {options.span}")
     if options.prefix is None and options.suffix is None:
         raise UserError("--span needs a text to stand beside: give --prefix or --suffix")
     check_utf8(prefix, "--prefix")

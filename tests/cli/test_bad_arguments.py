@@ -1,12 +1,14 @@
 """Commands and recipes that mean nothing: one message, the nearest right word, exit code 2."""
 
+import argparse
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from cli_tools import RECIPE, Caller, TrainedRun, dlm, files_of
 
-from dlm.cli import main
+from dlm.cli import build_parser, main
+from dlm.config.ranges import OF_OPTION
 from dlm.errors import StageFailed
 
 OVERRIDES = {
@@ -270,3 +272,22 @@ def test_a_problem_beside_an_override_is_not_blamed_on_it(
     told = call("validate", recipe, "optm.lr=3").err
     assert "optm = {'lr': 3, 'eps': 2}: unknown setting" in told
     assert "on the command line" not in told
+
+
+def test_every_number_of_every_verb_has_a_range() -> None:
+    """But for what other checks bound: a port, a share that only explains itself ..."""
+    unbounded = set()
+    parser = build_parser()
+    verbs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    for verb in verbs.choices.values():
+        for action in verb._actions:
+            if action.type in (int, float) and action.dest not in OF_OPTION:
+                unbounded.add(action.dest)
+    assert unbounded == set()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e400", "99999999999999999999"])
+@pytest.mark.parametrize("option", ["--mfu", "--tflops", "--gpu-memory"])
+def test_a_number_outside_its_range_is_refused(option: str, value: str, call: Caller) -> None:
+    outcome = call("plan", "quickstart", option, value)
+    assert outcome.code == 2 and outcome.err.startswith(f"error: {option} must be above 0 and")

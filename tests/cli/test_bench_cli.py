@@ -58,8 +58,8 @@ def test_an_earlier_stage_that_is_missing_is_named_with_its_command(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--steps", "0"), "--steps 0: at least 1"),
-        (("--warmup", "0"), "--warmup 0: at least 1"),
+        (("--steps", "0"), "--steps must be at least 1 and"),
+        (("--warmup", "0"), "--warmup must be at least 1 and"),
         (("--stage", "evaluate"), "stage evaluate trains no model, so there is no step to measure"),
         (("--stage", "adaptt"), "did you mean 'adapt'"),
     ],

@@ -140,7 +140,7 @@ def test_answers_that_fill_the_canvas_are_counted_aloud(
         ("adapt", ("--length", "predicted"), "or use --length canvas"),
         ("adapt", ("--length-beam", "2"), "--length-beam would be ignored: lengths are from --len"),
         ("adapt", ("--rerank", "mean"), "--rerank would be ignored"),
-        ("adapt", ("--canvas-length", "0"), "--canvas-length must be at least 1, not 0"),
+        ("adapt", ("--canvas-length", "0"), "--canvas-length must be at least 1 and at most "),
         ("adapt", ("--block-length", "5"), "a canvas of 16 tokens is not a whole number of blocks"),
         (
             "adapt",

@@ -188,7 +188,7 @@ def test_stats_counts_rows_tokens_duplicates_and_padding(
     [
         (["--stage", "evaluate"], "stage evaluate trains no model"),
         (["--stage", "pretran"], "did you mean 'pretrain'"),
-        (["--rows", "0"], "--rows 0: show at least one row"),
+        (["--rows", "0"], "--rows must be at least 1 and"),
         (["stages.adapt.data.text_blocks=16"], "only rows of the task text are joined"),
         (["stages.pretrain.data.text_blocks=65"], "longer than data.max_length = 64"),
         (["stages.pretrain.data.text_blocks=2"], "must be at least 3"),

@@ -129,8 +129,8 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("--tasks", "nothere.yaml"): "no task 'nothere.yaml'; there is no such file",
     ("--tasks", ","): "--tasks names no task: `dlm ls tasks` lists them",
     ("--tasks", "numbers_en_de,numbers_en_de"): "share the name numbers_en_de",
-    ("--tasks", "numbers_en_de", "--limit", "0"): "--limit must be at least 1, not 0",
-    ("--tasks", "numbers_en_de", "--few-shot", "-1"): "--few-shot must be at least 0, not -1",
+    ("--tasks", "numbers_en_de", "--limit", "0"): "--limit must be at least 1 and at most ",
+    ("--tasks", "numbers_en_de", "--few-shot", "-1"): "--few-shot must be at least 0 and at most ",
     ("--tasks", "numbers_en_de", "--length-beam", "0"): "--length-beam must be at least 1",
     ("--tasks", "numbers_en_de", "--sampler", "cosine"): "unknown sampler 'cosine'",
     (

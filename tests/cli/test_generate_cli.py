@@ -109,10 +109,10 @@ def test_an_option_of_the_other_kind_of_model_is_refused_with_the_reason(
 
 
 SETTINGS: dict[tuple[str, ...], str] = {
-    ("--length-beam", "0"): "--length-beam must be at least 1, not 0",
-    ("--steps", "0"): "--num-iterations must be at least 1, not 0",
-    ("--prompt-cache", "0"): "--prompt-cache must be at least 1, not 0",
-    ("--steps", "-3"): "--num-iterations must be at least 1, not -3",
+    ("--length-beam", "0"): "--length-beam must be at least 1 and at most ",
+    ("--steps", "0"): "--num-iterations must be at least 1 and at most ",
+    ("--prompt-cache", "0"): "--prompt-cache must be at least 1 and at most ",
+    ("--steps", "-3"): "--num-iterations must be at least 1 and at most ",
     ("--sampler", "frozen-cosin"): "did you mean 'frozen-cosine'? choose from",
 }
 

@@ -110,7 +110,11 @@ REFUSED: dict[tuple[str, ...], str] = {
         "--likelihood-samples would be ignored: no task of --tasks estimates a likelihood"
     ),
     ("perplexity_counting", "--likelihood-samples", "1"): "gives no standard error",
-    ("perplexity_counting", "--likelihood-samples", "0"): "must be a whole number, at least 1",
+    (
+        "perplexity_counting",
+        "--likelihood-samples",
+        "0",
+    ): "--likelihood-samples must be at least 1 and",
     ("perplexity_novels_en", "--data-root", "/nowhere"): "cannot read /nowhere/novels_en/valid.txt",
 }
 

@@ -189,8 +189,8 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("--infill", "[MASK]", "--prompt", "a", "--prompt", "b"): "2 prompts for 1 texts to fill in",
     ("--prefix", "a"): "need --span N",
     ("--span", "3"): "--span needs a text to stand beside: give --prefix or --suffix",
-    ("--prefix", "a", "--span", "0"): "--span must be at least 1, not 0",
-    ("--suffix", "a", "--span", "999999999"): "use fewer masks or a shorter text",
+    ("--prefix", "a", "--span", "0"): "--span must be at least 1 and at most ",
+    ("--suffix", "a", "--span", "999999"): "use fewer masks or a shorter text",
 }
 
 

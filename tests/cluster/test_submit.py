@@ -140,7 +140,7 @@ def test_so_many_cells_at_once_as_the_cluster_file_or_the_command_line_says(
 @pytest.mark.parametrize(
     ("text", "words", "message"),
     [
-        ("", ("--seeds", "1,2", "--max-array-tasks", "0"), "--max-array-tasks 0: must be at least"),
+        ("", ("--seeds", "1,2", "--max-array-tasks", "0"), "--max-array-tasks must be at least"),
         ("", ("--max-array-tasks", "2"), "would be ignored: one run is no array"),
         ("max_array_tasks: 0\n", (), "max_array_tasks = 0: must be at least 1"),
         ("stages: {adapt: {max_array_tasks: two}}\n", (), "must be a whole number or null"),
