@@ -71,9 +71,8 @@ def writing_of(language: str | None) -> Writing:
     if not behind and not before:  # ja, ko, zh: signs, no words
         behind, _ = _scales(locale, "short")
         return Writing(decimal, behind, re.compile(_one_of(behind)))
-    short = [
-        word for word in _scales(locale, "short")[0] if len(word) > 1
-    ]  # "M": in every language
+    # Scales of one letter ("5 M") are doubtful in every language (``numbers``).
+    short = [word for word in _scales(locale, "short")[0] if len(word) > 1]
     short += _SHORT_SCALES.get(locale.language, ())
     blank, no_letter = "[ \u00a0\u202f]?", r"(?![A-Za-z\u00c0-\u024f\u0370-\u052f])"
     no_word = r"(?![^\W\d_]|[\u0300-\u036f\u0900-\u0eff])"
@@ -134,20 +133,24 @@ ANSWER_PHRASES: dict[str, str] = {
 }
 """Language -> words behind which the answer stands, in its sentence."""
 
-_END = r"\s*(?::|(?m:$))"
-"""Of a label: a colon, or the end of a line that is a heading."""
+
+def _label(word: str) -> str:
+    """A word before a colon, or as a heading: the last one of at most two, alone on a line."""
+    return rf"{word}\s*:|(?m:^[#>* ]*(?:\w+ )?{word} *$)"
+
+
 ANSWER_LABELS: dict[str, str] = {
-    "en": rf"\banswer{_END}",  # lm-evaluation-harness: Answer:
-    "de": rf"\bantwort{_END}",
-    "es": rf"\brespuesta(?:\s+(?:correcta|final|exacta))?{_END}",
-    "fr": rf"\br[ée]ponse(?:\s+(?:correcte|finale|exacte))?{_END}",
+    "en": _label(r"\banswer"),  # lm-evaluation-harness: Answer:
+    "de": _label(r"\bantwort"),
+    "es": _label(r"\brespuesta(?:\s+(?:correcta|final|exacta))?"),
+    "fr": _label(r"\br[ée]ponse(?:\s+(?:correcte|finale|exacte))?"),
     "ru": r"\bответ\s*[:—–]?",  # MGSM: Ответ — 11.
-    "sw": rf"\bjibu(?:\s+(?:sahihi|la\s+mwisho))?{_END}",
-    "bn": rf"উত্তর{_END}",
+    "sw": _label(r"\bjibu(?:\s+(?:sahihi|la\s+mwisho))?"),
+    "bn": _label(r"উত্তর"),
     "te": r"సమాధానం\s*:?",  # MGSM: సమాధానం 11.
-    "th": rf"คำตอบ(?:ที่ถูกต้อง|สุดท้าย)?{_END}",
-    "ja": rf"答\s?え{_END}",
-    "zh": rf"答\s?案{_END}",
+    "th": _label(r"คำตอบ(?:ที่ถูกต้อง|สุดท้าย)?"),
+    "ja": _label(r"答\s?え"),
+    "zh": _label(r"答\s?案"),
 }
 """Language -> words that the answer follows at once; else they begin the reasoning ("Step-by-step
 answer: Roger started with 5 balls")."""

@@ -40,7 +40,7 @@ _HAN_SCALES = "十百千拾佰仟万萬億亿兆京"
 _DOUBTFUL_BEHIND = re.compile(
     r"\^|[²³¹⁰⁴-⁹⁺⁻]|_\{?\d"  # a power, or digits to another base
     rf"| ?[kKMBT](?![^\W\d_]|[-&'])| ?hundred\b|[{_HAN_SCALES}]"  # thousands, and the like
-    r"|[A-Za-z]{1,3}\d"  # 8h30, 3x4
+    r"|[A-Za-z]{1,3}\d|e-\d"  # 8h30, 3x4, 1/2e-3
     r"|:\d| : \d"  # a time or a ratio
 )
 _DOUBTFUL_BEFORE = re.compile(
@@ -56,7 +56,8 @@ _PLAIN_LETTERS = {
     **dict.fromkeys([0x200E, 0x200F, 0x061C, 0x2066, 0x2067, 0x2068, 0x2069, 0xFEFF]),
 }  # fmt: skip
 _EMPHASIS = re.compile(
-    r"(?<![\w*])(?P<mark>\*\*?|__?)(?P<words>[^\W\d_][^*_\n\d(){}\[\]<>=+/-]+)(?<=\S)(?P=mark)(?![\w*])"
+    r"(?<![\w*])(?P<mark>\*\*?|__?)(?P<words>[^\W\d_][^*_\n\d(){}\[\]<>=+/-]+)"
+    r"(?<=\S)(?P=mark)(?![\w*])"
 )
 
 
@@ -138,12 +139,9 @@ def _number(
     alone = _is_alone(text, signed, end, begin)
     values = {_scaled(text, start, end, writing, alone) for writing in writings}
     value, end = values.pop() if len(values) == 1 else (None, end)
-    doubtful = sign == 0 or _DOUBTFUL_BEHIND.match(text, end)
-    if (
-        value is None
-        or doubtful
-        or _DOUBTFUL_BEFORE.search(text, max(0, start - _SIGN_REACH), start)
-    ):
+    doubtful = _DOUBTFUL_BEHIND.match(text, end)
+    doubtful = doubtful or _DOUBTFUL_BEFORE.search(text, max(0, start - _SIGN_REACH), start)
+    if value is None or sign == 0 or doubtful:
         return Number(signed, end, None)
     return Number(signed, end, sign * value)
 
