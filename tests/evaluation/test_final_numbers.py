@@ -73,6 +73,34 @@ READ = [
     ("The answer is 9 + 9 = 18.", "en", "18"), ("9 eggs * $2 = $18", "en", "18"),
     ("The answer is 18 dollars for 3 days.", "en", "18"), ("89, 71, 92, 100", "en", "100"),
     ("**Answer:** 42 apples in 3 bags", "en", "42"), ("$1{,}000$", "en", "1000"),
+    # LaTeX, and mathematics in plain text.
+    ("\\boxed{5\\frac{1}{2}}", "en", "11/2"), ("-2\\frac{1}{3}", "en", "-7/3"),
+    ("\\frac{-3}{4}", "en", "-3/4"), ("\\frac{5}{-2}", "en", "-5/2"), ("\\frac34", "en", "3/4"),
+    ("\\boxed{-\\dfrac{3}{4}}", "en", "-3/4"), ("\\frac{2.5}{3}", "en", "5/6"),
+    ("\\frac{1,000}{3}", "en", "1000/3"), ("\\frac 3 4", "en", "3/4"), ("1⁄2", "en", "1/2"),
+    ("1∕2", "en", "1/2"), ("1.5\\times10^{-3}", "en", "0.0015"), ("2 \\cdot 10^4", "en", "20000"),
+    ("5\\times10^{3}", "en", "5000"), ("3.0×10⁸ m/s", "en", "300000000"),
+    ("3×10⁸m", "en", "300000000"), ("The answer is 1.5×10⁻³", "en", "0.0015"),
+    ("The answer is 5!", "en", "5"), ("$5! and $6", "en", "6"), ("\\log_2 8 = 3", "en", "3"),
+    ("The area is 9π = 28.27", "en", "28.27"), ("5 \\cdot \\frac{1}{2} = 2.5", "en", "2.5"),
+    # Units with powers.
+    ("42 m^2", "en", "42"), ("42cm2", "en", "42"), ("9.8 m/s^2", "en", "9.8"),
+    ("\\boxed{90^{\\circ}}", "en", "90"), ("90^\\circ", "en", "90"), ("5 m", "en", "5"),
+    ("\\boxed{42\\text{ cm}^2}", "en", "42"), ("2 kg/m^{3}", "en", "2"), ("5 T-shirts", "en", "5"),
+    # Labels in bold and as headings, and adjectives within phrases.
+    ("**Answer**: 42. That is 2 more than 40.", "en", "42"),
+    ("The **answer** is 42, which is 2 more than 40", "en", "42"),
+    ("**Final Answer**\n42\n\n(checked 2 times)", "en", "42"),
+    ("## Answer\n\n42\n\nIt is 2 more", "en", "42"),
+    ("We need 3 for the answer\n5 are left. The total is 42", "en", "42"),
+    ("Respuesta final\n42\nSon 2 más", "es", "42"), ("__Answer__: 42, of 50", "en", "42"),
+    ("<answer>42</answer> (2 tries)", "en", "42"), ("5 *4* 3 = 60", "en", "60"),
+    ("La respuesta correcta es 42, no 41.", "es", "42"),
+    ("La réponse finale est 42, et non 41.", "fr", "42"), ("Ответ 42, а не 41.", "ru", "42"),
+    # Numbers of a list's lines are none, unless there is no other.
+    ("So he has 11 left.\n\n1. Check: yes", "en", "11"), ("The total is 11\n2. Check", "en", "11"),
+    ("Answer:\n1. Add 5 and 6.\n2. So it is 11", "en", "11"), ("11. That is it", "en", "11"),
+    ("Answer:\n42. That is 2 more", "en", "42"), ("180 rings, or 180 years", "en", "180"),
 ]  # fmt: skip
 
 
@@ -93,6 +121,21 @@ DOUBTFUL = [
     ("The answer is that 5 of 8 are left.", "en"),
     ("#### eighteen, of 20", "en"), ("9" * 5000, "en"), ("1e999", "en"), ("5/0", "en"),
     ("no number", "en"), ("", "en"), ("cm2", "en"),
+    # Mathematics that is no plain number.
+    ("\\frac{\\pi}{4}", "en"), ("$\\frac{\\sqrt{3}}{2}$", "en"), ("2\\sqrt{3}", "en"),
+    ("\\sqrt{x^{2}+1}", "en"), ("\\frac{1}{\\frac{2}{3}}", "en"), ("-\\frac{-3}{4}", "en"),
+    ("3\\pi", "en"), ("\\log 5", "en"), ("\\binom{5}{2}", "en"), ("$5!$", "en"),
+    ("\\boxed{5!}", "en"), ("1011_2", "en"), ("1011_{2}", "en"), ("The answer is 3√2", "en"),
+    ("3√(2)", "en"), ("1/2 × 10^-3", "en"),
+    ("2π", "en"), ("π/2", "en"), ("10^{-3}", "en"), ("E=mc^2", "en"),
+    # One of two.
+    ("It is 5 or 7.", "en"), ("It takes 10 to 12 hours.", "en"), ("5 cm or 7 cm", "en"),
+    ("\\boxed{7 \\text{ or } 8}", "en"), ("5 ± 0.1", "en"), ("$5 \\pm 0.1$", "en"),
+    ("x = \\pm 5", "en"), ("It is not 41.", "en"), ("The answer is not 41.", "en"),
+    # Scales that are cut short.
+    ("1.2 bn", "en"), ("5 K", "en"), ("5 M", "en"), ("5 lakh", "en"), ("5 crore", "en"),
+    ("5 mn", "en"), ("1,5 Mio.", "de"), ("3,5\u00a0Mrd.", "de"), ("5 Tsd.", "de"),
+    ("5 тыс.", "ru"), ("2 Mill.", "es"), ("2 tys.", "pl"), ("2 Md", "fr"),
 ]  # fmt: skip
 
 

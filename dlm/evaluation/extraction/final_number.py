@@ -8,28 +8,36 @@ from dlm.evaluation.extraction.languages import (
     ANOTHER_QUESTION,
     ANSWER_LABELS,
     ANSWER_PHRASES,
+    MARKUP_LABELS,
     writing_of,
 )
+from dlm.evaluation.extraction.maths import plain_maths
 from dlm.evaluation.extraction.numbers import CURRENCY, Number, numbers_in, plain
 
 _GSM8K = re.compile(r"#(?: ?#){3}")  # WordPiece writes "# # # #"
+_KINDS = (("phrase", ANSWER_PHRASES), ("label", ANSWER_LABELS), ("label", MARKUP_LABELS))
 _MARKS = re.compile(
     "|".join(
         f"(?P<{kind}_{language}>{words})"
-        for kind, marks in (("phrase", ANSWER_PHRASES), ("label", ANSWER_LABELS))
+        for kind, marks in _KINDS
         for language, words in marks.items()
-    )
-    + r"|(?P<label_boxed>\\boxed\s*\{)",  # MATH (Hendrycks et al. 2021)
+    ),
     re.IGNORECASE,
 )
 _GAP = re.compile(rf"(?:[\s*_`\"'“”„«»(\[{{:=~≈\\]|{CURRENCY})*")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)|[。।！？]|\n")
 _OPERATOR = re.compile(
-    rf"[^\d\n.;!?=]{{0,20}}(?P<sign>[-+*×÷=≈·/–]|(?<![^\W\d_])x(?![^\W\d_]))[\s(*]*{CURRENCY}?\s*"
+    rf"[^\d\n.;!?=]{{0,20}}(?P<sign>[-+*×÷=≈·/–±]|(?<![^\W\d_])x(?![^\W\d_]))[\s(*]*{CURRENCY}?\s*"
 )
-_LISTED = re.compile(
-    r"[\s,;&]*(?:\b(?:and|or|to|und|oder|bis|y|o|et|ou|à|и|или)\b|[至到~])?\s*", re.IGNORECASE
+_AND = r"\b(?:and|und|y|et|и)\b|&"
+_OR = r"\b(?:or|oder|o|ou|или)\b"
+_TO = r"\b(?:to|bis|à)\b|[至到~]"
+_LISTED = re.compile(rf"[\s,;]*(?:{_AND}|{_OR}|{_TO})?\s*", re.IGNORECASE)
+_ONE_OF_TWO = re.compile(  # 5 to 7; 5 cm or 7 cm
+    rf"[ ,;]*(?:{_AND}|{_TO})\s*|(?: ?(?:[^\W\d_]+|[%°]|{CURRENCY}))?[ ,;]*(?:{_OR})\s*",
+    re.IGNORECASE,
 )
+_LIST_NUMBER = re.compile(r"(?m:^)[ \t>#*]*(?P<number>\d{1,2})[.)]\**[ \t]+(?=\S)")
 
 
 def final_number(text: str, language: str | None = None) -> Fraction | None:
@@ -39,14 +47,15 @@ def final_number(text: str, language: str | None = None) -> Fraction | None:
     2. Else behind the last phrase ("The answer is") or label ("Answer:", "\\boxed{") of an answer;
        of several numbers the one that follows at once.
     3. Else the last number of the text (Cobbe et al. 2021; lm-evaluation-harness's
-       ``flexible-extract``), unless there is a "####".
+       ``flexible-extract``), unless there is a "####". Numbers of a list's lines ("1. Check") are
+       left out where there are others.
     Of a calculation it is the result: "9 + 9 = 18". What follows the next question does not count.
 
     Args:
         text: What was written.
         language: Of the task, by CLDR's code; None: not known (``languages.Writing``).
     """
-    text = plain(text)
+    text = plain_maths(plain(text))
     for mark in _GSM8K.finditer(text):
         numbers = _line(text, mark.end(), [language])
         if numbers and _GAP.fullmatch(text, mark.end(), numbers[0].start):
@@ -74,8 +83,10 @@ def _turns(text: str) -> Iterator[str]:
 def _marked(text: str, mark: re.Match[str], language: str | None) -> tuple[bool, Fraction | None]:
     """Whether a mark announces an answer, and which."""
     kind, _, spoken = str(mark.lastgroup).partition("_")
-    languages = {language, spoken} - {None, "boxed"} or {language}
+    languages = {language, spoken} - {None, *MARKUP_LABELS} or {language}
     numbers = _line(text, mark.end(), sorted(languages, key=str))
+    if numbers and numbers[0].value == 1 and numbers[0].start in _list_numbers(text):
+        del numbers[0]  # a list begins
     if numbers and _GAP.fullmatch(text, mark.end(), numbers[0].start):
         return True, _first(text, numbers)
     if kind == "label":
@@ -113,7 +124,19 @@ def _first(text: str, numbers: Sequence[Number]) -> Fraction | None:
 
 
 def _last(text: str, numbers: Sequence[Number]) -> Fraction | None:
-    """The last of several numbers, unless it is part of a calculation without result."""
-    if len(numbers) > 1 and _operator(text, *numbers[-2:]) not in (None, "=", "≈"):
-        return None
+    """The last of several numbers, unless it is part of a calculation without result, or one of
+    two that may be meant."""
+    listed = _list_numbers(text)
+    numbers = [number for number in numbers if number.start not in listed] or numbers
+    if len(numbers) > 1:
+        before, last = numbers[-2:]
+        if _operator(text, before, last) not in (None, "=", "≈"):
+            return None
+        if before.value != last.value and _ONE_OF_TWO.fullmatch(text, before.end, last.start):
+            return None
     return numbers[-1].value
+
+
+def _list_numbers(text: str) -> set[int]:
+    """Where the numbers of a list's lines begin: "2. Check"."""
+    return {found.start("number") for found in _LIST_NUMBER.finditer(text)}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from dlm.evaluation.extraction.languages import Writing
+from dlm.evaluation.extraction.languages import NEGATIONS, Writing
+from dlm.evaluation.extraction.maths import TERM
 
 _HARD_BLANKS = "\u00a0\u202f\u2009"  # they hold one number together
 _VULGAR = "¼½¾⅐-⅞"
@@ -17,9 +18,13 @@ _JOINS = "|".join([
     rf"(?<!\d{{4}})[ {_HARD_BLANKS}](?=\d{{3}}(?!\d))",
 ])  # fmt: skip
 _PLAIN = rf"\d+(?:(?:{_JOINS})\d+)*"
+_PI = r"(?<![^\W\d_])π(?![^\W\d_])"
+_NO_NUMBER = rf"(?:{TERM}|∞|{_PI}|[√∛∜]\s?(?:\([^()\n]*\)|{_PLAIN})?)"
+_DIVISORS = r"(?: ?/ ?\d+(?:[.,]\d+)*)"
 _BODY = re.compile(
-    rf"\d* ?[{_VULGAR}]"
-    rf"|(?:\d{{1,3}} (?=\d+ ?/ ?\d))?{_PLAIN}(?: ?/ ?\d+)+"
+    rf"(?:{_PLAIN}{_DIVISORS}? ?)?{_NO_NUMBER}(?: ?{_NO_NUMBER})*{_DIVISORS}?"
+    rf"|\d* ?[{_VULGAR}]"
+    rf"|(?:\d{{1,3}} (?=\d+ ?/ ?\d))?{_PLAIN}{_DIVISORS}+"
     rf"|{_PLAIN}(?:[eE][+-]?\d+(?!\w))?"
     r"|(?<![\w.\u0300-\u036f\u0900-\u0eff])\.\d+"  # no abbreviation before it (India: రూ.10)
 )
@@ -33,22 +38,27 @@ _SIGN_REACH = 16  # characters that a sign and a currency take at most
 _LETTER_OF_WORDS = re.compile(r"[A-Za-z\u00c0-\u024f\u0370-\u052f]")  # Latin, Greek, Cyrillic
 _HAN_SCALES = "十百千拾佰仟万萬億亿兆京"
 _DOUBTFUL_BEHIND = re.compile(
-    r"\^|[²³¹⁰⁴-⁹]"  # a power
-    rf"|[kKMBT](?![^\W\d_])| ?hundred\b|[{_HAN_SCALES}]"  # thousands, and the like
-    r"|[A-Za-z]{1,3}\d"  # 8h30, 3x4
+    r"\^|[²³¹⁰⁴-⁹⁺⁻]|_\{?\d"  # a power, or digits to another base
+    rf"| ?[kKMBT](?![^\W\d_]|[-&'])| ?hundred\b|[{_HAN_SCALES}]"  # thousands, and the like
+    r"|[A-Za-z]{1,3}\d|e-\d"  # 8h30, 3x4, 1/2e-3
     r"|:\d| : \d"  # a time or a ratio
 )
-_DOUBTFUL_BEFORE = re.compile(rf"(?:\d:|\d : |\^\{{?|\d[{_HAN_SCALES}])$")
+_DOUBTFUL_BEFORE = re.compile(
+    rf"(?:\d:|\d : |\^\s?[{{(]?-?|[\w)}}]_\{{?|\d[{_HAN_SCALES}]|± ?|\b(?:{NEGATIONS}) )$",
+    re.IGNORECASE,
+)
 _LONGEST = 60
 _AROUND_ALONE = re.compile(rf"(?:[^\w\n]|{CURRENCY})*")
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _PLAIN_LETTERS = {
     **_FULL_WIDTH, 0x3000: " ", 0x2212: "-", 0xFE63: "-", 0x2019: "'",
+    0x2044: "/", 0x2215: "/",
     **dict.fromkeys([0x200E, 0x200F, 0x061C, 0x2066, 0x2067, 0x2068, 0x2069, 0xFEFF]),
 }  # fmt: skip
-_LATEX = ((re.compile(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}"), r"\1/\2"),
-          (re.compile(r"\{,\}"), ","), (re.compile(r"\\([$%])"), r"\1"),
-          (re.compile(r"(?<=\d)\\[,!]\s*(?=\d{3}(?!\d))"), "\u202f"))  # fmt: skip
+_EMPHASIS = re.compile(
+    r"(?<![\w*])(?P<mark>\*\*?|__?)(?P<words>[^\W\d_][^*_\n\d(){}\[\]<>=+/-]+)"
+    r"(?<=\S)(?P=mark)(?![\w*])"
+)
 
 
 @dataclass(frozen=True)
@@ -63,22 +73,25 @@ class Number:
 
 
 def plain(text: str) -> str:
-    """The text with ASCII's digits, minus and full-width letters, and without LaTeX's marks."""
-    text = text.translate(_PLAIN_LETTERS)
-    for pattern, written in _LATEX:
-        text = pattern.sub(written, text)
+    """The text with ASCII's digits, minus, fraction slash and letters, and without emphasis."""
+    text = without_emphasis(text.translate(_PLAIN_LETTERS))
     return "".join(
         str(unicodedata.decimal(letter)) if letter.isdecimal() else letter for letter in text
     )
 
 
+def without_emphasis(text: str) -> str:
+    """The text without Markdown's signs around words: "**Answer**: 42" is "Answer: 42"."""
+    return _EMPHASIS.sub(r"\g<words>", text)
+
+
 def numbers_in(
     text: str, writings: Collection[Writing], begin: int = 0, *, marked: bool = False
 ) -> list[Number]:
-    """The numbers of a ``plain`` text from ``begin`` on; digits within words (cm2, H2O) are none.
+    """The numbers of a text from ``begin`` on; digits within words (cm2, H2O) are none.
 
     Args:
-        text: What is read.
+        text: What is read, ``plain`` and with ``plain_maths``.
         writings: The languages that it may be in; where they read differently, it is doubtful.
         begin: Where to begin.
         marked: A mark of the answer stands before ``begin``.
@@ -126,8 +139,9 @@ def _number(
     alone = _is_alone(text, signed, end, begin)
     values = {_scaled(text, start, end, writing, alone) for writing in writings}
     value, end = values.pop() if len(values) == 1 else (None, end)
-    doubtful = sign == 0 or _DOUBTFUL_BEHIND.match(text, end)
-    if value is None or doubtful or _DOUBTFUL_BEFORE.search(text, max(0, start - 4), start):
+    doubtful = _DOUBTFUL_BEHIND.match(text, end)
+    doubtful = doubtful or _DOUBTFUL_BEFORE.search(text, max(0, start - _SIGN_REACH), start)
+    if value is None or sign == 0 or doubtful:
         return Number(signed, end, None)
     return Number(signed, end, sign * value)
 
@@ -188,13 +202,13 @@ def _scaled(
 
 def _read(body: str, writing: Writing, alone: bool) -> Fraction | None:
     """The value of a number without its sign; None where it can be read in two ways, or in none."""
-    if len(body) > _LONGEST:
+    if len(body) > _LONGEST or re.search(_NO_NUMBER, body):
         return None
     if vulgar := re.fullmatch(rf"(\d*) ?([{_VULGAR}])", body):
         part = Fraction(unicodedata.numeric(vulgar[2])).limit_denominator(10)
         return int(vulgar[1] or 0) + part
     if "/" in body:
-        return _fraction(body)
+        return _fraction(body, writing)
     mantissa, _, exponent = body.lower().partition("e")
     value = _plain_value(mantissa, writing, alone)
     if value is None or not exponent:
@@ -202,11 +216,14 @@ def _read(body: str, writing: Writing, alone: bool) -> Fraction | None:
     return value * Fraction(10) ** int(exponent) if abs(int(exponent)) <= _LONGEST else None
 
 
-def _fraction(body: str) -> Fraction | None:
-    found = re.fullmatch(r"(?:(\d+) )?(\d+) ?/ ?(\d+)", body)  # 12/25/1937 is a date
-    if found is None or int(found[3]) == 0:
+def _fraction(body: str, writing: Writing) -> Fraction | None:
+    found = re.fullmatch(r"(?:(\d+) )?([\d.,]+) ?/ ?([\d.,]+)", body)  # 12/25/1937 is a date
+    if found is None:
         return None
-    part = Fraction(int(found[2]), int(found[3]))
+    over, under = (_plain_value(found[group], writing, alone=False) for group in (2, 3))
+    if over is None or not under:
+        return None
+    part = over / under
     if found[1] is None:
         return part
     return int(found[1]) + part if part < 1 else None
