@@ -76,7 +76,7 @@ def _read(path: Path, forms: "Callable[[], Sequence[PromptForm]]") -> Prompts:
 def _text_of(
     row: "Row", field: str, place: "Place", forms: "Callable[[], Sequence[PromptForm]]"
 ) -> str:
-    from dlm.data.sources import json_kind
+    from dlm.data.sources import json_kind, names_of
 
     if isinstance(row.get(field), list):  # a conversation, as TRL's prompts are
         row = {**row, _TURNS[0]: row[field]}
@@ -98,5 +98,5 @@ def _text_of(
     if field in row:
         problem, hint = f"is {json_kind(row[field])}, not text", ""
     raise UserError(
-        f"{place}: field '{field}' {problem} (the row has {', '.join(row)}{hint}): correct the row"
+        f"{place}: field '{field}' {problem} (the row has {names_of(row)}{hint}): correct the row"
     )

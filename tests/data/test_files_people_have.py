@@ -412,6 +412,14 @@ def test_folders_of_save_to_disk_are_read_without_the_caches_beside_them(tmp_pat
     with pytest.raises(UserError, match=r"several splits .*two/test \(there are test, train\)"):
         rows_of(tmp_path / "two")
     assert rows_of(tmp_path / "two" / "train") == ROWS
+    narrow = pyarrow.table({"a": pyarrow.array([2.3], pyarrow.float32())})
+    datasets.Dataset(narrow).save_to_disk(tmp_path / "narrow")
+    assert rows_of(tmp_path / "narrow") == [{"a": 2.3}]
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["x"])] * 2, names=["a", "a"])
+    with pyarrow.ipc.new_stream(next((tmp_path / "narrow").glob("*.arrow")), twice.schema) as file:
+        file.write_table(twice)
+    with pytest.raises(UserError, match=r"\.arrow: two columns are named 'a'"):
+        rows_of(tmp_path / "narrow")
     arrow = next((tmp_path / "one").glob("data-*.arrow"))
     with pytest.raises(UserError, match="is an Arrow file: of a folder that save_to_disk wrote"):
         rows_of(arrow)
