@@ -22,7 +22,7 @@ from dlm.data.sources import (
     Row,
     Source,
     read_rows,
-    reading,
+    saying,
     source_identity,
     stream_rows,
 )
@@ -37,7 +37,7 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_SAID", set())
+    monkeypatch.setattr(saying, "_SAID", set())
 
 
 def rows_of(path: Path, **options: Any) -> list[Row]:

@@ -2,7 +2,6 @@
 
 import codecs
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from dlm.data.sources.json_layout import Layout, json_layout
 from dlm.data.sources.known_kinds import known_by_beginning
 from dlm.data.sources.opening import ByteReader, TextReader, opened
 from dlm.data.sources.recoding import RecodedReader
+from dlm.data.sources.saying import say_once
 from dlm.data.sources.source import Source
 from dlm.data.sources.table_guess import (
     Blanks,
@@ -25,7 +25,6 @@ from dlm.data.sources.table_guess import (
     table_delimiter,
 )
 from dlm.errors import UserError
-from dlm.process_rank import process_rank
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _SAMPLE_BYTES = 1 << 18
@@ -202,14 +201,11 @@ def _guesses(reading: Reading, given: _Given) -> Iterator[str]:
 
 
 def _say(path: Path, guesses: str) -> None:
-    """One line for a folder of files alike, from the first of the ranks."""
-    if not guesses or (path.parent, guesses) in _SAID or process_rank():
-        return
-    _SAID.add((path.parent, guesses))
-    print(
-        f"{path}: read {guesses} (guessed; a source's `format`, `delimiter` and `encoding` say it)",
-        file=sys.stderr,
-    )
-
-
-_SAID: set[tuple[Path, str]] = set()
+    """One line for a folder of files alike."""
+    if guesses:
+        say_once(
+            path.parent,
+            f"{path}: read {guesses} (guessed; a source's `format`, `delimiter` and `encoding` "
+            "say it)",
+            about=guesses,
+        )
