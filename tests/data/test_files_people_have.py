@@ -3,6 +3,7 @@ refused by their real name with a command that converts them."""
 
 import bz2
 import csv
+import gzip
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import packed_files
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -203,6 +205,14 @@ def test_a_row_of_another_width_says_by_which_delimiter(tmp_path: Path) -> None:
 
 WRAPPED: dict[str, tuple[str, Any, str]] = {
     "a list under a key": ("a.json", {"version": 1, "data": ROWS}, "in a list under 'data'"),
+    "beside a longer list": (
+        "a.json", {"features": [{"name": n} for n in "abcdef"], "rows": ROWS},
+        r"under 'rows' (or under 'features')"),
+    "beside a shorter list": (
+        "a.json", {"meta": [{"by": "x"}], "pairs": ROWS}, r"under 'pairs' (or under 'meta')"),
+    "rows by key": (
+        "a.json", {f"id{n}": {"id": n, **row} for n, row in enumerate(ROWS)},
+        "a row under each of its keys"),
     "pandas' columns": (
         "a.json", {k: {str(i): r[k] for i, r in enumerate(ROWS)} for k in ("de", "en")},
         "pandas' JSON, a column of rows by number"),
@@ -230,16 +240,78 @@ def test_json_that_wraps_its_rows_is_named_and_its_command_converts_it(
     with pytest.raises(UserError) as refused:
         rows_of(path)
     assert words in str(refused.value)
-    assert rows_of(converted(refused.value, path)) == ROWS
+    found = rows_of(converted(refused.value, path))
+    assert [{name: row[name] for name in ROWS[0]} for row in found] == ROWS
 
 
-def converted(error: UserError, path: Path) -> Path:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("suffix", packed_files.PACKERS)
+def test_the_command_reads_the_file_as_it_is_packed_and_encoded(
+    suffix: str, encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.json{suffix}"
+    data = json.dumps({"data": ROWS}, ensure_ascii=False).encode(encoding)
+    path.write_bytes(packed_files.PACKERS[suffix](data))
+    with pytest.raises(UserError, match="in a list under 'data'") as refused:
+        rows_of(path)
+    assert rows_of(converted(refused.value, tmp_path / "a.json")) == ROWS
+
+
+def test_an_object_of_few_objects_is_a_row_and_many_keys_are_not_all_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"src": {"text": "a"}, "tgt": {"text": "b"}}))
+    assert len(rows_of(path, fields={"src": "src.text"})) == 1
+    lines = tmp_path / "a.jsonl"
+    lines.write_text(json.dumps({f"id{n}": {"src": "a"} for n in range(3000)}))
+    with pytest.raises(UserError, match=r"\(the row has id0.src, .* and 2,980 more\)"):
+        rows_of(lines, fields={"tgt": "target"})
+
+
+def converted(error: UserError, path: Path, kind: str = "jsonl") -> Path:
     """Carry out the command of the message; the file that it writes."""
     command = str(error).partition("`")[2].rpartition("`")[0]
     subprocess.run(
         ["/bin/sh", "-c", command.replace("python ", f"{sys.executable} ", 1)], check=True
     )
-    return path.parent / f"{path.stem}.rows.jsonl"
+    return path.parent / f"{path.stem}.rows.{kind}"
+
+
+ESCAPED = {
+    "between quote marks": 'src,tgt\n"say \\"hi\\", now",b\n',
+    "at the end of a cell": 'src,tgt\n"\\"say\\", now\\"",b\nx,y\n',
+    "of another width": 'src,tgt\n"a\\",b",c\n',
+    "with tabs": 'src\ttgt\n"a \\"b\\", c"\tb\n',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("name", ESCAPED)
+def test_quote_marks_behind_backslashes_are_named_and_the_command_doubles_them(
+    name: str, encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / ("a.tsv" if "tabs" in name else "a.csv")
+    path.write_text(ESCAPED[name], encoding=encoding)
+    with pytest.raises(UserError, match=r"are written .*, where CSV doubles") as refused:
+        rows_of(path)
+    found = rows_of(converted(refused.value, path, "csv"))
+    texts = csv.reader(
+        io.StringIO(ESCAPED[name]), delimiter="\t" if "tabs" in name else ",",
+        escapechar="\\", doublequote=False,
+    )  # fmt: skip
+    assert [list(row.values()) for row in found] == list(texts)[1:]
+
+
+@pytest.mark.parametrize("again", ["src,tgt", "\ufeffsrc,tgt", '\ufeff"src", tgt '])
+def test_a_header_once_more_is_a_bad_row(again: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"src,tgt\na,b\n{again}\nc,d\n")
+    bad_rows = BadRows("skip")
+    rows = [row["src"] for _, row in stream_rows(Source("", path=path), bad_rows=bad_rows)]
+    assert rows == ["a", "c"]
+    (reason,) = bad_rows.first
+    assert reason.startswith(f"{path}, line 3: the header once more, as in files that were joined")
+    path.write_text("src,tgt\nsrc,tgt\n")
+    assert len(rows_of(path, columns=("a", "b"))) == 2
 
 
 @pytest.mark.parametrize("filler", [0, 400_000])
@@ -280,7 +352,18 @@ KNOWN: dict[str, tuple[str, bytes, str]] = {
     "an archive": ("a.txt.zip", b"PK\x03\x04", "is a zip archive: unpack it, `unzip"),
     "a packed archive": ("a.tar.gz", b"\x1f\x8b", "is a tar archive: unpack it"),
     "a workbook called CSV": (
-        "a.csv", b"PK\x03\x04[Content_Types].xml xl/workbook.xml", "is an Excel workbook"),
+        "a.csv", b"PK\x03\x04[Content_Types].xml xl/workbook.xml",
+        r"is an Excel workbook: .* csv \S*a\.xlsx`; .* real name, `mv \S*a\.csv \S*a\.xlsx`"),
+    "a workbook packed": (
+        "a.csv.gz", gzip.compress(b"PK\x03\x04[Content_Types].xml xl/workbook.xml"),
+        r"is packed: unpack it, `gunzip \S*a\.csv\.gz`; inside is an Excel .* csv \S*a\.xlsx"),
+    "an old workbook called CSV": (
+        "a.csv", b"\xd0\xcf\x11\xe0", r"real name, `mv \S*a\.csv \S*a\.xls`"),
+    "packed twice": (
+        "a.jsonl.gz", gzip.compress(gzip.compress(b"{}")),
+        r"is packed twice: unpack it once, `gunzip \S*\.gz && mv \S*a\.jsonl \S*a\.jsonl\.gz`"),
+    "an archive in a packed file": (
+        "a.jsonl.gz", gzip.compress(b"a.txt".ljust(257, b"\0") + b"ustar\0"), "is a tar archive"),
     "an archive called CSV": ("a.csv", b"PK\x03\x04a.txt", "is a zip archive"),
     "gzip without its name": ("a.jsonl", b"\x1f\x8b\x08", "rename it to a.jsonl.gz"),
     "Parquet called JSON": ("a.json", b"PAR1xx", "is Parquet: set `format: parquet`"),
@@ -347,6 +430,14 @@ def test_tmx_is_a_row_a_unit_by_language_without_codes(encoding: str, tmp_path: 
         (2, {"de": "für", "en-GB": ""}),
     ]
     assert bad_rows.first == [f"{path}, row 3: two texts of 'de': keep one of them"]
+
+
+def test_tmx_may_have_a_namespace(tmp_path: Path) -> None:
+    path = tmp_path / "a.tmx"
+    named = TMX.format("utf-8").replace("<tmx ", '<tmx xmlns="http://www.lisa.org/tmx14" ')
+    path.write_text(named, encoding="utf-8")
+    found = [row for _, row in stream_rows(Source("", path=path), bad_rows=BadRows("skip"))]
+    assert found[0] == {"de": "Hallo Welt!", "en-GB": "Hello world!"}
 
 
 def test_tmx_takes_no_memory_of_its_size(tmp_path: Path) -> None:

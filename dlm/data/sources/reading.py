@@ -114,7 +114,7 @@ class _Given(NamedTuple):
 def _guessed(path: Path, version: tuple[int, int], kind: FileKind, given: _Given) -> Reading:
     """The reading of one version (size, time of change) of a file."""
     sample = _sample(path, kind.compression)
-    if (reason := known_by_beginning(path, sample, kind.format)) is not None:
+    if (reason := known_by_beginning(path, sample, *kind)) is not None:
         raise UserError(f"{path} is {reason}")
     if kind.format in ("parquet", "tmx"):
         return Reading(*kind)
@@ -131,7 +131,7 @@ def _guessed(path: Path, version: tuple[int, int], kind: FileKind, given: _Given
             raise UserError(f"{path} is {reason}")
         return replace(reading, **_table(text, DELIMITERS[kind.format], given))
     if kind.format == "json" or (kind.format == "jsonl" and given.format is None):
-        return replace(reading, layout=json_layout(text, path, kind.format, whole=whole))
+        return replace(reading, layout=json_layout(text, path, kind.format, encoding, whole=whole))
     return reading
 
 
