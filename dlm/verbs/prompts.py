@@ -86,7 +86,7 @@ def _text_of(
                 f"{place} has a '{field}' and '{named}', of which one would be ignored: remove it"
             )
         return text
-    if any(name in row for name in _TURNS):
+    if any(row.get(name) is not None for name in _TURNS):
         form = next((form for form in forms() if form.chat), None)
         if form is None:
             raise UserError(

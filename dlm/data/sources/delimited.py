@@ -106,7 +106,7 @@ def _escaped(lines: list[str], origin: str, delimiter: str, encoding: str) -> st
         f'csv.writer(sys.stdout).writerows(csv.reader(io.StringIO({TEXT}, newline=""), '
         f'delimiter={json.dumps(delimiter)}, escapechar="\\\\", doublequote=False))'
     )
-    command = python_command(program, "csv, io", Path(origin), encoding, "csv")
+    command = python_command(program, Path(origin), encoding, "csv", "csv", "io")
     return f'quote marks within a cell are written \\", where CSV doubles them: `{command}`'
 
 

@@ -128,7 +128,7 @@ def _refuse_wrapped(value: dict[str, Any], path: Path, encoding: str, *, sure: b
         shape, code = "one object, with a row under each of its keys", _BY_KEY
     if shape:
         program = f"d = json.loads({TEXT}); {code}; [print(json.dumps(row)) for row in rows]"
-        command = python_command(program, "json", path, encoding, "jsonl")
+        command = python_command(program, path, encoding, "jsonl", "json")
         raise UserError(f"{path} is {shape}: write a row a line, `{command}`")
 
 

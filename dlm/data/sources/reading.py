@@ -127,7 +127,10 @@ def _guessed(path: Path, version: tuple[int, int], kind: FileKind, given: _Given
     whole = len(sample) < _SAMPLE_BYTES
     if kind.format in DELIMITERS:
         text = text if whole else text[: text.rfind("\n") + 1]
-        if given.delimiter is None and (reason := several_characters(text, path)) is not None:
+        if (
+            given.delimiter is None
+            and (reason := several_characters(text, path, encoding)) is not None
+        ):
             raise UserError(f"{path} is {reason}")
         return replace(reading, **_table(text, DELIMITERS[kind.format], given))
     if kind.format == "json" or (kind.format == "jsonl" and given.format is None):

@@ -50,9 +50,9 @@ def right_choice(
 ) -> int:
     """The index of the choice that an answer names.
 
-    A number is an index from 0. A text is the label of a choice, else its text, else its letter
-    (A is the first). Digits that are neither label nor text may count from 0 or from 1: "0" alone
-    is plain.
+    It is the label of a choice, if there are labels. Else a number is an index from 0, and a text
+    is that of a choice, or its letter (A is the first). Digits in quote marks that are no choice's
+    text may count from 0 or from 1: "0" alone is plain.
 
     Raises:
         BadRow: It names none, or may name two.
