@@ -57,8 +57,9 @@ def delimited_rows(
         except StopIteration:
             return
         except csv.Error as error:
-            escaped = _escaped(lines, origin, delimiter, encoding)
-            if str(error).startswith(_ENDLESS):
+            endless = str(error).startswith(_ENDLESS)  # its lines are the rest of the file
+            escaped = _escaped(lines[:1] if endless else lines, origin, delimiter, encoding)
+            if endless:
                 raise UserError(
                     f"{place}: a quote mark that is opened from here on is never closed: "
                     f"{escaped or f'close it, or {_UNQUOTED}'}"

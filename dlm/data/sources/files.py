@@ -130,8 +130,8 @@ def source_files(path: Path, given: Format | None = None) -> list[Path]:
 
 def _data_files(files: list[Path], path: Path) -> list[Path]:
     """The files but for those that hold no data, where there are others."""
+    left_out = [file for file in files if _NO_DATA.fullmatch(file.name)]
     kept = [file for file in files if not _NO_DATA.fullmatch(file.name)]
-    left_out = [file for file in files if file not in kept]
     if not kept or not left_out:
         return files
     say_once(path, f"{path}: {_names(left_out)} left out, by name no data (name a file to read it)")
