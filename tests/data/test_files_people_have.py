@@ -262,9 +262,32 @@ def test_an_object_of_few_objects_is_a_row_and_many_keys_are_not_all_named(tmp_p
     path.write_text(json.dumps({"src": {"text": "a"}, "tgt": {"text": "b"}}))
     assert len(rows_of(path, fields={"src": "src.text"})) == 1
     lines = tmp_path / "a.jsonl"
-    lines.write_text(json.dumps({f"id{n}": {"src": "a"} for n in range(3000)}))
-    with pytest.raises(UserError, match=r"\(the row has id0.src, .* and 2,980 more\)"):
+    lines.write_text(json.dumps({f"id{n}": {"src": "a"} for n in range(90)}))
+    with pytest.raises(UserError, match=r"\(the row has id0.src, .* and 70 more\)"):
         rows_of(lines, fields={"tgt": "target"})
+
+
+LONG = [{"de": str(n), "en": "x" * 200} for n in range(3000)]
+LONG_WRAPPED: dict[str, tuple[str, Any, str]] = {
+    "rows by key": ("a.json", {f"id{n}": row for n, row in enumerate(LONG)}, "under each of its"),
+    "rows by key called jsonl": (
+        "a.jsonl", {f"id{n}": row for n, row in enumerate(LONG)}, "under each of its keys"),
+    "a list under a key": ("a.json", {"features": [{"n": 1}] * 9, "rows": LONG}, "under 'rows' ("),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("name", LONG_WRAPPED)
+def test_json_that_is_longer_than_its_beginning_is_named_too(
+    name: str, indent: int | None, tmp_path: Path
+) -> None:
+    file, value, words = LONG_WRAPPED[name]
+    path = tmp_path / file
+    path.write_text(json.dumps(value, indent=indent))
+    with pytest.raises(UserError) as refused:
+        rows_of(path)
+    assert words in str(refused.value)
+    assert len(rows_of(converted(refused.value, path))) == len(LONG)
 
 
 def converted(error: UserError, path: Path, kind: str = "jsonl") -> Path:

@@ -144,7 +144,8 @@ def _refuse_mixed(files: list[Path], path: Path, given: Format | None) -> None:
         kinds.setdefault(file_kind(file, given).format, []).append(file)
     if len(kinds) > 1:
         held = "; ".join(f"{kind}: {_names(some)}" for kind, some in kinds.items())
-        most = max(kinds.values(), key=len)
+        # Of as many each, text is more likely what stands beside data.
+        most = max(kinds.values(), key=lambda some: (len(some), some is not kinds.get("txt")))
         raise UserError(
             f"{path} has files of several kinds ({held}): name those of one kind with a pattern, "
             f"such as {_pattern(path, most[0])}, and others in a source of their own"

@@ -23,8 +23,8 @@ _LISTS_OF_ONE_ROW = {
 """Fields of a single row whose values are lists of objects."""
 _LISTS_OF_ROWS = {"data", "rows", "examples", "instances", "items", "records", "samples", "train"}
 """Names that lists of rows have, whatever else is beside them."""
-_ROWS_BY_KEY = 3
-"""So many objects that share a key are rows, and no fields of one row."""
+_ROWS_BY_KEY, _SURELY_BY_KEY = 3, 100
+"""So many objects that share a key are rows, and no fields of one row; the second: in any file."""
 _ESCAPE = 12
 """Characters of the longest escape (a surrogate pair), which may be cut off."""
 _BEGUN = 4096
@@ -54,10 +54,11 @@ def json_layout(text: str, path: Path, format_: str, encoding: str, *, whole: bo
     except (ValueError, RecursionError) as error:
         if whole or not _goes_on(error, text):
             return "objects" if line.strip() == "{" else "lines"
-        _refuse_wrapped(_outline(text), path, encoding, sure=not rest)
+        _refuse_wrapped(_outline(text), path, format_, encoding, sure=not rest)
         return "objects" if rest else "lines"
     if whole and not text[end:].strip():
-        _refuse_wrapped(value, path, encoding, sure=line_is_value and format_ == "jsonl")
+        sure = line_is_value and format_ == "jsonl"
+        _refuse_wrapped(value, path, format_, encoding, sure=sure)
     return "objects" if end > len(line) else "lines"
 
 
@@ -97,10 +98,13 @@ class _Begun(str):
         return next((kind for form, kind in kinds.items() if re.match(form, self)), None)
 
 
-def _refuse_wrapped(value: dict[str, Any], path: Path, encoding: str, *, sure: bool) -> None:
+def _refuse_wrapped(
+    value: dict[str, Any], path: Path, format_: str, encoding: str, *, sure: bool
+) -> None:
     """Raise where one object, alone in its file, wraps rows.
 
-    ``sure``: only in a shape that no row has; the object may be a row that holds lists.
+    ``sure``: only in a shape that no row has; the object may be a row that holds lists. (In a file
+    called JSON a list with the name of rows is such a shape.)
     """
     is_squad = "data" in value and '"paragraphs"' in (
         value["data"] if isinstance(value["data"], _Begun) else json.dumps(value["data"])[:_BEGUN]
@@ -114,18 +118,18 @@ def _refuse_wrapped(value: dict[str, Any], path: Path, encoding: str, *, sure: b
         code = _SPLIT
     elif known and all(_is_indexed(column) for column in known.values()):
         shape, code = "pandas' JSON, a column of rows by number for each field", _COLUMNS
-    elif sure:
-        return
-    elif wrapping := _lists_of_rows(value, known):
+    elif _are_rows_by_key(value, _SURELY_BY_KEY if sure else _ROWS_BY_KEY):
+        shape, code = "one object, with a row under each of its keys", _BY_KEY
+    elif (wrapping := _lists_of_rows(value, known)) and (
+        not sure or (format_ == "json" and wrapping[0].lower() in _LISTS_OF_ROWS)
+    ):
         first, *others = wrapping
         shape = f"one object, with the rows in a list under '{first}'"
         if others:
             shape += f" (or under {names_of(repr(other) for other in others)})"
         code = f"rows = d[{json.dumps(first)}]"
-    elif _are_columns(known):
+    elif not sure and _are_columns(known):
         shape, code = "one object, with a list of values for each field", _LISTS
-    elif _are_rows_by_key(value):
-        shape, code = "one object, with a row under each of its keys", _BY_KEY
     if shape:
         program = f"d = json.loads({TEXT}); {code}; [print(json.dumps(row)) for row in rows]"
         command = python_command(program, path, encoding, "jsonl", "json")
@@ -155,10 +159,10 @@ def _lists_of_rows(value: dict[str, Any], known: dict[str, Any]) -> list[str]:
     )  # fmt: skip
 
 
-def _are_rows_by_key(value: dict[str, Any]) -> bool:
-    """Whether the values are objects that share a key."""
+def _are_rows_by_key(value: dict[str, Any], least: int) -> bool:
+    """Whether the values are objects that share a key, as many as that."""
     rows = [v for v in value.values() if not isinstance(v, _Begun)]
-    if len(rows) < _ROWS_BY_KEY or not all(isinstance(row, dict) for row in rows):
+    if len(rows) < least or not all(isinstance(row, dict) for row in rows):
         return False
     return bool(set(rows[0]).intersection(*rows[1:]))
 
