@@ -14,9 +14,18 @@ from typing import Any, Protocol
 from dlm.data.clusters import Cluster
 from dlm.data.few_shot import FewShot, demonstrations
 from dlm.data.prompts import Example, Template
-from dlm.data.sources import BadRow, BadRows, Place, Row, Source, source_identity, stream_rows
+from dlm.data.sources import (
+    BadRow,
+    BadRows,
+    Place,
+    Row,
+    Source,
+    names_of,
+    source_identity,
+    stream_rows,
+)
 from dlm.data.sources.stream import refuse_no_rows
-from dlm.data.tasks.instructions import conversation, unread_in_turns
+from dlm.data.tasks.instructions import conversation, says_something, unread_in_turns
 from dlm.data.tasks.pieces import OTHERS
 from dlm.data.tasks.registry import TASKS
 from dlm.errors import UserError, did_you_mean
@@ -111,7 +120,8 @@ class TaskSource:
         used = {*template.fields, *self.source.fields.values(), *self.ignored_fields}
         used |= {*self.leave_out, *self.keep_only}
         read = used.union(*(shape.made_of.get(name, ()) for name in template.fields))
-        name = next((n for n in shape.telling if row.get(n) and n not in read), None)
+        telling = (n for n in shape.telling if says_something(row.get(n)))
+        name = next((n for n in telling if n not in read), None)
         if name is not None:
             raise UserError(
                 f"{place}: the field '{name}' says something, and no template of source "
@@ -152,7 +162,7 @@ class TaskSource:
                     raise BadRow(
                         place,
                         f"no field '{name}' to choose rows by (the row has "
-                        f"{', '.join(map(str, row))}{did_you_mean(name, row)}): correct leave_out "
+                        f"{names_of(row)}{did_you_mean(name, row)}): correct leave_out "
                         "or keep_only of the source",
                     )
                 value = str(row[name])

@@ -12,6 +12,7 @@ from dlm.data.sources import (
     Place,
     Source,
     json_kind,
+    names_of,
     remedy_of,
     stream_rows,
 )
@@ -147,7 +148,7 @@ def _filled(parts: "_Parts", row: dict[str, Any], place: Place) -> str:
             kind = f"is {json_kind(row[name])}, not text" if name in row else "is missing"
             raise BadRow(
                 place,
-                f"field '{name}' {kind} (the row has {', '.join(map(str, row))}"
+                f"field '{name}' {kind} (the row has {names_of(row)}"
                 f"{'' if name in row else did_you_mean(name, row)}): "
                 f"{remedy_of(row.get(name))}correct the row, or set `fields` of the source or the "
                 "template",

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from dlm.data.clusters import cluster_numbers
 from dlm.data.prompts import Template
-from dlm.data.sources import Place, Source, stream_rows
+from dlm.data.sources import Place, Source, names_of, stream_rows
+from dlm.data.tasks.choices import right_choice, texts_and_labels
 from dlm.errors import UserError, did_you_mean
 from dlm.evaluation.tasks import Task
 
@@ -140,10 +141,11 @@ def _questions(task: Task, source: Source, most: int | None, skip_too_long: bool
         if task.cluster is not None:
             shared.append(task.cluster.of(row, place))
         prompt, _ = prompt_alone.fill(row, place)
-        choices = list(task.choices)
+        choices, labels = list(task.choices), list[str]()
         if isinstance(task.choices, str):
-            choices = _choices(row, task.choices, place)
-        right = _right_one(row, task.answer, choices, place)
+            choices, labels = _choices(row, task.choices, place)
+        answer = _field(row, task.answer, place)
+        right = right_choice(answer, choices, labels, task.answer, place)
         read.prompts.append(prompt)
         read.references.append(choices[right])
         read.choices.append(choices)
@@ -151,8 +153,8 @@ def _questions(task: Task, source: Source, most: int | None, skip_too_long: bool
     return replace(read, clusters=cluster_numbers(shared))
 
 
-def _choices(row: dict[str, Any], name: str, place: Place) -> list[str]:
-    value = _field(row, name, place)
+def _choices(row: dict[str, Any], name: str, place: Place) -> tuple[list[str], list[str]]:
+    value, labels = texts_and_labels(_field(row, name, place))
     if not isinstance(value, list) or not all(isinstance(c, str) and c.strip() for c in value):
         raise UserError(
             f"{place}: field '{name}' must be a list of texts, none empty: correct the row, or set "
@@ -164,25 +166,13 @@ def _choices(row: dict[str, Any], name: str, place: Place) -> list[str]:
             f"{place}: field '{name}' must have at least two choices, all different: correct the "
             "row"
         )
-    return choices
-
-
-def _right_one(row: dict[str, Any], name: str, choices: list[str], place: Place) -> int:
-    value = _field(row, name, place)
-    if type(value) is int and 0 <= value < len(choices):
-        return value
-    if isinstance(value, str) and value.strip() in choices:
-        return choices.index(value.strip())
-    raise UserError(
-        f"{place}: field '{name}' = {value!r} is no answer: it must be the index of a choice, from "
-        f"0 to {len(choices) - 1}, or the text of one: correct the row, or set `answer` of the task"
-    )
+    return choices, labels
 
 
 def _field(row: dict[str, Any], name: str, place: Place) -> Any:
     if name not in row:
         raise UserError(
-            f"{place}: field '{name}' is missing (the row has {', '.join(map(str, row))}"
+            f"{place}: field '{name}' is missing (the row has {names_of(row)}"
             f"{did_you_mean(name, row)}): correct the row, or set `fields` of the source"
         )
     return row[name]

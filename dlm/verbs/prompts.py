@@ -76,7 +76,7 @@ def _read(path: Path, forms: "Callable[[], Sequence[PromptForm]]") -> Prompts:
 def _text_of(
     row: "Row", field: str, place: "Place", forms: "Callable[[], Sequence[PromptForm]]"
 ) -> str:
-    from dlm.data.sources import json_kind
+    from dlm.data.sources import json_kind, names_of
 
     if isinstance(row.get(field), list):  # a conversation, as TRL's prompts are
         row = {**row, _TURNS[0]: row[field]}
@@ -86,7 +86,7 @@ def _text_of(
                 f"{place} has a '{field}' and '{named}', of which one would be ignored: remove it"
             )
         return text
-    if any(name in row for name in _TURNS):
+    if any(row.get(name) is not None for name in _TURNS):
         form = next((form for form in forms() if form.chat), None)
         if form is None:
             raise UserError(
@@ -98,5 +98,5 @@ def _text_of(
     if field in row:
         problem, hint = f"is {json_kind(row[field])}, not text", ""
     raise UserError(
-        f"{place}: field '{field}' {problem} (the row has {', '.join(row)}{hint}): correct the row"
+        f"{place}: field '{field}' {problem} (the row has {names_of(row)}{hint}): correct the row"
     )

@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from dlm.data.prompts import Template, stream_examples
 from dlm.data.sources import Row, Source, read_rows, stream_rows
 from dlm.data.sources import json_array as json_array_module
 from dlm.data.sources import lines as lines_module
@@ -172,6 +173,55 @@ def test_parquet_columns_of_other_types_come_as_they_are(tmp_path: Path) -> None
     path = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     assert rows_of(path) == rows
+
+
+@pytest.mark.parametrize("kind", [pyarrow.float16(), pyarrow.float32(), pyarrow.float64()])
+def test_numbers_of_parquet_are_those_of_their_shortest_writing(
+    kind: pyarrow.DataType, tmp_path: Path
+) -> None:
+    number, more = 2.3, [0.1, None]
+    struct = pyarrow.struct([("x", kind), ("y", pyarrow.list_(kind))])
+    columns = {
+        "answer": pyarrow.array([number], kind),
+        "coded": pyarrow.array([number], kind).dictionary_encode(),
+        "list": pyarrow.array([more], pyarrow.list_(kind)),
+        "fixed": pyarrow.array([more], pyarrow.list_(kind, 2)),
+        "struct": pyarrow.array([{"x": number, "y": more}], struct),
+        "map": pyarrow.array([[("k", number)]], pyarrow.map_(pyarrow.string(), kind)),
+        "none": pyarrow.array([None], kind),
+    }
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    assert rows_of(path) == [{
+        "answer": number, "coded": number, "list": more, "fixed": more,
+        "struct": {"x": number, "y": more}, "map": [("k", number)], "none": None,
+    }]  # fmt: skip
+
+
+def test_a_value_that_python_cannot_hold_matters_where_it_is_read(tmp_path: Path) -> None:
+    late = pyarrow.array([1700000000000, 0], pyarrow.timestamp("s")).cast(pyarrow.timestamp("ms"))
+    inner = pyarrow.StructArray.from_arrays([late, pyarrow.array(["a", "b"])], ["when", "tgt"])
+    table = pyarrow.table({"src": ["one", "two"], "when": late, "inner": inner})
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(table, path)
+    template = Template.of("translation")
+    source = Source("", path=path, fields={"tgt": "inner.tgt"})
+    assert [e.response for e in stream_examples(source, template)] == ["a", "b"]
+    source = Source("", path=path, fields={"tgt": "inner.when"})
+    with pytest.raises(UserError, match=r"row 1: field 'tgt' is timestamp\[ms\] 17\d+, which Pyth"):
+        list(stream_examples(source, template))
+
+
+def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    texts = [pyarrow.array(["a"]), pyarrow.array(["b"])]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(texts, names=["src", "src"]), path)
+    with pytest.raises(UserError, match=r"rows\.parquet: two columns are named 'src': rename or"):
+        rows_of(path)
+    inner = pyarrow.StructArray.from_arrays(texts, ["a", "a"])
+    pyarrow.parquet.write_table(pyarrow.table({"pair": inner}), path)
+    with pytest.raises(UserError, match="column 'pair': two columns are named 'a'"):
+        rows_of(path)
 
 
 def test_a_file_takes_no_memory_of_its_size(tmp_path: Path) -> None:

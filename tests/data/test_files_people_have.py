@@ -3,6 +3,7 @@ refused by their real name with a command that converts them."""
 
 import bz2
 import csv
+import gzip
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import packed_files
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -22,7 +24,7 @@ from dlm.data.sources import (
     Row,
     Source,
     read_rows,
-    reading,
+    saying,
     source_identity,
     stream_rows,
 )
@@ -37,7 +39,7 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_SAID", set())
+    monkeypatch.setattr(saying, "_SAID", set())
 
 
 def rows_of(path: Path, **options: Any) -> list[Row]:
@@ -203,6 +205,14 @@ def test_a_row_of_another_width_says_by_which_delimiter(tmp_path: Path) -> None:
 
 WRAPPED: dict[str, tuple[str, Any, str]] = {
     "a list under a key": ("a.json", {"version": 1, "data": ROWS}, "in a list under 'data'"),
+    "beside a longer list": (
+        "a.json", {"features": [{"name": n} for n in "abcdef"], "rows": ROWS},
+        r"under 'rows' (or under 'features')"),
+    "beside a shorter list": (
+        "a.json", {"meta": [{"by": "x"}], "pairs": ROWS}, r"under 'pairs' (or under 'meta')"),
+    "rows by key": (
+        "a.json", {f"id{n}": {"id": n, **row} for n, row in enumerate(ROWS)},
+        "a row under each of its keys"),
     "pandas' columns": (
         "a.json", {k: {str(i): r[k] for i, r in enumerate(ROWS)} for k in ("de", "en")},
         "pandas' JSON, a column of rows by number"),
@@ -230,16 +240,113 @@ def test_json_that_wraps_its_rows_is_named_and_its_command_converts_it(
     with pytest.raises(UserError) as refused:
         rows_of(path)
     assert words in str(refused.value)
-    assert rows_of(converted(refused.value, path)) == ROWS
+    found = rows_of(converted(refused.value, path))
+    assert [{name: row[name] for name in ROWS[0]} for row in found] == ROWS
 
 
-def converted(error: UserError, path: Path) -> Path:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("suffix", packed_files.PACKERS)
+def test_the_command_reads_the_file_as_it_is_packed_and_encoded(
+    suffix: str, encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.json{suffix}"
+    data = json.dumps({"data": ROWS}, ensure_ascii=False).encode(encoding)
+    path.write_bytes(packed_files.PACKERS[suffix](data))
+    with pytest.raises(UserError, match="in a list under 'data'") as refused:
+        rows_of(path)
+    assert rows_of(converted(refused.value, tmp_path / "a.json")) == ROWS
+
+
+def test_an_object_of_few_objects_is_a_row_and_many_keys_are_not_all_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"src": {"text": "a"}, "tgt": {"text": "b"}}))
+    assert len(rows_of(path, fields={"src": "src.text"})) == 1
+    lines = tmp_path / "a.jsonl"
+    lines.write_text(json.dumps({f"id{n}": {"src": "a"} for n in range(90)}))
+    with pytest.raises(UserError, match=r"\(the row has id0.src, .* and 70 more\)"):
+        rows_of(lines, fields={"tgt": "target"})
+
+
+LONG = [{"de": str(n), "en": "x" * 200} for n in range(3000)]
+LONG_WRAPPED: dict[str, tuple[str, Any, str]] = {
+    "rows by key": ("a.json", {f"id{n}": row for n, row in enumerate(LONG)}, "under each of its"),
+    "rows by key called jsonl": (
+        "a.jsonl", {f"id{n}": row for n, row in enumerate(LONG)}, "under each of its keys"),
+    "a list under a key": ("a.json", {"features": [{"n": 1}] * 9, "rows": LONG}, "under 'rows' ("),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("name", LONG_WRAPPED)
+def test_json_that_is_longer_than_its_beginning_is_named_too(
+    name: str, indent: int | None, tmp_path: Path
+) -> None:
+    file, value, words = LONG_WRAPPED[name]
+    path = tmp_path / file
+    path.write_text(json.dumps(value, indent=indent))
+    with pytest.raises(UserError) as refused:
+        rows_of(path)
+    assert words in str(refused.value)
+    assert len(rows_of(converted(refused.value, path))) == len(LONG)
+
+
+def converted(error: UserError, path: Path, kind: str = "jsonl") -> Path:
     """Carry out the command of the message; the file that it writes."""
-    command = str(error).partition("`")[2].rpartition("`")[0]
+    command = str(error).split("`")[1]
     subprocess.run(
         ["/bin/sh", "-c", command.replace("python ", f"{sys.executable} ", 1)], check=True
     )
-    return path.parent / f"{path.stem}.rows.jsonl"
+    return path.parent / f"{path.stem}.rows.{kind}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_bars_between_cells_are_named_and_the_command_writes_tabs(
+    suffix: str, encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.csv{suffix}"
+    path.write_bytes(packed_files.PACKERS[suffix]("de ||| en\nü ||| |\n".encode(encoding)))
+    with pytest.raises(UserError, match=r"fast_align's.*write tabs") as refused:
+        rows_of(path)
+    assert rows_of(converted(refused.value, tmp_path / "a.csv", "tsv")) == [{"de": "ü", "en": "|"}]
+
+
+ESCAPED = {
+    "between quote marks": 'src,tgt\n"say \\"hi\\", now",b\n',
+    "at the end of a cell": 'src,tgt\n"\\"say\\", now\\"",b\nx,y\n',
+    "of another width": 'src,tgt\n"a\\",b",c\n',
+    "with tabs": 'src\ttgt\n"a \\"b\\", c"\tb\n',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("name", ESCAPED)
+def test_quote_marks_behind_backslashes_are_named_and_the_command_doubles_them(
+    name: str, encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / ("a.tsv" if "tabs" in name else "a.csv")
+    path.write_text(ESCAPED[name], encoding=encoding)
+    with pytest.raises(UserError, match=r"are written .*, where CSV doubles") as refused:
+        rows_of(path)
+    found = rows_of(converted(refused.value, path, "csv"))
+    texts = csv.reader(
+        io.StringIO(ESCAPED[name]), delimiter="\t" if "tabs" in name else ",",
+        escapechar="\\", doublequote=False,
+    )  # fmt: skip
+    assert [list(row.values()) for row in found] == list(texts)[1:]
+
+
+@pytest.mark.parametrize("again", ["src,tgt", "\ufeffsrc,tgt", '\ufeff"src", tgt '])
+def test_a_header_once_more_is_a_bad_row(again: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"src,tgt\na,b\n{again}\nc,d\n")
+    bad_rows = BadRows("skip")
+    rows = [row["src"] for _, row in stream_rows(Source("", path=path), bad_rows=bad_rows)]
+    assert rows == ["a", "c"]
+    (reason,) = bad_rows.first
+    assert reason.startswith(f"{path}, line 3: the header once more, as in files that were joined")
+    path.write_text("src,tgt\nsrc,tgt\n")
+    assert len(rows_of(path, columns=("a", "b"))) == 2
 
 
 @pytest.mark.parametrize("filler", [0, 400_000])
@@ -280,14 +387,24 @@ KNOWN: dict[str, tuple[str, bytes, str]] = {
     "an archive": ("a.txt.zip", b"PK\x03\x04", "is a zip archive: unpack it, `unzip"),
     "a packed archive": ("a.tar.gz", b"\x1f\x8b", "is a tar archive: unpack it"),
     "a workbook called CSV": (
-        "a.csv", b"PK\x03\x04[Content_Types].xml xl/workbook.xml", "is an Excel workbook"),
+        "a.csv", b"PK\x03\x04[Content_Types].xml xl/workbook.xml",
+        r"is an Excel workbook: .* csv \S*a\.xlsx`; .* real name, `mv \S*a\.csv \S*a\.xlsx`"),
+    "a workbook packed": (
+        "a.csv.gz", gzip.compress(b"PK\x03\x04[Content_Types].xml xl/workbook.xml"),
+        r"is packed: unpack it, `gunzip \S*a\.csv\.gz`; inside is an Excel .* csv \S*a\.xlsx"),
+    "an old workbook called CSV": (
+        "a.csv", b"\xd0\xcf\x11\xe0", r"real name, `mv \S*a\.csv \S*a\.xls`"),
+    "packed twice": (
+        "a.jsonl.gz", gzip.compress(gzip.compress(b"{}")),
+        r"is packed twice: unpack it once, `gunzip \S*\.gz && mv \S*a\.jsonl \S*a\.jsonl\.gz`"),
+    "an archive in a packed file": (
+        "a.jsonl.gz", gzip.compress(b"a.txt".ljust(257, b"\0") + b"ustar\0"), "is a tar archive"),
     "an archive called CSV": ("a.csv", b"PK\x03\x04a.txt", "is a zip archive"),
     "gzip without its name": ("a.jsonl", b"\x1f\x8b\x08", "rename it to a.jsonl.gz"),
     "Parquet called JSON": ("a.json", b"PAR1xx", "is Parquet: set `format: parquet`"),
     "a pointer": ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "a pointer to lines": ("a.txt", b"version https://git-lfs.github.com/spec/v1\n", "git lfs"),
     "a web page": ("a.csv", b"\n<!DOCTYPE html>\n<html>", "is a web page: download the file"),
-    "three bars": ("a.csv", b"de ||| en\na ||| b\n", r"fast_align's.*`sed 's/ ||| /\\t/g'"),
     "other XML": ("a.tmx", b"<?xml version='1.0'?><xliff/>", "the root <xliff>, where TMX has"),
     "broken XML": ("a.tmx", b"<tmx><body><tu>", "not XML .*no element found"),
 }  # fmt: skip
@@ -347,6 +464,14 @@ def test_tmx_is_a_row_a_unit_by_language_without_codes(encoding: str, tmp_path: 
         (2, {"de": "für", "en-GB": ""}),
     ]
     assert bad_rows.first == [f"{path}, row 3: two texts of 'de': keep one of them"]
+
+
+def test_tmx_may_have_a_namespace(tmp_path: Path) -> None:
+    path = tmp_path / "a.tmx"
+    named = TMX.format("utf-8").replace("<tmx ", '<tmx xmlns="http://www.lisa.org/tmx14" ')
+    path.write_text(named, encoding="utf-8")
+    found = [row for _, row in stream_rows(Source("", path=path), bad_rows=BadRows("skip"))]
+    assert found[0] == {"de": "Hallo Welt!", "en-GB": "Hello world!"}
 
 
 def test_tmx_takes_no_memory_of_its_size(tmp_path: Path) -> None:
@@ -412,6 +537,14 @@ def test_folders_of_save_to_disk_are_read_without_the_caches_beside_them(tmp_pat
     with pytest.raises(UserError, match=r"several splits .*two/test \(there are test, train\)"):
         rows_of(tmp_path / "two")
     assert rows_of(tmp_path / "two" / "train") == ROWS
+    narrow = pyarrow.table({"a": pyarrow.array([2.3], pyarrow.float32())})
+    datasets.Dataset(narrow).save_to_disk(tmp_path / "narrow")
+    assert rows_of(tmp_path / "narrow") == [{"a": 2.3}]
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["x"])] * 2, names=["a", "a"])
+    with pyarrow.ipc.new_stream(next((tmp_path / "narrow").glob("*.arrow")), twice.schema) as file:
+        file.write_table(twice)
+    with pytest.raises(UserError, match=r"\.arrow: two columns are named 'a'"):
+        rows_of(tmp_path / "narrow")
     arrow = next((tmp_path / "one").glob("data-*.arrow"))
     with pytest.raises(UserError, match="is an Arrow file: of a folder that save_to_disk wrote"):
         rows_of(arrow)

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow
 import pytest
 
 from dlm.config.schema import SourceConfig
@@ -146,6 +147,19 @@ def test_hub_rows_are_renamed_and_limited(hub: list[tuple[Any, ...]]) -> None:
     )  # fmt: skip
     assert read_rows(source) == [{"de": "eins", "en": "one", "src": "eins", "tgt": "one"}]
     assert hub == [("owner/pairs", "de-en", {"split": "train", "revision": "v1"})]
+
+
+def test_numbers_of_the_hub_are_those_of_their_shortest_writing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Data(list[Row]):
+        features = SimpleNamespace(arrow_schema=pyarrow.schema({"n": pyarrow.float32()}))
+
+    data = Data([{"n": 2.299999952316284}, {"n": None}])
+    library = SimpleNamespace(load_dataset=lambda *_, **__: data)
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    rows = read_rows(Source(split="train", hub="owner/pairs"))
+    assert rows == [{"n": 2.3}, {"n": None}]
 
 
 def test_a_hub_row_without_the_field_is_named_by_its_number(hub: list[tuple[Any, ...]]) -> None:

@@ -1,5 +1,6 @@
 """The shapes of rows: each becomes the prompt and the response that its task documents."""
 
+from decimal import Decimal
 from typing import Any, get_args
 
 import pytest
@@ -21,6 +22,12 @@ CHAT = [
     {"role": "assistant", "content": "Bye!"},
 ]
 MMLU = {"question": "2 + 2?", "choices": ["3", "4"], "answer": 1}
+PRIMES = {"question": "Even?", "choices": ["1", "3", "5", "7"]}
+PLANETS = {"question": "Red?", "choices": ["Venus", "Mars", "Pluto", "Moon"]}
+ARC = {"question": "Red?", "choices": {"text": ["2", "Mars", "Pluto"], "label": ["1", "2", "3"]}}
+PRIMES_ASKED = "Even?\n(A) 1\n(B) 3\n(C) 5\n(D) 7\n\nAnswer:"
+PLANETS_ASKED = "Red?\n(A) Venus\n(B) Mars\n(C) Pluto\n(D) Moon\n\nAnswer:"
+ARC_ASKED = "Red?\n(A) 2\n(B) Mars\n(C) Pluto\n\nAnswer:"
 
 ROWS: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
     ("text", {"text": "one"}, [("", "one")]),
@@ -48,6 +55,13 @@ ROWS: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
         {"Body": "Dan has 3.", "Question": "How many?", "Answer": 0.5},
         [("Question: Dan has 3. How many?\n\nAnswer:", "0.5")],
     ),
+    ("math", {"question": "q", "answer": Decimal("2.50")}, [("Question: q\n\nAnswer:", "2.50")]),
+    ("math", {"Body": None, "question": "q", "answer": 2}, [("Question: q\n\nAnswer:", "2")]),
+    (
+        "question_answering",
+        {"context": "c", "question": "q", "answers": None, "answer": "x"},
+        [("c\n\nQuestion: q\n\nAnswer:", "x")],
+    ),
     (
         "reasoning",
         {"question": "q", "rationale": "Because.", "answer": "(C)"},
@@ -56,10 +70,18 @@ ROWS: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
     ("multiple_choice", MMLU, [("2 + 2?\n(A) 3\n(B) 4\n\nAnswer:", "B")]),
     ("multiple_choice", MMLU | {"answer": "b"}, [("2 + 2?\n(A) 3\n(B) 4\n\nAnswer:", "B")]),
     ("multiple_choice", {"input": "Go?", "target": "No"}, [("Go?\n\nAnswer:", "No")]),
+    ("multiple_choice", PRIMES | {"answer": "3"}, [(PRIMES_ASKED, "B")]),
+    ("multiple_choice", PRIMES | {"answer": 3}, [(PRIMES_ASKED, "D")]),
+    ("multiple_choice", PLANETS | {"answer": "0"}, [(PLANETS_ASKED, "A")]),
+    ("multiple_choice", PLANETS | {"answer": "Mars"}, [(PLANETS_ASKED, "B")]),
+    ("multiple_choice", ARC | {"answer": "2"}, [(ARC_ASKED, "B")]),
+    ("multiple_choice", ARC | {"answer": "Pluto"}, [(ARC_ASKED, "C")]),
     ("instruction", {"inputs": "say", "targets": "one"}, [("say", "one")]),
     ("alpaca", {"instruction": "Add", "input": "1 1", "output": "2"}, [("Add\n\n1 1", "2")]),
     ("alpaca", {"instruction": "Sing", "input": "", "output": "La"}, [("Sing", "La")]),
     ("alpaca", {"instruction": "Sing", "output": "La"}, [("Sing", "La")]),
+    ("alpaca", {"instruction": "Sing", "input": None, "output": "La"}, [("Sing", "La")]),
+    ("alpaca", {"instruction": "Square", "input": 0, "output": "0"}, [("Square\n\n0", "0")]),
     (
         "chat",
         {"messages": CHAT},
@@ -73,7 +95,13 @@ ROWS: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
     ),
     (
         "chat",
-        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]},
+        {
+            "messages": None,
+            "conversations": [
+                {"from": "human", "value": "Hi", "role": None},
+                {"from": "gpt", "value": "Ho", "content": None},
+            ],
+        },
         [("User: Hi\n\nAssistant:", "Ho")],
     ),
 ]
@@ -112,11 +140,21 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("question_answering", SQUAD | {"answers": {"text": []}}, "no answer in 'answers.text'"),
     ("question_answering", {"question": "q", "answer": "a"}, "field 'context' is missing"),
     ("math", {"question": "q", "answer": True}, "field 'answer' is true or false, where text or"),
-    ("math", {"question": "q", "answer": float("nan")}, "field 'answer' is a number, where text"),
+    ("math", {"question": "q", "answer": float("nan")}, "field 'answer' is NaN, where text"),
+    ("math", {"question": "q", "answer": float("inf")}, "field 'answer' is infinity (or a number"),
     ("multiple_choice", MMLU | {"choices": ["one"]}, "'choices' must be a list of 2 to 26 texts"),
     ("multiple_choice", MMLU | {"answer": 2}, "must be the number of a choice from 0 to 1"),
     ("multiple_choice", MMLU | {"answer": "C"}, "must be the number of a choice from 0 to 1"),
-    ("alpaca", {"output": "x"}, "field 'instruction' is null"),
+    ("multiple_choice", MMLU | {"answer": True}, "must be the number of a choice from 0 to 1"),
+    ("multiple_choice", PLANETS | {"answer": "2"}, "may count choices from 0 or from 1: write a"),
+    ("multiple_choice", PLANETS | {"answer": "5"}, "'answer' = '5' names no choice"),
+    ("multiple_choice", MMLU | {"choices": ["4", "4"], "answer": "4"}, "names no choice, or two"),
+    ("alpaca", {"Instruction": "a", "output": "x"},
+     "field 'instruction' is missing (the row has Instruction, output; did you mean 'Instruction'"),
+    ("alpaca", {"instruction": None, "output": "x"}, "field 'instruction' is null"),
+    ("alpaca", {"instruction": "a", "input": False, "output": "x"}, "'input' is true or false"),
+    ("question_answering", SQUAD | {"answers": None}, "no answer in 'answers.text'"),
+    ("math", {f"id{n}": {} for n in range(3000)}, "(the row has id0, id1, id2, "),
     ("chat", {"text": "x"}, "neither 'messages' nor 'conversations' is a list of turns"),
     ("chat", {"messages": [{"role": "user", "content": "Hi"}]}, "no turn is the assistant's"),
     ("chat", {"messages": [{"role": "cat", "content": "Hi"}]}, "turn 1: needs `role` and"),

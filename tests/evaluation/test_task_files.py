@@ -1,10 +1,13 @@
 """Task files: what they say is read, and what they say wrongly is named."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from dlm.data.sources import Place
+from dlm.data.tasks.choices import multiple_choice
 from dlm.errors import UserError
 from dlm.evaluation.task_rows import TaskRows, read_task
 from dlm.evaluation.tasks import Task, load_task, load_tasks, shipped_tasks
@@ -263,11 +266,28 @@ def test_the_right_answer_is_an_index_or_the_text_of_a_choice(tmp_path: Path) ->
     assert (rows.right, rows.references) == ([1, 2], ["4", "5"])
 
 
+@pytest.mark.parametrize("answer", [1, "3", "b", "4", "0", "2", "7", True])
+@pytest.mark.parametrize("labels", [None, ["1", "2", "3"], ["x", "4", "z"]])
+def test_an_answer_is_the_same_choice_in_training_and_in_evaluation(
+    answer: object, labels: list[str] | None, tmp_path: Path
+) -> None:
+    texts = ["3", "4", "5"]
+    row = {"question": "2 + 2", "answer": answer, "key": answer}
+    row["options"] = row["choices"] = {"text": texts, "label": labels} if labels else texts
+    try:
+        (fields,) = multiple_choice(row, Place("rows", 1))
+    except UserError as error:
+        with pytest.raises(UserError, match=re.escape(str(error).partition(" = ")[2])):
+            rows_of(tmp_path, QUESTIONS, row)
+    else:
+        assert rows_of(tmp_path, QUESTIONS, row).references == [fields["answer"]]
+
+
 WRONG_ROWS: dict[str, tuple[dict[str, object], str]] = {
     "no answer": ({"options": ["a", "b"]}, "line 1: field 'key' is missing"),
-    "an index too many": ({"options": ["a", "b"], "key": 2}, "from 0 to 1, or the text of one"),
-    "a truth value": ({"options": ["a", "b"], "key": True}, "'key' = True is no answer"),
-    "another text": ({"options": ["a", "b"], "key": "c"}, "field 'key' = 'c' is no answer"),
+    "an index too many": ({"options": ["a", "b"], "key": 2}, "from 0 to 1, its letter, or the"),
+    "a truth value": ({"options": ["a", "b"], "key": True}, "'key' = True names no choice"),
+    "another text": ({"options": ["a", "b"], "key": "c"}, "field 'key' = 'c' names no choice"),
     "choices as text": ({"options": "ab", "key": 0}, "field 'options' must be a list of texts"),
     "an empty choice": ({"options": ["a", " "], "key": 0}, "must be a list of texts, none empty"),
     "one choice": ({"options": ["a"], "key": 0}, "at least two choices, all different"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dlm.data.sources.bad_rows import BadRow
-from dlm.data.sources.places import Place, Row
+from dlm.data.sources.places import Place, Row, names_of
 from dlm.errors import did_you_mean
 
 
@@ -35,7 +35,7 @@ class Holdout:
             if name not in row:
                 raise BadRow(
                     place,
-                    f"no field '{name}' to split by (the row has {', '.join(map(str, row))}"
+                    f"no field '{name}' to split by (the row has {names_of(row)}"
                     f"{did_you_mean(name, row)}): correct the row, or `holdout.by`",
                 )
         names = self.by or (name for name in row if name != id_field)

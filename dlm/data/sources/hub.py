@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from dlm.data.sources.arrow_values import library_rows
 from dlm.data.sources.bad_rows import BadRows, placed_rows
 from dlm.data.sources.places import Place, Row
 from dlm.data.sources.source import Source
@@ -25,9 +26,10 @@ def _loaded(source: Source) -> Iterator[Row]:
     if source.hub_files is not None:
         options["data_files"] = source.hub_files
     try:
-        yield from load_dataset(
+        data = load_dataset(
             source.hub, source.hub_config, split=source.split, revision=source.revision, **options
         )
+        yield from library_rows(data)
     except Exception as error:  # the hub's client raises many kinds
         raise UserError(
             f"{source.place} cannot be loaded: {error}. Without a network set data.root=DIR to "

@@ -6,10 +6,11 @@ command that writes them as JSON lines.
 
 import json
 import re
-import shlex
 from pathlib import Path
 from typing import Any, Literal
 
+from dlm.data.sources.commands import TEXT, python_command
+from dlm.data.sources.places import names_of
 from dlm.errors import UserError
 
 Layout = Literal["lines", "array", "objects"]
@@ -20,14 +21,20 @@ _LISTS_OF_ONE_ROW = {
     "choices", "options", "tools", "functions", "documents", "entities", "annotations",
 }  # fmt: skip
 """Fields of a single row whose values are lists of objects."""
+_LISTS_OF_ROWS = {"data", "rows", "examples", "instances", "items", "records", "samples", "train"}
+"""Names that lists of rows have, whatever else is beside them."""
+_ROWS_BY_KEY, _SURELY_BY_KEY = 3, 100
+"""So many objects that share a key are rows, and no fields of one row; the second: in any file."""
 _ESCAPE = 12
 """Characters of the longest escape (a surrogate pair), which may be cut off."""
 _BEGUN = 4096
 """Characters of a value that goes on behind the text."""
 
 
-def json_layout(text: str, path: Path, format_: str, *, whole: bool) -> Layout:
+def json_layout(text: str, path: Path, format_: str, encoding: str, *, whole: bool) -> Layout:
     """The layout of JSON by its beginning; ``whole``: the text is all of the file.
+
+    ``encoding`` is that of the file, for the command of a message.
 
     Raises:
         UserError: It is one object that wraps rows in a way that is not read.
@@ -47,10 +54,11 @@ def json_layout(text: str, path: Path, format_: str, *, whole: bool) -> Layout:
     except (ValueError, RecursionError) as error:
         if whole or not _goes_on(error, text):
             return "objects" if line.strip() == "{" else "lines"
-        _refuse_wrapped(_outline(text), path, sure=not rest)
+        _refuse_wrapped(_outline(text), path, format_, encoding, sure=not rest)
         return "objects" if rest else "lines"
     if whole and not text[end:].strip():
-        _refuse_wrapped(value, path, sure=line_is_value and format_ == "jsonl")
+        sure = line_is_value and format_ == "jsonl"
+        _refuse_wrapped(value, path, format_, encoding, sure=sure)
     return "objects" if end > len(line) else "lines"
 
 
@@ -90,10 +98,13 @@ class _Begun(str):
         return next((kind for form, kind in kinds.items() if re.match(form, self)), None)
 
 
-def _refuse_wrapped(value: dict[str, Any], path: Path, *, sure: bool) -> None:
+def _refuse_wrapped(
+    value: dict[str, Any], path: Path, format_: str, encoding: str, *, sure: bool
+) -> None:
     """Raise where one object, alone in its file, wraps rows.
 
-    ``sure``: only in a shape that no row has; the object may be a row that holds lists.
+    ``sure``: only in a shape that no row has; the object may be a row that holds lists. (In a file
+    called JSON a list with the name of rows is such a shape.)
     """
     is_squad = "data" in value and '"paragraphs"' in (
         value["data"] if isinstance(value["data"], _Begun) else json.dumps(value["data"])[:_BEGUN]
@@ -107,37 +118,53 @@ def _refuse_wrapped(value: dict[str, Any], path: Path, *, sure: bool) -> None:
         code = _SPLIT
     elif known and all(_is_indexed(column) for column in known.values()):
         shape, code = "pandas' JSON, a column of rows by number for each field", _COLUMNS
-    elif sure:
-        return
-    elif wrapping := [
-        key for key, v in known.items() if key not in _LISTS_OF_ONE_ROW and _is_list(v, dict)
-    ]:
-        shape = f"one object, with the rows in a list under '{wrapping[0]}'"
-        code = f"rows = json.load(open(sys.argv[1]))[{json.dumps(wrapping[0])}]"
-    elif _are_columns(known):
+    elif _are_rows_by_key(value, _SURELY_BY_KEY if sure else _ROWS_BY_KEY):
+        shape, code = "one object, with a row under each of its keys", _BY_KEY
+    elif (wrapping := _lists_of_rows(value, known)) and (
+        not sure or (format_ == "json" and wrapping[0].lower() in _LISTS_OF_ROWS)
+    ):
+        first, *others = wrapping
+        shape = f"one object, with the rows in a list under '{first}'"
+        if others:
+            shape += f" (or under {names_of(repr(other) for other in others)})"
+        code = f"rows = d[{json.dumps(first)}]"
+    elif not sure and _are_columns(known):
         shape, code = "one object, with a list of values for each field", _LISTS
     if shape:
-        raise UserError(f"{path} is {shape}: write a row a line, `{_command(code, path)}`")
+        program = f"d = json.loads({TEXT}); {code}; [print(json.dumps(row)) for row in rows]"
+        command = python_command(program, path, encoding, "jsonl", "json")
+        raise UserError(f"{path} is {shape}: write a row a line, `{command}`")
 
 
 _SQUAD = (
-    'rows = ({"context": p["context"], **q, "answers": [a["text"] for a in q["answers"]]} '
-    'for d in json.load(open(sys.argv[1]))["data"] for p in d["paragraphs"] for q in p["qas"])'
+    'rows = ({"context": p["context"], **q, "answers": [t["text"] for t in q["answers"]]} '
+    'for a in d["data"] for p in a["paragraphs"] for q in p["qas"])'
 )
-_SPLIT = (
-    'd = json.load(open(sys.argv[1])); rows = (dict(zip(d["columns"], row)) for row in d["data"])'
-)
-_COLUMNS = (
-    "d = json.load(open(sys.argv[1])); "
-    "rows = ({n: c[i] for n, c in d.items()} for i in next(iter(d.values())))"
-)
-_LISTS = "d = json.load(open(sys.argv[1])); rows = (dict(zip(d, r)) for r in zip(*d.values()))"
+_SPLIT = 'rows = (dict(zip(d["columns"], row)) for row in d["data"])'
+_COLUMNS = "rows = ({n: c[i] for n, c in d.items()} for i in next(iter(d.values())))"
+_LISTS = "rows = (dict(zip(d, r)) for r in zip(*d.values()))"
+_BY_KEY = 'rows = ({"id": k, **row} for k, row in d.items())'
 
 
-def _command(code: str, path: Path) -> str:
-    program = f"import json, sys; {code}; [print(json.dumps(row)) for row in rows]"
-    files = f"{shlex.quote(str(path))} > {shlex.quote(str(path.with_suffix('')) + '.rows.jsonl')}"
-    return f"python -c {shlex.quote(program)} {files}"
+def _lists_of_rows(value: dict[str, Any], known: dict[str, Any]) -> list[str]:
+    """The keys of lists of objects: first those with the name of rows, then the longest. The list
+    that goes on behind the text is longer than all before it."""
+    found = [key for key, v in known.items() if key not in _LISTS_OF_ONE_ROW and _is_list(v, dict)]
+    return sorted(
+        found,
+        key=lambda key: (
+            key.lower() in _LISTS_OF_ROWS, isinstance(value[key], _Begun), len(known[key]),
+        ),
+        reverse=True,
+    )  # fmt: skip
+
+
+def _are_rows_by_key(value: dict[str, Any], least: int) -> bool:
+    """Whether the values are objects that share a key, as many as that."""
+    rows = [v for v in value.values() if not isinstance(v, _Begun)]
+    if len(rows) < least or not all(isinstance(row, dict) for row in rows):
+        return False
+    return bool(set(rows[0]).intersection(*rows[1:]))
 
 
 def _is_list(value: Any, item: type) -> bool:

@@ -35,8 +35,6 @@ _SAME = {".xls": ".xlsx", ".xlsm": ".xlsx", ".ods": ".xlsx", ".pickle": ".pkl", 
          ".sqlite3": ".db", ".yml": ".yaml", ".doc": ".docx", ".odt": ".docx"}  # fmt: skip
 
 _BY_BEGINNING = {
-    b"PK\x03\x04": ".zip",
-    b"\xd0\xcf\x11\xe0": ".xlsx",
     b"7z\xbc\xaf": ".7z",
     b"Rar!": ".rar",
     b"ARROW1": ".arrow",
@@ -44,14 +42,18 @@ _BY_BEGINNING = {
     b"%PDF-": ".pdf",
 }
 _PACKED = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+_UNPACK = {"gz": "gunzip", "bz2": "bunzip2", "xz": "unxz", "zst": "unzstd --rm"}
+_TAR_MARK, _TAR_PLACE = b"ustar", 257
 _POINTER = b"version https://git-lfs"
 
 
 def known_by_suffix(path: Path) -> str | None:
     """What a file that is not read is, by its name, and how to convert it; None: not known."""
-    suffix = path.suffix.lower()
-    if path.name.lower().endswith((".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        suffix = ".tar"
+    tar = path.name.lower().endswith((".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst"))
+    return _known(".tar" if tar else path.suffix.lower(), path)
+
+
+def _known(suffix: str, path: Path) -> str | None:
     text = _BY_SUFFIX.get(_SAME.get(suffix, suffix))
     if text is None:
         return None
@@ -59,20 +61,38 @@ def known_by_suffix(path: Path) -> str | None:
     return text.replace("{file}", quoted).replace("{stem}", stem)
 
 
-def known_by_beginning(path: Path, beginning: bytes, format_: str) -> str | None:
-    """What a file really is that is called as one of ``format_``; None: nothing that is known."""
+def known_by_beginning(path: Path, beginning: bytes, format_: str, packed: str) -> str | None:
+    """What a file really is that is called as one of ``format_``; None: nothing that is known.
+
+    ``packed``: how it is packed by its name; ``beginning`` is what is inside.
+    """
+    if beginning[_TAR_PLACE:].startswith(_TAR_MARK):
+        return _known(".tar", path)
+    if not packed:
+        return _known_inside(path, beginning, format_)
+    bare, unpack = path.with_suffix(""), f"{_UNPACK[packed]} {shlex.quote(str(path))}"
+    for start, suffix in _PACKED.items():
+        if beginning.startswith(start):
+            again = f"mv {shlex.quote(str(bare))} {shlex.quote(f'{bare}.{suffix}')}"
+            return f"packed twice: unpack it once, `{unpack} && {again}`"
+    inside = _known_inside(bare, beginning, format_)
+    return inside and f"packed: unpack it, `{unpack}`; inside is {inside}"
+
+
+def _known_inside(path: Path, beginning: bytes, format_: str) -> str | None:
     if beginning.startswith(_POINTER):
         return "a git-lfs pointer and not the file itself: fetch it, `git lfs pull`"
     if format_ == "parquet":
         return None
     if beginning.startswith(b"PAR1"):
         return "Parquet: set `format: parquet` on the source, or rename it to .parquet"
-    if beginning.startswith(b"PK\x03\x04") and b"xl/" in beginning:
-        return known_by_suffix(path.with_suffix(".xlsx"))
+    if beginning.startswith(b"PK\x03\x04"):
+        return _workbook(path, ".xlsx") if b"xl/" in beginning else _known(".zip", path)
+    if beginning.startswith(b"\xd0\xcf\x11\xe0"):
+        return _workbook(path, ".xls")
     for start, suffix in _BY_BEGINNING.items():
         if beginning.startswith(start):
-            text = known_by_suffix(Path(f"{path}{suffix}"))
-            return text and text.replace(f"{path}{suffix}", str(path))
+            return _known(suffix, path)
     for start, suffix in _PACKED.items():
         if beginning.startswith(start):
             return f"packed inside: rename it to {path.name}.{suffix}"
@@ -80,3 +100,10 @@ def known_by_beginning(path: Path, beginning: bytes, format_: str) -> str | None
     if web_page and format_ != "txt":
         return "a web page: download the file itself, not the page that shows it"
     return None
+
+
+def _workbook(path: Path, suffix: str) -> str:
+    """A workbook that is called otherwise: to convert it by its name would write over it."""
+    real = path.with_suffix(suffix)
+    named = f"`mv {shlex.quote(str(path))} {shlex.quote(str(real))}`"
+    return f"{_known(suffix, real)}; first give it its real name, {named}"

@@ -73,7 +73,7 @@ def _rows(
         return delimited_rows(
             text, origin, bad_rows, delimiter=reading.delimiter, columns=source.columns,
             unquoted=source.unquoted, skip_first=reading.separator_line,
-            blank_begins=reading.blanks == "cells",
+            blank_begins=reading.blanks == "cells", encoding=reading.encoding,
         )  # fmt: skip
     if reading.format == "txt":
         return text_rows(text, origin, bad_rows)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dlm.data.sources.arrow_values import batch_rows, refuse_repeated
 from dlm.data.sources.bad_rows import BadRows
 from dlm.data.sources.files import unreadable
 from dlm.data.sources.opening import damaged, unchanged
@@ -16,12 +17,13 @@ def parquet_rows(path: Path, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
     """Every row by column, with its number from 1.
 
     Raises:
-        UserError: The file cannot be opened, is damaged, or was changed while it was read.
+        UserError: The file cannot be opened, is damaged, has a column twice, or was changed while
+            it was read.
     """
     with unchanged(path):
         number = 0
         for batch in _batches(path):
-            for row in _rows(batch):
+            for row in batch_rows(batch):
                 number += 1
                 place = Place(str(path), number)
                 if isinstance(row, UnicodeDecodeError):
@@ -45,19 +47,7 @@ def _batches(path: Path) -> Iterator[Any]:
         try:
             # A buffer and no prefetch: a row group may be the whole file.
             file = ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False)
+            refuse_repeated(file.schema_arrow, str(path))
             yield from file.iter_batches(batch_size=_BATCH_ROWS)
         except (OSError, pyarrow.ArrowException) as error:
             raise damaged(path, error) from error
-
-
-def _rows(batch: Any) -> Iterator[Row | UnicodeDecodeError]:
-    try:
-        yield from batch.to_pylist()
-        return
-    except UnicodeDecodeError:
-        pass  # which row it is in, must be tried
-    for index in range(batch.num_rows):
-        try:
-            yield batch.slice(index, 1).to_pylist()[0]
-        except UnicodeDecodeError as error:
-            yield error

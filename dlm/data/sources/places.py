@@ -1,12 +1,17 @@
 """A row, where it comes from, and the words for what is in it."""
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
 
 _JSON_KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a number",
                str: "text", list: "a list", dict: "an object",
-               bytes: "bytes"}  # fmt: skip
+               bytes: "bytes", Decimal: "a number"}  # fmt: skip
+_SHOWN_NAMES = 20
 NUL_REASON = "it holds a NUL character, which is no text: remove the character, or the row"
 
 
@@ -21,8 +26,26 @@ class Place(NamedTuple):
         return f"{self.origin}, {self.unit} {self.number}"
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A value that Python cannot hold; it matters where somebody reads it."""
+
+    what: str
+
+
+def names_of(fields: Iterable[object]) -> str:
+    """The names of a row's fields for messages, the first of many."""
+    names = list(map(str, fields))
+    more = f" and {len(names) - _SHOWN_NAMES:,} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
+
+
 def json_kind(value: Any) -> str:
     """What a JSON value is, in the words of JSON."""
+    if isinstance(value, Unreadable):
+        return value.what
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "infinity (or a number too large to be held)"
     return _JSON_KINDS.get(type(value), type(value).__name__)
 
 

@@ -2,7 +2,6 @@
 
 import codecs
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from dlm.data.sources.json_layout import Layout, json_layout
 from dlm.data.sources.known_kinds import known_by_beginning
 from dlm.data.sources.opening import ByteReader, TextReader, opened
 from dlm.data.sources.recoding import RecodedReader
+from dlm.data.sources.saying import say_once
 from dlm.data.sources.source import Source
 from dlm.data.sources.table_guess import (
     Blanks,
@@ -25,7 +25,6 @@ from dlm.data.sources.table_guess import (
     table_delimiter,
 )
 from dlm.errors import UserError
-from dlm.process_rank import process_rank
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _SAMPLE_BYTES = 1 << 18
@@ -115,7 +114,7 @@ class _Given(NamedTuple):
 def _guessed(path: Path, version: tuple[int, int], kind: FileKind, given: _Given) -> Reading:
     """The reading of one version (size, time of change) of a file."""
     sample = _sample(path, kind.compression)
-    if (reason := known_by_beginning(path, sample, kind.format)) is not None:
+    if (reason := known_by_beginning(path, sample, *kind)) is not None:
         raise UserError(f"{path} is {reason}")
     if kind.format in ("parquet", "tmx"):
         return Reading(*kind)
@@ -128,11 +127,14 @@ def _guessed(path: Path, version: tuple[int, int], kind: FileKind, given: _Given
     whole = len(sample) < _SAMPLE_BYTES
     if kind.format in DELIMITERS:
         text = text if whole else text[: text.rfind("\n") + 1]
-        if given.delimiter is None and (reason := several_characters(text, path)) is not None:
+        if (
+            given.delimiter is None
+            and (reason := several_characters(text, path, encoding)) is not None
+        ):
             raise UserError(f"{path} is {reason}")
         return replace(reading, **_table(text, DELIMITERS[kind.format], given))
     if kind.format == "json" or (kind.format == "jsonl" and given.format is None):
-        return replace(reading, layout=json_layout(text, path, kind.format, whole=whole))
+        return replace(reading, layout=json_layout(text, path, kind.format, encoding, whole=whole))
     return reading
 
 
@@ -202,14 +204,11 @@ def _guesses(reading: Reading, given: _Given) -> Iterator[str]:
 
 
 def _say(path: Path, guesses: str) -> None:
-    """One line for a folder of files alike, from the first of the ranks."""
-    if not guesses or (path.parent, guesses) in _SAID or process_rank():
-        return
-    _SAID.add((path.parent, guesses))
-    print(
-        f"{path}: read {guesses} (guessed; a source's `format`, `delimiter` and `encoding` say it)",
-        file=sys.stderr,
-    )
-
-
-_SAID: set[tuple[Path, str]] = set()
+    """One line for a folder of files alike."""
+    if guesses:
+        say_once(
+            path.parent,
+            f"{path}: read {guesses} (guessed; a source's `format`, `delimiter` and `encoding` "
+            "say it)",
+            about=guesses,
+        )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from dlm.data.sources.arrow_values import library_rows, refuse_repeated
 from dlm.data.sources.bad_rows import BadRows, placed_rows
 from dlm.data.sources.places import Place, Row
 from dlm.errors import UserError
@@ -13,16 +14,23 @@ def saved_rows(folder: Path, bad_rows: BadRows) -> Iterator[tuple[Place, Row]]:
     """Every row, with its number from 1; what ``map`` and ``filter`` left beside it is no row.
 
     Raises:
-        UserError: The library cannot load the folder.
+        UserError: The library cannot load the folder, or it has a column twice.
     """
     return placed_rows(_loaded(folder), str(folder), bad_rows)
 
 
 def _loaded(folder: Path) -> Iterator[Row]:
+    import pyarrow
     from datasets import load_from_disk
 
+    files = saved_files(folder)
     try:
-        yield from load_from_disk(str(folder))
+        for file in files:
+            with pyarrow.memory_map(str(file)) as raw:
+                refuse_repeated(pyarrow.ipc.open_stream(raw).schema, str(file))
+        yield from library_rows(load_from_disk(str(folder)))
+    except UserError:
+        raise
     except Exception as error:  # the library raises many kinds
         raise UserError(
             f"{folder} cannot be loaded as a saved data set ({error}): save it again with "

@@ -14,7 +14,7 @@ from dlm.data.sources.generator import generated_rows
 from dlm.data.sources.hub import hub_rows
 from dlm.data.sources.local import local_rows
 from dlm.data.sources.parallel import parallel_rows
-from dlm.data.sources.places import Place, Row
+from dlm.data.sources.places import Place, Row, names_of
 from dlm.data.sources.source import Source
 from dlm.errors import UserError, did_you_mean
 
@@ -163,7 +163,7 @@ def _rename(row: Row, source: Source, place: Place) -> Row:
             raise BadRow(
                 place,
                 f"no field '{theirs}' (the row has "
-                f"{', '.join(_names(value))}{did_you_mean(theirs, _names(value))}): set `fields` "
+                f"{names_of(_names(value))}{did_you_mean(theirs, _names(value))}): set `fields` "
                 "of this source to the row's names",
             )
         renamed[ours] = value[name]

@@ -2,11 +2,12 @@
 
 import csv
 import re
-import shlex
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Literal
+
+from dlm.data.sources.commands import TEXT, python_command
 
 Blanks = Literal["", "header", "cells"]
 """Blanks that are no part of a table's texts: none, those around the names of the header, or these
@@ -23,14 +24,18 @@ def separator_line(text: str) -> str | None:
     return found[1] if found else None
 
 
-def several_characters(text: str, path: Path) -> str | None:
-    """What a table is whose first line has three bars between cells; None: it has not."""
+def several_characters(text: str, path: Path, encoding: str) -> str | None:
+    """What a table is whose first line has three bars between cells; None: it has not.
+
+    ``encoding`` is that of the file, for the command of the message.
+    """
     if " ||| " not in text.partition("\n")[0]:
         return None
-    file, target = shlex.quote(str(path)), shlex.quote(f"{path.with_suffix('')}.rows.tsv")
+    program = f'print({TEXT}.replace(" ||| ", "\\t"), end="")'
     return (
         "a table with ' ||| ' between cells (fast_align's), where a delimiter is one character: "
-        f"write tabs, `sed 's/ ||| /\\t/g' {file} > {target}`, or set `delimiter` if bars are text"
+        f"write tabs, `{python_command(program, path, encoding, 'tsv')}`, or set `delimiter` if "
+        "bars are text"
     )
 
 

@@ -38,6 +38,7 @@ def _units(file: ByteReader, origin: str) -> Iterator[Element]:
     open_: list[Element] = []
     for event, element in iterparse(_Reader(file), events=("start", "end")):
         if event == "start":
+            element.tag = element.tag.rpartition("}")[2]  # without a namespace
             if not open_ and element.tag != "tmx":
                 raise UserError(f"{origin}: XML with the root <{element.tag}>, where TMX has <tmx>")
             open_.append(element)

@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
-from dlm.data.sources import BadRow, Place, Row
-from dlm.data.tasks.pieces import Fields, text_of
+from dlm.data.sources import BadRow, Place, Row, names_of
+from dlm.data.tasks.pieces import Fields, field_of, text_of
 
 ROLES = {
     "user": "User", "human": "User", "assistant": "Assistant", "gpt": "Assistant",
@@ -28,12 +28,12 @@ _NOT_LEARNT = {"weight": (0,), "train": (False,), "training": (False,)}
 
 
 def alpaca(row: Row, place: Place) -> list[Fields]:
-    """``instruction``, ``input`` (may be missing or empty), ``output``; gives ``request``.
+    """``instruction``, ``input`` (may be missing, null or empty), ``output``; gives ``request``.
 
     The request is the instruction, and the input below it after an empty line.
     """
-    given = text_of(row.get("input") or "", "input", place).strip()
-    instruction = text_of(row.get("instruction"), "instruction", place).strip()
+    given = "" if row.get("input") is None else text_of(row["input"], "input", place).strip()
+    instruction = text_of(field_of(row, "instruction", place), "instruction", place).strip()
     return [{**row, "request": f"{instruction}\n\n{given}" if given else instruction}]
 
 
@@ -88,23 +88,27 @@ def _dialogue(turns: list[tuple[str, str]]) -> str:
 
 def _turns(row: Row, place: Place) -> list[tuple[str, str]]:
     """The name before each turn, and its text."""
-    name = "messages" if "messages" in row else "conversations"
-    turns = row.get(name)
+    turns = _given(row, "messages", "conversations")
     if not isinstance(turns, list) or not turns:
         raise BadRow(
             place,
             f"neither 'messages' nor 'conversations' is a list of turns (the row has "
-            f"{', '.join(map(str, row))}): correct the row, or set `fields` of the source",
+            f"{names_of(row)}): correct the row, or set `fields` of the source",
         )
     return [_turn(turn, number, place) for number, turn in enumerate(turns, start=1)]
 
 
+def says_something(value: Any) -> bool:
+    """Whether a field is more than empty; the number 0 is."""
+    return bool(value) or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
 def unread_in_turns(row: Row, ignored: Collection[str]) -> str:
     """What of a conversation's turns says something and is not read; empty where nothing is."""
-    turns = row.get("messages", row.get("conversations"))
+    turns = _given(row, "messages", "conversations")
     for number, turn in enumerate(turns if isinstance(turns, list) else (), start=1):
         given = turn if isinstance(turn, dict) else {}
-        found = [name for name in _TELLING_IN_TURNS if given.get(name)]
+        found = [name for name in _TELLING_IN_TURNS if says_something(given.get(name))]
         found += [name for name, values in _NOT_LEARNT.items()
                   if name in given and given[name] in values]  # fmt: skip
         for name in found:
@@ -119,11 +123,16 @@ def unread_in_turns(row: Row, ignored: Collection[str]) -> str:
 
 def _turn(turn: Any, number: int, place: Place) -> tuple[str, str]:
     values = turn if isinstance(turn, dict) else {}
-    role = ROLES.get(str(values.get("role", values.get("from"))).lower())
+    role = ROLES.get(str(_given(values, "role", "from")).lower())
     if role is None:
         raise BadRow(
             place,
             f"turn {number}: needs `role` and `content` (or `from` and `value`), the role one of "
             f"{', '.join(ROLES)}: correct the row",
         )
-    return role, text_of(values.get("content", values.get("value")), "content", place).strip()
+    return role, text_of(_given(values, "content", "value"), "content", place).strip()
+
+
+def _given(fields: Fields, name: str, other: str) -> Any:
+    """The first of two fields of one meaning, where it is there and no null; else the other."""
+    return fields.get(other) if fields.get(name) is None else fields[name]

@@ -10,7 +10,7 @@ def word_problem(row: Row, place: Place) -> list[Fields]:
     SVAMP's Body and Question are joined by a blank, after a comma where the Body does not end its
     sentence. GSM8K's answers stay as they are written, calculator notes (<<2+3=5>>) included.
     """
-    if "Body" not in row:
+    if row.get("Body") is None:
         question, answer = field_of(row, "question", place), field_of(row, "answer", place)
     else:
         body = text_of(row["Body"], "Body", place).strip()

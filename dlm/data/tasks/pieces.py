@@ -1,9 +1,10 @@
 """What the adapters of rows share: reading a field as text, or saying why it is none."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
-from dlm.data.sources import BadRow, Place, Row, json_kind, remedy_of
+from dlm.data.sources import BadRow, Place, Row, json_kind, names_of, remedy_of
 from dlm.errors import did_you_mean
 
 Fields = dict[str, Any]
@@ -39,7 +40,7 @@ def field_of(row: Row, name: str, place: Place) -> Any:
     if name not in row:
         raise BadRow(
             place,
-            f"field '{name}' is missing (the row has {', '.join(map(str, row))}"
+            f"field '{name}' is missing (the row has {names_of(row)}"
             f"{did_you_mean(name, row)}): correct the row, or set `fields` of the source",
         )
     return row[name]
@@ -63,7 +64,8 @@ def with_others(value: Any, name: str, place: Place, field: str) -> Fields:
 
 
 def text_of(value: Any, name: str, place: Place) -> str:
-    """A text as it is; a number by its shortest writing, a whole one without ".0".
+    """A text as it is; a number by its shortest writing, a whole one without ".0"; a decimal with
+    the digits that its column has.
 
     Raises:
         BadRow: It is neither.
@@ -74,6 +76,8 @@ def text_of(value: Any, name: str, place: Place) -> str:
         return str(int(value))
     if isinstance(value, int | float) and not isinstance(value, bool) and value - value == 0:
         return str(value)
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
     raise BadRow(
         place,
         f"field '{name}' is {json_kind(value)}, where text or a number is needed: "

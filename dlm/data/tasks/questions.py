@@ -1,6 +1,6 @@
 """Questions about a text: extractive answers, and the questions themselves."""
 
-from dlm.data.sources import BadRow, Place, Row
+from dlm.data.sources import BadRow, Place, Row, names_of
 from dlm.data.tasks.pieces import Fields, field_of, text_of, with_others
 
 
@@ -8,19 +8,19 @@ def answered(row: Row, place: Place) -> list[Fields]:
     """``context``, ``question`` and an answer in the shapes of SQuAD, XQuAD and TyDiQA.
 
     The answer is ``answers.text`` (a list), ``answers`` (a list or a text) or ``answer``; of
-    several the first is taken, and all are references of a score.
+    several the first is taken, and all are references of a score. A null counts as not there.
 
     Raises:
         BadRow: A question has no answer (SQuAD 2.0 has such): they are not of this task.
     """
-    answers = row.get("answers", row.get("answer"))
-    if isinstance(answers, dict):
-        answers = answers.get("text")
+    given = (row.get(name) for name in ("answers", "answer"))
+    texts = (value.get("text") if isinstance(value, dict) else value for value in given)
+    answers = next((value for value in texts if value is not None), None)
     if answers is None or answers == []:
         raise BadRow(
             place,
             f"no answer in 'answers.text', 'answers' or 'answer' (the row has "
-            f"{', '.join(map(str, row))}): remove the row, or set `fields` of the source",
+            f"{names_of(row)}): remove the row, or set `fields` of the source",
         )
     return [{
         **row,

@@ -52,7 +52,10 @@ TASKS: dict[str, TaskShape] = {
     ),
     "math": TaskShape("question, answer; or Body, Question, Answer", word_problem),
     "reasoning": TaskShape("question, rationale, answer"),
-    "multiple_choice": TaskShape("question, choices, answer; or input, target", multiple_choice),
+    "multiple_choice": TaskShape(
+        "question, choices (a list, or an object with text and label), answer; or input, target",
+        multiple_choice,
+    ),
     "instruction": TaskShape(f"inputs, targets {_LIST}", first_of("targets"), TELLING),
     "alpaca": TaskShape(
         "instruction, input (may be missing), output",

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from dlm.errors import UserError
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same rows would be written otherwise; it is part of the key."""
 SHARD_TOKENS = 16 * 2**20
 """A shard is closed when it has so many tokens: 32 MiB of uint16, 64 MiB of int32."""
