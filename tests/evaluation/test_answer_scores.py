@@ -99,7 +99,7 @@ CASES = [
     ("choice_match", "N/A", "N", 0.0),
     ("choice_match", "A reason is given", "A", 0.0),
     ("choice_match", "C is right of D", "C", 0.0),
-    ("choice_match", "The answer is C. elegans", "C", 0.0),
+    ("choice_match", "The answer is C. mitochondria", "C", 1.0),  # and so C. elegans is C
     ("choice_match", "The answer is (C). because it is", "C", 1.0),
     ("choice_match", "The answer is an X-ray (B)", "B", 1.0),
     ("choice_match", "The answer is X-ray (B)", "B", 1.0),

@@ -16,7 +16,7 @@ _PHRASES = "|".join(
     [*ANSWER_PHRASES.values(), r"\b(?:option|choice|letter|(?:correct|right|best)\s+one)\s+is\b"]
 )
 _LETTER_MARKS = "|".join([
-    f"(?P<phrase>{_PHRASES})",
+    _PHRASES,
     *ANSWER_LABELS.values(),
     *MARKUP_LABELS.values(),
     r"\banswer\s+[-–—]",
@@ -47,7 +47,6 @@ _NAME = r"(?i:option|choice)\s+"
 _FOLLOWS = re.compile(
     rf"{_GAP}(?:{_NAME})?(?:{_IN_BRACKETS}|{_CAPITAL}|{_SMALL_AT_END}|([a-z])(?=</answer>))"
 )
-_ABBREVIATED = re.compile(rf"[A-Z]\. (?!{_SAYS_WHY})[a-z]{{2}}")  # The answer is C. elegans
 _BEGINS = re.compile(rf"[\s*_]*(?:{_IN_BRACKETS}|\(?{_CAPITAL}|{_SMALL_BEFORE_MARK})")
 _NAMED = re.compile(rf"\b{_NAME}(?:{_IN_BRACKETS}|{_CAPITAL})")
 _BRACKETED = re.compile(r"\(([A-Z])\)")
@@ -90,8 +89,7 @@ def chosen_letter(text: str) -> str | None:
         if mark.re is _IS_THE_ANSWER:
             return mark["letter"].strip("()")
         if found := _FOLLOWS.match(text, mark.end()):
-            abbreviated = mark["phrase"] and _ABBREVIATED.match(text, found.end() - 1)
-            return None if abbreviated else _letter(found)
+            return _letter(found)
     bracketed = _BRACKETED.findall(text)
     if (found := _BEGINS.match(text)) and bracketed[:2] != ["A", "B"]:
         return _letter(found)
