@@ -20,8 +20,8 @@ from dlm.errors import UserError
 from dlm.models.annealing import Annealing
 from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
 from dlm.models.documents import Documents, LayerKeys, documents_of
-from dlm.models.last_layer import CUT_TYPES, cut_last_layer
-from dlm.models.lm_head import CAUSAL_TYPES, head_transform
+from dlm.models.families import family_of
+from dlm.models.last_layer import cut_last_layer
 from dlm.models.packed import Packing, one_row
 from dlm.models.packed_attention import install, obstacle
 from dlm.models.positions import (
@@ -44,13 +44,14 @@ class Backbone(nn.Module):
     def __init__(self, network: PreTrainedModel) -> None:
         super().__init__()
         self.network = network
-        self._transform = head_transform(network)
+        family = family_of(network.config)
+        self._transform = family.head(network)
         self.position_offset = position_offset(network.config)
-        # How far the layers of narrow sight see, in an encoder that has them.
+        # How far layers of sliding-window attention see to both sides, in an encoder that has them.
         narrow = "sliding_attention" in (getattr(network.config, "layer_types", None) or ())
-        encoder = network.config.model_type == "modernbert"
-        self._window: int | None = network.config.sliding_window if encoder and narrow else None
-        self.causal: bool = network.config.model_type in CAUSAL_TYPES
+        both = family.windowed and narrow
+        self._window: int | None = network.config.sliding_window if both else None
+        self.causal = family.causal
         """Whether the network was made to predict the next token."""
         self.shifted = self.causal
         """Whether its state at i-1 fills in token i."""
@@ -260,7 +261,7 @@ class Backbone(nn.Module):
     @property
     def cuts_last_layer(self) -> bool:
         """Whether the last layer is spared what is not read: its parts are known."""
-        return self.network.config.model_type in CUT_TYPES
+        return family_of(self.network.config).last_layer is not None
 
     @property
     def shifts(self) -> bool:

@@ -32,8 +32,8 @@ from dlm.models.checkpoint_files import (
     vocabulary_files,
     weight_shapes,
 )
+from dlm.models.families import family_of
 from dlm.models.fresh_head import FreshHead, check_missing, seeded
-from dlm.models.lm_head import check_supported
 from dlm.models.outside import (
     config_of_type,
     meta_network,
@@ -50,11 +50,6 @@ from dlm.models.sums import check_sums
 from dlm.models.weight_names import check_names
 from dlm.places import place_of
 
-DROPOUTS = (
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout",
-    "embedding_dropout", "mlp_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
-)  # fmt: skip
-"""The names that Hugging Face configurations have for the rates of dropout."""
 NOT_BUILT = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
              RuntimeError, ZeroDivisionError)  # fmt: skip
 """What transformers and torch raise of settings that describe no network; they are not checked."""
@@ -175,9 +170,8 @@ def load_backbone(
         check_sums(Path(name))
         _check_weights(Path(name), config, trust_remote_code=trust_remote_code)
     try:
-        for field in DROPOUTS:
-            if dropout is not None and hasattr(config, field):
-                setattr(config, field, dropout)
+        for field in family_of(config).dropouts if dropout is not None else ():
+            setattr(config, field, dropout)
         with seeded(fresh_head):
             network, loading = open_network(name, config, **options)
     except UserError:
@@ -312,6 +306,6 @@ def load_config(
         config = open_config(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise UserError(f"the model '{name}' cannot be loaded: {first_line(error)}") from error
-    check_supported(config.model_type)
+    family_of(config)
     check_config(name, config)
     return config

@@ -7,7 +7,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from dlm.errors import UserError
 from dlm.models.checkpoint_files import vocabulary_files
-from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.families import is_causal
 from dlm.models.positions import counts_from_pad
 
 _BUFFERS = (
@@ -29,7 +29,7 @@ def check_config(name: str | Path, config: PretrainedConfig) -> None:
             its weights are quantized.
     """
     positions = getattr(config, "position_embedding_type", None) or "absolute"
-    if positions != "absolute" and config.model_type not in CAUSAL_TYPES:
+    if positions != "absolute" and not is_causal(config.model_type):
         raise UserError(
             f"the model '{name}' has position_embedding_type '{positions}' in its config.json, and "
             "transformers 5 knows absolute positions alone in this family: it would be another "
@@ -41,7 +41,7 @@ def check_config(name: str | Path, config: PretrainedConfig) -> None:
             "trained and used here with whole weights: take the checkpoint that it was made from"
         )
     for setting in ("is_decoder", "add_cross_attention"):
-        if getattr(config, setting, False) and config.model_type not in CAUSAL_TYPES:
+        if getattr(config, setting, False) and not is_causal(config.model_type):
             raise UserError(
                 f"the model '{name}' has {setting}: true in its config.json, so it was made to "
                 "read from left to right, and here it would read in both directions. If it was "
@@ -136,7 +136,7 @@ def check_fit(
             another padding token than the tokenizer's.
     """
     rows, pad = int(config.vocab_size), config.pad_token_id
-    given = (tokenizer.mask_token, tokenizer.pad_token) * (config.model_type in CAUSAL_TYPES)
+    given = (tokenizer.mask_token, tokenizer.pad_token) * (is_causal(config.model_type))
     # Other special tokens are never read: no text becomes them, and no row is made of them.
     unread = {*tokenizer.all_special_tokens} - {
         tokenizer.cls_token, tokenizer.bos_token, tokenizer.sep_token, tokenizer.eos_token,

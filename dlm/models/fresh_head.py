@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from dlm.errors import UserError
-from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.families import is_causal
 from dlm.models.outside import REMEDY
 
 
@@ -93,7 +93,7 @@ def _refuse(name: str | Path, network: PreTrainedModel, missing: list[str], *, h
     if not missing:
         return
     shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-    wanted = "causal" if network.config.model_type in CAUSAL_TYPES else "masked"
+    wanted = "causal" if is_causal(network.config.model_type) else "masked"
     remedy = (
         ", or let a stage begin with a random one and train it (model.fresh_head=true, beside "
         "model.pretrained)"

@@ -11,30 +11,23 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-_POST_NORM = ("bert", "roberta", "xlm-roberta", "camembert")
-_PRE_NORM = {
-    "modernbert": ("attn_norm", "attn", "mlp_norm"),
-    "eurobert": ("input_layernorm", "self_attn", "post_attention_layernorm"),
-}
-"""What the first norm, attention and the second norm of a layer are called."""
-CUT_TYPES = (*_POST_NORM, *_PRE_NORM)
-"""Hugging Face model types whose last layer can be cut."""
+from dlm.models.families import family_of
 
 
 def cut_last_layer(network: PreTrainedModel) -> None:
-    """Let the last layer of a network of ``CUT_TYPES`` take ``read_M``, in place: numbers of places
-    in the rows laid end to end, whose states [1, M, H] it then gives in place of all [R, W, H].
-    Others stay as they are."""
+    """Let the last layer of a network, if its family says how, take ``read_M``, in place: numbers of
+    places in the rows laid end to end, whose states [1, M, H] it then gives in place of all
+    [R, W, H]. Others stay as they are."""
     body: Any = network.base_model
-    kind = network.config.model_type
-    if kind in _POST_NORM:
+    kind = family_of(network.config).last_layer
+    if isinstance(kind, str):
         attention = body.encoder.layer[-1].attention
         if _read_attended not in attention._forward_hooks.values():
             attention.register_forward_hook(_read_attended, with_kwargs=True)
-    elif kind in _PRE_NORM:
+    elif kind is not None:
         layer = body.layers[-1]
         # Bound as its own method is, so that a copy of the layer has one of its own.
-        layer.forward = MethodType(partial(_pre_norm, names=_PRE_NORM[kind]), layer)
+        layer.forward = MethodType(partial(_pre_norm, names=kind), layer)
 
 
 def _read_attended(

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from dlm.errors import UserError, first_line
-from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.families import is_causal
 from dlm.process_rank import process_rank
 
 REMEDY = (
@@ -158,4 +158,4 @@ def _say_ignored(name: str | Path, trusted: bool) -> None:
 
 
 def _auto_model(config: PretrainedConfig) -> Any:
-    return AutoModelForCausalLM if config.model_type in CAUSAL_TYPES else AutoModelForMaskedLM
+    return AutoModelForCausalLM if is_causal(config.model_type) else AutoModelForMaskedLM

@@ -9,12 +9,10 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from dlm.errors import UserError
-from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.families import FAMILIES, is_causal
 
 ResponseLayout = Literal["continued", "fixed"]
 
-# Model types whose position ids start behind the padding index.
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
 _MULTIPLE = 32
 
 
@@ -143,7 +141,8 @@ def has_token_types(config: PretrainedConfig) -> bool:
 
 def counts_from_pad(config: PretrainedConfig) -> bool:
     """Whether position ids begin behind the padding token's id, which itself is not counted."""
-    return config.model_type in _OFFSET_POSITIONS
+    family = FAMILIES.get(config.model_type)
+    return family is not None and family.counts_from_pad
 
 
 def position_offset(config: PretrainedConfig) -> int:
@@ -161,5 +160,5 @@ def positions(config: PretrainedConfig) -> int:
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     narrow = kinds is None or "sliding_attention" in kinds
-    causal = config.model_type in CAUSAL_TYPES
+    causal = is_causal(config.model_type)
     return min(most, int(window)) if window and narrow and causal else most

@@ -7,7 +7,7 @@ were read off the modules and are checked against what torch saves (tests/planni
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.families import is_causal
 from dlm.planning.precision import Bytes
 from dlm.planning.shapes import BatchShape, NetworkShape
 
@@ -143,14 +143,14 @@ def saved_activations(
     others = hidden * size.stream + 32 * batch.positions
     if network.dropout:
         others += hidden * dropout_bytes
-    if network.model_type in CAUSAL_TYPES:
+    if is_causal(network.model_type):
         # Their states are shifted where the rows are padded again.
         others += batch.scattered * 16
     spared, behind = 0, BEHIND_ATTENTION.get(network.model_type)
     if behind is not None:
         spared = _tensor_bytes(behind, network, batch.positions - batch.masked, size, dropout_bytes)
     # Inputs of the output layer: a dense layer, GELU and a norm come first in masked models.
-    inputs = 1 if network.model_type in CAUSAL_TYPES else 4
+    inputs = 1 if is_causal(network.model_type) else 4
     others += inputs * batch.masked * network.hidden * size.compute
     if not checkpointing:
         return SavedActivations(network.layers * one - spared, 0, others)

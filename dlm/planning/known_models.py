@@ -8,7 +8,7 @@ import yaml
 from transformers import PretrainedConfig
 
 from dlm.errors import UserError
-from dlm.models.lm_head import check_supported
+from dlm.models.families import family_of
 from dlm.models.outside import config_of_type, open_config
 from dlm.places import place_of
 
@@ -40,7 +40,7 @@ def offline_config(
                 "directory holds a config.json"
             ) from None
         config = _known(name)
-    check_supported(config.model_type)
+    family_of(config)
     return config
 
 

@@ -11,7 +11,8 @@ from dlm.errors import StageFailed, UserError
 from dlm.generation.model import backbone_fingerprint
 from dlm.models.added_tokens import add_missing_tokens
 from dlm.models.backbone import Backbone
-from dlm.models.build import DROPOUTS, load_backbone, load_tokenizer
+from dlm.models.build import load_backbone, load_tokenizer
+from dlm.models.families import family_of
 from dlm.models.length_predictor import has_length_predictor, load_length_predictor
 from dlm.models.sums import SUMS
 from dlm.models.vocabulary import RECORD, CutVocabulary, cut_rows_sha256, put_back, tokens_sha256
@@ -54,9 +55,8 @@ def write_full_vocabulary(directory: Path, target: Path, *, source: str | None =
         cut = whole
         whole, tokenizer = _model_that_was_cut(record, place, trust_remote_code)
         put_back(whole.network, cut.network, record.kept)
-        for name in DROPOUTS:
-            if hasattr(cut.network.config, name):
-                setattr(whole.network.config, name, getattr(cut.network.config, name))
+        for name in family_of(cut.network.config).dropouts:
+            setattr(whole.network.config, name, getattr(cut.network.config, name))
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

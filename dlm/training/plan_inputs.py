@@ -16,7 +16,7 @@ from dlm.data.tokenizer import SPECIAL_TOKENS
 from dlm.diffusion.noise import mask_rate
 from dlm.errors import UserError
 from dlm.models.build import load_tokenizer, scratch_config
-from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.families import is_causal
 from dlm.models.outside import meta_network
 from dlm.models.positions import positions
 from dlm.models.special_tokens import SpecialTokens
@@ -71,7 +71,7 @@ def stage_inputs(recipe: RecipeConfig, name: str, known: KnownRows) -> StageInpu
     )  # fmt: skip
     train = stage.train
     packed = stage.kind != "length" and _packs(stage, shape)
-    if config.model_type in CAUSAL_TYPES and stage.kind != "length":
+    if is_causal(config.model_type) and stage.kind != "length":
         notes.append("rows of tokens that a causal model is given (mask, pad) are not counted")
     return StageInputs(
         name=name,

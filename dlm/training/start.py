@@ -13,8 +13,8 @@ from dlm.models.added_tokens import add_missing_tokens, name_missing_tokens
 from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch, load_backbone, load_config, load_tokenizer
+from dlm.models.families import is_causal
 from dlm.models.fresh_head import FreshHead
-from dlm.models.lm_head import CAUSAL_TYPES
 from dlm.models.lora import LoraSettings, add_adapters, embedding_is_trained
 from dlm.models.positions import position_offset, positions
 from dlm.models.special_tokens import SpecialTokens
@@ -104,7 +104,7 @@ def starting_tokenizer(job: StageJob) -> tuple[PreTrainedTokenizerBase, int]:
     tokenizer = load_tokenizer(
         place, revision=model.revision, fits=config, trust_remote_code=model.trust_remote_code
     )
-    if config.model_type in CAUSAL_TYPES and job.config.kind != "length":
+    if is_causal(config.model_type) and job.config.kind != "length":
         name_missing_tokens(tokenizer)
     if _cuts_vocabulary(job):
         tokenizer, _ = cut_to_rows(job, tokenizer, first=position_offset(config))

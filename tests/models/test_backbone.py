@@ -25,7 +25,7 @@ from transformers import (
 from dlm.errors import UserError
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
-from dlm.models.lm_head import HEADS
+from dlm.models.families import FAMILIES
 from dlm.models.special_tokens import SpecialTokens
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -200,7 +200,7 @@ def test_an_unsupported_model_type_is_refused_with_those_that_are_supported() ->
     )
     with pytest.raises(UserError, match="type 'distilbert' are not supported") as error:
         Backbone(network)
-    assert all(name in str(error.value) for name in HEADS)
+    assert all(name in str(error.value) for name in FAMILIES)
 
 
 def test_a_place_that_holds_no_model_is_refused_by_name(tmp_path: Path) -> None:

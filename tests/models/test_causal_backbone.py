@@ -21,13 +21,13 @@ from dlm.models.added_tokens import add_missing_tokens
 from dlm.models.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
-from dlm.models.lm_head import CAUSAL_TYPES
+from dlm.models.families import FAMILIES, is_causal
 from dlm.models.response import response_of as response_from_tokens
 from dlm.models.shift import predicts, previous_token, shift_right
 from dlm.models.special_tokens import SpecialTokens
 
 every_causal = pytest.mark.parametrize("model_type", CAUSAL)
-every_supported = pytest.mark.parametrize("model_type", CAUSAL_TYPES)
+every_supported = pytest.mark.parametrize("model_type", list(filter(is_causal, FAMILIES)))
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 LENGTH = 8
 

@@ -23,8 +23,9 @@ from transformers import (
 
 from dlm.data.batches.packing import plan_packing
 from dlm.diffusion.objective import token_losses
+from dlm.models import families
 from dlm.models.backbone import Backbone
-from dlm.models.lm_head import CAUSAL_TYPES, HEADS
+from dlm.models.families import is_causal
 from dlm.planning.activations import FAMILIES, saved_activations
 from dlm.planning.parameters import count_parameters
 from dlm.planning.precision import bytes_of
@@ -66,7 +67,7 @@ def measured_and_planned(
     implementation: str = "sdpa", precision: str = "32-true",
 ) -> tuple[int, int]:  # fmt: skip
     """Bytes that a forward pass of three rows saves, and what is planned for it."""
-    causal = settings.model_type in CAUSAL_TYPES
+    causal = is_causal(settings.model_type)
     auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
     network = auto.from_config(settings, attn_implementation=implementation).train()
     if precision == "bf16":
@@ -136,7 +137,7 @@ def test_so_are_those_of_other_families(family: str, dropout: float) -> None:
 
 
 def test_every_supported_model_type_can_be_planned() -> None:
-    assert set(FAMILIES) == set(HEADS)
+    assert set(FAMILIES) == set(families.FAMILIES)
 
 
 @pytest.mark.parametrize(
