@@ -15,7 +15,7 @@ from dlm.models.families import family_of
 
 
 def cut_last_layer(network: PreTrainedModel) -> None:
-    """Let the last layer of a network, if its family says how, take ``read_M``, in place: numbers of
+    """Let the last layer of a network take ``read_M``, in place, if its family says how: numbers of
     places in the rows laid end to end, whose states [1, M, H] it then gives in place of all
     [R, W, H]. Others stay as they are."""
     body: Any = network.base_model
