@@ -13,7 +13,7 @@ from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import longest_answers, pad
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import Generated, Generation, GenerationSettings
-from dlm.models.prompt_cache import PromptCache
+from dlm.models.attention.prompt_cache import PromptCache
 
 
 @dataclass(frozen=True)

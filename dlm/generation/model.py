@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from dlm.data.prompt_forms import PromptForm
 from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.errors import UserError, reason_of
-from dlm.models.attention import AttentionPattern
+from dlm.models.attention.masks import AttentionPattern
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
 from dlm.models.length_predictor import (

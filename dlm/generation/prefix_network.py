@@ -12,7 +12,7 @@ from dlm.diffusion.sampling.network import Wanted
 from dlm.generation.lengths import pad
 from dlm.generation.model import GenerativeModel
 from dlm.generation.slot_network import ContextNetwork
-from dlm.models.prompt_cache import PromptCache, beginnings
+from dlm.models.attention.prompt_cache import PromptCache, beginnings
 from dlm.models.shift import predicts
 
 

@@ -17,13 +17,14 @@ from dlm.diffusion.chunked_loss import (
 )
 from dlm.diffusion.sampling.likeliest import likeliest, likeliest_of_logits
 from dlm.errors import UserError
-from dlm.models.annealing import Annealing
-from dlm.models.attention import AttentionPattern, attention_mask, square_mask, within_window
-from dlm.models.documents import Documents, LayerKeys, documents_of
+from dlm.models.attention.annealing import Annealing
+from dlm.models.attention.documents import Documents, LayerKeys, documents_of
+from dlm.models.attention.masks import AttentionPattern, attention_mask, square_mask, within_window
+from dlm.models.attention.packed import install, obstacle
+from dlm.models.attention.prompt_cache import PromptCache, continued_documents, grown
 from dlm.models.families import family_of
 from dlm.models.last_layer import cut_last_layer
 from dlm.models.packed import Packing, one_row
-from dlm.models.packed_attention import install, obstacle
 from dlm.models.positions import (
     CONTINUED,
     ResponsePositions,
@@ -31,7 +32,6 @@ from dlm.models.positions import (
     position_offset,
     positions,
 )
-from dlm.models.prompt_cache import PromptCache, continued_documents, grown
 from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
 

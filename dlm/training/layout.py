@@ -4,7 +4,7 @@ import torch
 
 from dlm.config.job import StageJob
 from dlm.errors import UserError
-from dlm.models.packed_attention import obstacle
+from dlm.models.attention.packed import obstacle
 from dlm.training.device import computes_on_cpu
 from dlm.training.start import StartingPoint
 

@@ -10,7 +10,7 @@ from dlm.config.job import StageJob
 from dlm.errors import UserError
 from dlm.generation.model import Description, read_description, say_unchecked
 from dlm.models.added_tokens import add_missing_tokens, name_missing_tokens
-from dlm.models.annealing import Annealing
+from dlm.models.attention.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch, load_backbone, load_config, load_tokenizer
 from dlm.models.families import is_causal

@@ -7,7 +7,7 @@ import torch
 from tiny_backbones import ARCHITECTURES, padded, random_rows, tiny_backbone
 from torch import Tensor
 
-from dlm.models.attention import attention_mask, square_mask
+from dlm.models.attention.masks import attention_mask, square_mask
 
 PROMPT, RESPONSE = 5, 4
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, BertConfig, BertModel
 
 from dlm.errors import UserError
 from dlm.models.added_tokens import add_missing_tokens
-from dlm.models.annealing import Annealing
+from dlm.models.attention.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
 from dlm.models.families import FAMILIES, is_causal

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM, ModernBertConfig
 
 from dlm.data.batches.packing import plan_packing
-from dlm.models.annealing import Annealing
+from dlm.models.attention.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.models.packed import Packing
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from dlm.data.batches.packing import plan_packing
 from dlm.errors import UserError
 from dlm.models import documents as where_documents_lie
-from dlm.models import packed_attention
-from dlm.models.annealing import Annealing
+from dlm.models.attention import packed as packed_attention
+from dlm.models.attention.annealing import Annealing
+from dlm.models.attention.documents import Documents, bounds, documents_of
+from dlm.models.attention.packed import attention, obstacle
 from dlm.models.backbone import Backbone
-from dlm.models.documents import Documents, bounds, documents_of
 from dlm.models.packed import Packing
-from dlm.models.packed_attention import attention, obstacle
 from dlm.models.recomputation import recompute_activations
 
 LENGTHS = [9, 3, 7, 1, 12, 4, 5, 12]

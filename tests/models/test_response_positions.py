@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlm.data.batches.packing import plan_packing
 from dlm.errors import UserError
-from dlm.models.attention import square_mask
+from dlm.models.attention.masks import square_mask
 from dlm.models.backbone import Backbone
 from dlm.models.positions import (
     CONTINUED,

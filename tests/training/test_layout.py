@@ -10,7 +10,7 @@ from dlm.config.job import StageJob
 from dlm.config.schema import HardwareConfig, StageConfig, TrainConfig
 from dlm.data.tokenizer import train_tokenizer
 from dlm.errors import UserError
-from dlm.models.annealing import Annealing
+from dlm.models.attention.annealing import Annealing
 from dlm.models.build import build_from_scratch
 from dlm.models.special_tokens import SpecialTokens
 from dlm.training.layout import choose_layout

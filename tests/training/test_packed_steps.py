@@ -15,7 +15,7 @@ from dlm.data.rows.encoding import EncodedRows
 from dlm.data.rows.masking import PLAIN, Masking
 from dlm.diffusion.noise import ForwardProcess, Times
 from dlm.diffusion.objective import Normaliser, Objective
-from dlm.models.annealing import Annealing
+from dlm.models.attention.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.stages.autoregressive import AutoregressiveTwin
 from dlm.stages.base import TrainingStage

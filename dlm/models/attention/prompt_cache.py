@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlm.models.documents import Documents, Group, LayerKeys, group_queries
+from dlm.models.attention.documents import Documents, Group, LayerKeys, group_queries
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dlm.models.attention import AttentionPattern
+from dlm.models.attention.masks import AttentionPattern
 from dlm.models.packed import Packing
 
 LayerKeys = dict[int, list[Tensor]]

@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from dlm.models.documents import Documents, Group
+from dlm.models.attention.documents import Documents, Group
 
 NAME = "dlm_documents"
 """What transformers knows the function by."""
