@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from dlm.cli import EPILOG, build_parser
 from dlm.cluster.settings import ClusterConfig
 from dlm.config import schema
-from dlm.config.checks import reads
+from dlm.config.checks.every_stage import reads
 from dlm.config.ranges import RANGE_OF
 from dlm.config.shipped import shipped_recipes
 from dlm.verbs.recipes import KINDS, listing

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from dlm.config import shipped
-from dlm.config.checks import SECTIONS, reads, recipe_problems, stage_problems
+from dlm.config.checks.every_stage import SECTIONS, reads, recipe_problems, stage_problems
 from dlm.config.other_names import own_key
 from dlm.config.references import NOTHING, Problem
 from dlm.config.schema import (

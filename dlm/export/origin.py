@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dlm.config.data_checks import source_name
+from dlm.config.checks.data import source_name
 from dlm.config.schema import SourceConfig, StageConfig
 from dlm.data.paper_sets import paper_sets
 from dlm.quoting import markdown_text

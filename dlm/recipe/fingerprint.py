@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
-from dlm.config.checks import reads
-from dlm.config.data_checks import tasks_of
+from dlm.config.checks.data import tasks_of
+from dlm.config.checks.every_stage import reads
 from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
 from dlm.training.selection import exports_best, scores_answers
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlm.config.checks import reads
+from dlm.config.checks.every_stage import reads
 from dlm.config.references import stage_references
 from dlm.config.schema import StageConfig
 from dlm.errors import UserError

@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
-from dlm.config.data_checks import task_of, tasks_of
+from dlm.config.checks.data import task_of, tasks_of
 from dlm.config.job import StageJob
 from dlm.config.schema import StageConfig
 from dlm.data.batches.token_budget import longest_row, smallest_budget

@@ -10,7 +10,7 @@ import torch
 from lightning import Trainer
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, no_code_from, step_directories
-from dlm.config.data_checks import task_of
+from dlm.config.checks.data import task_of
 from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
 from dlm.data.prompt_forms import PromptForm, prompt_forms

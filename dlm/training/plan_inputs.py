@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig
 
-from dlm.config.data_checks import tasks_of
+from dlm.config.checks.data import tasks_of
 from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.data.tokenizer import SPECIAL_TOKENS
 from dlm.diffusion.noise import mask_rate

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from dlm.callbacks import VALIDATION_LOSS
-from dlm.config.data_checks import task_of
+from dlm.config.checks.data import task_of
 from dlm.config.schema import MetricName, StageConfig
 
 _LONGEST_NGRAM = 4

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from dlm.config.data_checks import source_name, task_of
+from dlm.config.checks.data import source_name, task_of
 from dlm.config.job import StageJob
 from dlm.config.references import local_path, local_texts, sources_read
 from dlm.config.schema import DataConfig, SourceConfig, StageConfig

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from dlm.config.checks import reads
+from dlm.config.checks.every_stage import reads
 from dlm.config.references import is_there, sources_read, stage_references
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
 from dlm.errors import UserError

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from dlm.config.canvas_checks import ends_itself
+from dlm.config.checks.canvas import ends_itself
 from dlm.config.schema import RecipeConfig, StageConfig, SystemConfig
 from dlm.evaluation.tasks import Task
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dlm.config import checks
-from dlm.config.checks import READ_BY_EVERY_KIND, SECTIONS, reads
+from dlm.config.checks import every_stage as checks
+from dlm.config.checks.every_stage import READ_BY_EVERY_KIND, SECTIONS, reads
 from dlm.config.loading import load_recipe, resolved_yaml
 from dlm.config.ranges import RANGE_OF
 from dlm.config.schema import DEFAULT_BATCH_SIZE, SECTIONS_OF_KIND

@@ -6,8 +6,11 @@ from dataclasses import fields
 from functools import reduce
 from typing import Any
 
-from dlm.config.canvas_checks import canvas_findings, systems_without_canvas
-from dlm.config.chain_checks import (
+from dlm.config.checks.canvas import canvas_findings, systems_without_canvas
+from dlm.config.checks.data import data_findings, tasks_of
+from dlm.config.checks.generate import generate_findings
+from dlm.config.checks.hardware import strategy_findings
+from dlm.config.checks.model import (
     fresh_head_findings,
     length_heads,
     noise_levels,
@@ -15,10 +18,7 @@ from dlm.config.chain_checks import (
     sizes_of_a_finished_model,
     vocabulary_findings,
 )
-from dlm.config.data_checks import data_findings, tasks_of
 from dlm.config.durations import seconds_of
-from dlm.config.generate_checks import generate_findings
-from dlm.config.hardware_checks import strategy_findings
 from dlm.config.ranges import RANGE_OF, SEED, source_numbers
 from dlm.config.references import (
     Finding,

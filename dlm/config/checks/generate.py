@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from dlm.config.canvas_checks import canvas_of, ends_itself
+from dlm.config.checks.canvas import canvas_of, ends_itself
 from dlm.config.references import Finding, holds, sources_read
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from dlm.config.data_checks import tasks_of
+from dlm.config.checks.data import tasks_of
 from dlm.config.references import Finding, holds
 from dlm.config.schema import (
     ModelConfig,
