@@ -51,7 +51,7 @@ from dlm.models.attention.packed import NAME
 from dlm.models.backbone import Backbone
 from dlm.models.length_predictor import top_lengths
 from dlm.models.response import response_of
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
 
 
 @dataclass(frozen=True)

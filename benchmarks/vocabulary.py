@@ -17,8 +17,8 @@ from dlm.data.rows.encoding import EncodedRows, encode_rows
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
 from dlm.models.cut_tokenizer import cut_tokenizer, tokens_to_keep
-from dlm.models.special_tokens import SpecialTokens
 from dlm.models.vocabulary import cut_network
+from dlm.tokens.special import SpecialTokens
 
 ROWS = 32
 

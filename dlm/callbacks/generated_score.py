@@ -16,7 +16,7 @@ from dlm.generation.model import GenerativeModel, ModelKind
 from dlm.generation.settings import GenerationSettings
 from dlm.generation.text_metrics import text_metric
 from dlm.make_way import make_folder, make_way
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
 
 
 class GeneratedScore(Callback):

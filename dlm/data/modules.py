@@ -31,8 +31,8 @@ from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.wanted import RowSides, RowsWanted, TooLong
 from dlm.data.sources import BadRows
 from dlm.errors import UserError
-from dlm.models.special_tokens import SpecialTokens
 from dlm.stop_signals import STOP_SIGNALS
+from dlm.tokens.special import SpecialTokens
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from dlm.models.length_predictor import (
     load_length_predictor,
 )
 from dlm.models.positions import CONTINUED, ResponsePositions
-from dlm.models.special_tokens import SpecialTokens
 from dlm.models.sums import file_sum, recorded_sums
 from dlm.places import place_of
 from dlm.process_rank import process_rank
+from dlm.tokens.special import SpecialTokens
 
 DESCRIPTION_FILE = "dlm.json"
 DESCRIPTION_FORMAT = 2

@@ -10,7 +10,7 @@ from dlm.diffusion.sampling.network import SlotNetwork, Wanted
 from dlm.generation.model import GenerativeModel
 from dlm.models.backbone import Backbone
 from dlm.models.packed import one_row
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
 
 
 @dataclass(frozen=True)

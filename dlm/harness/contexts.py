@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.errors import UserError
 from dlm.generation.model import GenerativeModel
-from dlm.models.plain_text import plain_text
+from dlm.tokens.plain_text import plain_text
 
 TooLong = Literal["error", "truncate"]
 

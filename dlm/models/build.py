@@ -45,10 +45,10 @@ from dlm.models.outside import (
     own_code_text,
 )
 from dlm.models.positions import positions
-from dlm.models.special_tokens import SpecialTokens
 from dlm.models.sums import check_sums
 from dlm.models.weight_names import check_names
 from dlm.places import place_of
+from dlm.tokens.special import SpecialTokens
 
 NOT_BUILT = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
              RuntimeError, ZeroDivisionError)  # fmt: skip

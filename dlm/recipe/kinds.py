@@ -62,7 +62,7 @@ def execute(job: StageJob) -> dict[str, Any]:
 def train_tokenizer_stage(job: StageJob) -> dict[str, Any]:
     """Train the run's tokenizer and export it."""
     from dlm.data.prompts import Template, stream_examples
-    from dlm.data.tokenizer import train_tokenizer
+    from dlm.tokens.train import train_tokenizer
     from dlm.training.sources import build_bad_rows, build_sources
 
     bad_rows = build_bad_rows(job)

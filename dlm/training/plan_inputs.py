@@ -12,14 +12,12 @@ from transformers import PretrainedConfig
 
 from dlm.config.checks.data import tasks_of
 from dlm.config.schema import RecipeConfig, StageConfig
-from dlm.data.tokenizer import SPECIAL_TOKENS
 from dlm.diffusion.noise import mask_rate
 from dlm.errors import UserError
 from dlm.models.build import load_tokenizer, scratch_config
 from dlm.models.families import is_causal
 from dlm.models.outside import meta_network
 from dlm.models.positions import positions
-from dlm.models.special_tokens import SpecialTokens
 from dlm.places import place_of
 from dlm.planning.batches import GlobalBatch, Rows
 from dlm.planning.known_models import known_configurations, offline_config
@@ -27,6 +25,8 @@ from dlm.planning.memory import Load
 from dlm.planning.parameters import count_parameters, meta_predictor
 from dlm.planning.shapes import NetworkShape, network_shape
 from dlm.planning.stage_plan import StageInputs
+from dlm.tokens.special import SpecialTokens
+from dlm.tokens.train import SPECIAL_TOKENS
 from dlm.training.sources import masks_prompts
 
 _CONDITIONAL_SHARE = 0.5

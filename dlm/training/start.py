@@ -17,9 +17,9 @@ from dlm.models.families import is_causal
 from dlm.models.fresh_head import FreshHead
 from dlm.models.lora import LoraSettings, add_adapters, embedding_is_trained
 from dlm.models.positions import position_offset, positions
-from dlm.models.special_tokens import SpecialTokens
 from dlm.models.vocabulary import CutVocabulary, cut_network, tokens_sha256
 from dlm.places import place_of
+from dlm.tokens.special import SpecialTokens
 from dlm.training.vocabulary import cut_to_rows
 
 

@@ -3,7 +3,7 @@
 from transformers import PreTrainedTokenizerFast
 
 from dlm.data.sources import Source, read_rows
-from dlm.data.tokenizer import train_tokenizer
+from dlm.tokens.train import train_tokenizer
 
 
 def texts(count: int = 300) -> list[str]:

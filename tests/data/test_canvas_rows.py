@@ -14,7 +14,7 @@ from dlm.data.batches.batching import (
 from dlm.data.batches.order import BatchOrder
 from dlm.data.rows.encoding import EncodedRows, encode_rows, limit_length
 from dlm.errors import UserError
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
 
 PROMPTS = ["seven", "two hundred and seven", "twelve", "nine"]
 RESPONSES = ["sieben", "zweihundertsieben", "zwölf", "neun"]

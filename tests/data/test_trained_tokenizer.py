@@ -7,8 +7,8 @@ from small_vocabulary import texts, tokenizer_of
 from transformers import AutoTokenizer
 
 from dlm.data.rows.encoding import encode_prompts, encode_responses
-from dlm.data.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from dlm.errors import UserError
+from dlm.tokens.train import SPECIAL_TOKENS, train_tokenizer
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
 

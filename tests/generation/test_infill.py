@@ -11,13 +11,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from dlm.data.rows.encoding import encode_responses, encode_rows
-from dlm.data.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from dlm.errors import UserError
 from dlm.generation import infill as infill_module
 from dlm.generation.infill import Infilled, InfillTemplate, infill, parse_infill
 from dlm.generation.model import GenerativeModel
 from dlm.generation.pieces import Pieces
 from dlm.generation.settings import GenerationSettings
+from dlm.tokens.train import SPECIAL_TOKENS, train_tokenizer
 
 SETTINGS = GenerationSettings(num_iterations=3)
 TEMPLATES = [

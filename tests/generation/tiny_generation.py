@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from dlm.data.tokenizer import train_tokenizer
 from dlm.generation.model import GenerativeModel, ModelKind
 from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch
 from dlm.models.length_predictor import LengthPredictor
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
+from dlm.tokens.train import train_tokenizer
 
 torch.set_num_threads(1)
 TEXTS = ["the red fox ran", "a dog sat on the mat", "der hund lief schnell", "ein roter fuchs"]

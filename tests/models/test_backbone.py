@@ -26,7 +26,7 @@ from dlm.errors import UserError
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
 from dlm.models.families import FAMILIES
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

@@ -24,7 +24,7 @@ from dlm.models.build import load_backbone, load_tokenizer
 from dlm.models.families import FAMILIES, is_causal
 from dlm.models.response import response_of as response_from_tokens
 from dlm.models.shift import predicts, previous_token, shift_right
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
 
 every_causal = pytest.mark.parametrize("model_type", CAUSAL)
 every_supported = pytest.mark.parametrize("model_type", list(filter(is_causal, FAMILIES)))

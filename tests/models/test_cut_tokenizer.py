@@ -17,9 +17,9 @@ from transformers import (
 )
 
 from dlm.data.generated import generate
-from dlm.data.tokenizer import train_tokenizer
 from dlm.errors import UserError
 from dlm.models.cut_tokenizer import cut_tokenizer, tokens_of, tokens_to_keep
+from dlm.tokens.train import train_tokenizer
 
 ROWS = generate("number_pairs", split="train", count=300, seed=0)
 TEXTS = [text for row in ROWS for text in row.values()]

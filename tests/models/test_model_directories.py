@@ -21,7 +21,7 @@ from dlm.models.checkpoint import check_loaded
 from dlm.models.checkpoint_files import weight_shapes
 from dlm.models.fresh_head import FreshHead
 from dlm.models.positions import positions
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
 from dlm.verbs.names import unknown_names
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 17671552\n"

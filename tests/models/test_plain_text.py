@@ -26,10 +26,10 @@ from dlm.data.rows.encoding import encode_prompts, encode_responses, encode_rows
 from dlm.data.rows.prompt_limit import cut_prompt
 from dlm.data.rows.shards.encoder import RowEncoder
 from dlm.data.sources import Place
-from dlm.data.tokenizer import train_tokenizer
 from dlm.errors import UserError
 from dlm.models.added_tokens import name_missing_tokens
-from dlm.models.plain_text import plain_text, text_never_is
+from dlm.tokens.plain_text import plain_text, text_never_is
+from dlm.tokens.train import train_tokenizer
 
 LETTERS = "a < b and c > d / e s mask pad unk MASK SEP CLS PAD UNK | [ ] endoftext NOTUSED _ ▁"
 CORPUS = [*TEXTS, "hello world how are you today", LETTERS, "0123456789 . , ! ? ( ) - ' äöüß"] * 20

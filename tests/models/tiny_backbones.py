@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from dlm.data.tokenizer import train_tokenizer
 from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch
+from dlm.tokens.train import train_tokenizer
 
 torch.set_num_threads(1)
 ARCHITECTURES = ["xlm-roberta", "roberta", "bert", "modernbert", "eurobert"]

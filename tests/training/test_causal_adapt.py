@@ -17,7 +17,7 @@ from dlm.generation.generate import generate
 from dlm.generation.model import open_model
 from dlm.generation.settings import GenerationSettings
 from dlm.models.backbone import Backbone
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
 
 PROMPTS = ["one hundred", "two"]
 every_family = pytest.mark.parametrize("family", CAUSAL)

@@ -8,11 +8,11 @@ import torch
 
 from dlm.config.job import StageJob
 from dlm.config.schema import HardwareConfig, StageConfig, TrainConfig
-from dlm.data.tokenizer import train_tokenizer
 from dlm.errors import UserError
 from dlm.models.attention.annealing import Annealing
 from dlm.models.build import build_from_scratch
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
+from dlm.tokens.train import train_tokenizer
 from dlm.training.layout import choose_layout
 from dlm.training.start import StartingPoint
 

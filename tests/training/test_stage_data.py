@@ -23,12 +23,12 @@ from dlm.config.schema import (
     TrainConfig,
 )
 from dlm.data.modules import RowsDataModule
-from dlm.data.tokenizer import train_tokenizer
 from dlm.errors import UserError
 from dlm.models.build import build_from_scratch
-from dlm.models.special_tokens import SpecialTokens
 from dlm.recipe.fingerprint import identify
 from dlm.recipe.kinds import data_identity
+from dlm.tokens.special import SpecialTokens
+from dlm.tokens.train import train_tokenizer
 from dlm.training.builders import length_classes
 from dlm.training.data import build_data
 from dlm.training.rows_report import class_notes, data_notes, rows_read

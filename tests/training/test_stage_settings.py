@@ -21,14 +21,14 @@ from dlm.data.prompts import Template
 from dlm.data.rows.encoding import encode_rows
 from dlm.data.sources import Source
 from dlm.data.task_modules import InstructionDataModule, TextDataModule
-from dlm.data.tokenizer import train_tokenizer
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
 from dlm.errors import UserError
 from dlm.models.build import build_from_scratch
-from dlm.models.special_tokens import SpecialTokens
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.optimizer import OptimizerSettings, lr_factor
+from dlm.tokens.special import SpecialTokens
+from dlm.tokens.train import train_tokenizer
 from dlm.training.builders import warmup_steps
 from dlm.training.data import build_data, build_rows
 from dlm.training.rows_report import refuse_unknown_rows, rows_read

@@ -6,7 +6,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.encoding import EncodedRows, encode_responses
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.special import SpecialTokens
 
 
 def cut_blocks(

@@ -16,8 +16,8 @@ from dlm.data.rows.protocol import Tokens
 from dlm.data.rows.wanted import RowSides
 from dlm.data.shuffle import Positions
 from dlm.errors import UserError
-from dlm.models.plain_text import plain_ids
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.plain_text import plain_ids
+from dlm.tokens.special import SpecialTokens
 
 _RAISE_MAXIMUM = "data.max_length if the model has more positions"
 

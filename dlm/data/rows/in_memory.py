@@ -13,7 +13,7 @@ from dlm.data.rows.prompt_limit import cut_prompt
 from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import BadRows, Place
 from dlm.errors import UserError
-from dlm.models.plain_text import SpelledToken
+from dlm.tokens.plain_text import SpelledToken
 
 
 def rows_in_memory(

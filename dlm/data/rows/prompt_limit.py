@@ -3,7 +3,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from dlm.errors import UserError
-from dlm.models.plain_text import plain_text
+from dlm.tokens.plain_text import plain_text
 
 
 def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int) -> str:

@@ -15,8 +15,8 @@ from dlm.data.prompts import Example
 from dlm.data.rows.encoding import encode_responses
 from dlm.data.rows.prompt_limit import cut_prompt
 from dlm.errors import UserError
-from dlm.models.plain_text import SpelledToken, plain_text
-from dlm.models.special_tokens import SpecialTokens
+from dlm.tokens.plain_text import SpelledToken, plain_text
+from dlm.tokens.special import SpecialTokens
 
 Ids = Sequence[int]
 _PLACES = ("name_or_path", "is_local", "vocab_file", "tokenizer_file")

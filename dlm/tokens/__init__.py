@@ -1,0 +1,1 @@
+"""Tokenizers: their special tokens, text that stays text, and training one."""
