@@ -111,7 +111,7 @@ def _planned(recipe: Path) -> dict[str, Any]:
     from dlm.config.loading import load_recipe
     from dlm.planning.memory import GIB
     from dlm.planning.stage_plan import Cluster, plan_stage
-    from dlm.training.plan_inputs import KnownRows, stage_inputs
+    from dlm.verbs.plan_inputs import KnownRows, stage_inputs
     from dlm.verbs.plan_tables import as_json
 
     inputs = stage_inputs(load_recipe(recipe), "pretrain", KnownRows())

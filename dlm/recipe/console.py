@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlm.config.job import StageJob
 from dlm.errors import DlmError, Preempted, StageFailed, UserError
 from dlm.recipe.plan import PlannedStage
 from dlm.recipe.refusal import change_lines
 from dlm.recipe.stage_time import seconds_so_far
 from dlm.recipe.state import StageState
+from dlm.training.job import StageJob
 
 PLAIN_WIDTH = 140
 """Width of tables in files and pipes."""

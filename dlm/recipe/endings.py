@@ -8,13 +8,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from dlm.config.job import StageJob
 from dlm.errors import DlmError, Preempted, RunInUse, RunMoved, StageFailed
 from dlm.process_rank import process_rank
 from dlm.recipe import console
 from dlm.recipe.manifest import write_text
 from dlm.recipe.state import write_failure
 from dlm.stop_signals import STOP_SIGNALS
+from dlm.training.job import StageJob
 
 EXIT_CODE_VARIABLE = "DLM_EXIT_CODE_FILE"
 """Names a file for rank 0's exit code: launchers end with another rank's code, or their own."""

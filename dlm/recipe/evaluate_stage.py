@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dlm.config.job import StageJob
 from dlm.config.schema import SystemConfig
 from dlm.distributed.joining import own_device
 from dlm.distributed.share import Share
@@ -29,6 +28,7 @@ from dlm.recipe.console import make_console, say
 from dlm.recipe.manifest import EXPORT
 from dlm.recipe.shared_stage import carry_out_shared
 from dlm.training.builders import generation_settings
+from dlm.training.job import StageJob
 
 _SHOWN_SAMPLES = 2
 

@@ -10,7 +10,7 @@ from typing import Any
 from dlm.config.checks.data import tasks_of
 from dlm.config.checks.every_stage import reads
 from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
-from dlm.training.selection import exports_best, scores_answers
+from dlm.training.exported_step import exports_best, scores_answers
 
 FORMAT = 1
 """Version of the key; a change here makes every earlier result stale."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from dlm.callbacks.deadline import Deadline
-from dlm.config.job import StageJob
 from dlm.data.prompts import Example
 from dlm.data.rows.encoding import unknown_tokens
 from dlm.data.sources import BadRows, file_sha256
@@ -28,6 +27,7 @@ from dlm.recipe.manifest import read_manifest
 from dlm.recipe.shared_stage import carry_out_shared
 from dlm.recipe.written_rows import RowsOnDisk, Written
 from dlm.training.builders import generation_settings
+from dlm.training.job import StageJob
 from dlm.training.sources import build_bad_rows, build_examples
 from dlm.training.train import build_deadline
 

@@ -1,8 +1,8 @@
 """What one stage hands to the next is read whole and compared before anything starts from it."""
 
-from dlm.config.job import StageJob
 from dlm.errors import StageFailed
 from dlm.recipe.manifest import read_manifest, verify_exports
+from dlm.training.job import StageJob
 
 
 def verify_needed(job: StageJob, verified: set[str]) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dlm.config.job import StageJob
 from dlm.config.schema import StageConfig
+from dlm.training.job import StageJob
 
 
 def data_identity(stage: StageConfig) -> Any:

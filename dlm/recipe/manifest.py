@@ -14,11 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dlm.config.job import StageJob
 from dlm.errors import StageFailed, UserError, reason_of
 from dlm.make_way import make_way
 from dlm.models.sums import SUMS, write_sums
 from dlm.recipe.fingerprint import StageIdentity, json_ready
+from dlm.training.job import StageJob
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from dlm.config.job import StageJob
 from dlm.config.references import required_stages
 from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.errors import UserError
@@ -16,6 +15,7 @@ from dlm.recipe.manifest import EXPORT, DamagedManifest, read_manifest
 from dlm.recipe.origins import directory_contents
 from dlm.recipe.selection import select_stages
 from dlm.recipe.state import StageState, checkpoint_names, inspect_stage
+from dlm.training.job import StageJob
 
 Action = Literal["run", "resume", "skip", "refuse", "not selected", "blocked"]
 DataIdentity = Callable[[StageConfig], object]

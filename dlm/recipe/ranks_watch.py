@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
-from dlm.config.job import StageJob
 from dlm.errors import DlmError, StageFailed
 from dlm.recipe.endings import leave_exit_code
 from dlm.recipe.state import write_failure
 from dlm.stop_signals import STOP_SIGNALS
+from dlm.training.job import StageJob
 
 LEADER_VARIABLE = "DLM_LEADER"
 """Set by rank 0, to its process id, for the ranks that it starts."""

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dlm.config.job import StageJob
 from dlm.config.loading import resolved_yaml
 from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.errors import DlmError, Preempted, RunInUse, RunMoved, StageFailed
@@ -33,6 +32,7 @@ from dlm.recipe.refusal import refusal
 from dlm.recipe.selection import stage_name
 from dlm.recipe.stage_time import StageTime
 from dlm.recipe.state import inspect_stage, set_aside, write_config, write_started
+from dlm.training.job import StageJob
 
 Execute = Callable[[StageJob], Mapping[str, Any]]
 FOLLOW_POLL_S = 1.0

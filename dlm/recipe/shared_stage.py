@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from dlm.config.job import StageJob
 from dlm.distributed.joining import joined
 from dlm.distributed.share import Share
 from dlm.process_rank import process_rank
 from dlm.recipe.ranks import devices_per_node
 from dlm.training.device import prepare_torch
+from dlm.training.job import StageJob
 from dlm.training.quiet import quiet_libraries
 from dlm.training.train import slurm_environment
 

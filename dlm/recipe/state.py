@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import yaml
 
-from dlm.config.job import StageJob
 from dlm.config.schema import SECTIONS_OF_KIND
 from dlm.make_way import aside, make_way
 from dlm.recipe.fingerprint import Change, StageIdentity, difference, plain
@@ -26,6 +25,7 @@ from dlm.recipe.manifest import (
     write_json,
     write_text,
 )
+from dlm.training.job import StageJob
 
 StateName = Literal["missing", "partial", "done", "stale", "running", "failed"]
 STARTED = "started.json"

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from dlm.report.charts import COLOURS, Series, line_chart
 from dlm.report.curve_charts import Drawn
+from dlm.report.power_law import PowerLaw, fit_power_law
 from dlm.report.study import Group, Scores
-from dlm.study.power_law import PowerLaw, fit_power_law
 
 BOUND = "nats_per_token"
 """The metric that a law is fitted to."""

@@ -11,13 +11,13 @@ from torch import Tensor
 from dlm.callbacks.nonfinite import NonFinite
 from dlm.callbacks.stopwatch import Stopwatch
 from dlm.callbacks.throughput import Figures, Throughput
-from dlm.config.job import StageJob
 from dlm.distributed.strategies import run_shape
 from dlm.models.backbone import Backbone
 from dlm.stages.work import StageWork
 from dlm.training.builders import build_stage
 from dlm.training.data import build_data
 from dlm.training.device import computes_on_cpu
+from dlm.training.job import StageJob
 from dlm.training.layout import choose_layout
 from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.response_positions import settle_positions

@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from typing import Any
 
-from dlm.config.job import StageJob
 from dlm.config.schema import GenerationConfig, ObjectiveConfig, StageConfig
 from dlm.data.modules import CanvasSettings, RowsDataModule
 from dlm.diffusion.noise import ForwardProcess
@@ -18,6 +17,7 @@ from dlm.stages.instruct import InstructionTuning
 from dlm.stages.length import LengthPrediction
 from dlm.stages.optimizer import OptimizerSettings
 from dlm.stages.pretrain import MaskedLanguageModeling
+from dlm.training.job import StageJob
 from dlm.training.start import StartingPoint
 
 _CLASSES_MULTIPLE = 32

@@ -6,7 +6,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
 from dlm.config.checks.data import task_of, tasks_of
-from dlm.config.job import StageJob
 from dlm.config.schema import StageConfig
 from dlm.data.batches.token_budget import longest_row, smallest_budget
 from dlm.data.modules import BatchSettings, CanvasSettings, RowsDataModule
@@ -16,6 +15,7 @@ from dlm.data.task_modules import DATA_MODULES
 from dlm.errors import UserError
 from dlm.evaluation.task_rows import read_task
 from dlm.evaluation.tasks import load_task
+from dlm.training.job import StageJob
 from dlm.training.response_positions import known_positions
 from dlm.training.sources import build_bad_rows, build_examples, build_mixture, masking_of
 from dlm.training.start import StartingPoint

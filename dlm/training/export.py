@@ -11,7 +11,6 @@ from lightning import Trainer
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, damage, no_code_from, step_directories
 from dlm.config.checks.data import task_of
-from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
 from dlm.data.prompt_forms import PromptForm, prompt_forms
 from dlm.distributed.portable import put_trained
@@ -27,6 +26,7 @@ from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
 from dlm.training.builders import build_stage
 from dlm.training.data import build_canvas
+from dlm.training.job import StageJob
 from dlm.training.start import StartingPoint, starting_point
 
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from dlm.config.job import StageJob
 from dlm.errors import UserError
 from dlm.models.attention.packed import obstacle
 from dlm.training.device import computes_on_cpu
+from dlm.training.job import StageJob
 from dlm.training.start import StartingPoint
 
 _COMPUTES_IN = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from dlm.config.job import StageJob
 from dlm.data.modules import RowsDataModule
 from dlm.data.rows.wanted import RowSides
 from dlm.errors import UserError
 from dlm.generation.model import read_description
 from dlm.models.backbone import Backbone
 from dlm.models.positions import CONTINUED, ResponsePositions, fixed_start, has_token_types
+from dlm.training.job import StageJob
 
 
 def known_positions(job: StageJob) -> ResponsePositions | None:

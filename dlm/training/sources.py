@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 from dlm.config.checks.data import source_name, task_of
-from dlm.config.job import StageJob
 from dlm.config.references import local_path, local_texts, sources_read
 from dlm.config.schema import DataConfig, SourceConfig, StageConfig
 from dlm.data.batches.shares import MixtureSettings
@@ -17,6 +16,7 @@ from dlm.data.rows.masking import Masking
 from dlm.data.sources import BadRows, Holdout, Source
 from dlm.data.tasks.registry import TASKS, shipped_templates
 from dlm.errors import UserError
+from dlm.training.job import StageJob
 
 ROWS_FILE = "rows.jsonl"
 """In the export of a stage that generates: what it wrote."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
-from dlm.config.job import StageJob
 from dlm.errors import UserError
 from dlm.generation.model import Description, read_description, say_unchecked
 from dlm.models.added_tokens import add_missing_tokens, name_missing_tokens
@@ -20,6 +19,7 @@ from dlm.models.positions import position_offset, positions
 from dlm.models.vocabulary import CutVocabulary, cut_network, tokens_sha256
 from dlm.places import place_of
 from dlm.tokens.special import SpecialTokens
+from dlm.training.job import StageJob
 from dlm.training.vocabulary import cut_to_rows
 
 

@@ -27,7 +27,6 @@ from dlm.callbacks.step_curves import StepCurves
 from dlm.callbacks.stopwatch import WAIT, Stopwatch
 from dlm.callbacks.throughput import Throughput
 from dlm.config.durations import seconds_of
-from dlm.config.job import StageJob
 from dlm.config.schema import HardwareConfig, StageConfig
 from dlm.data.modules import RowsDataModule
 from dlm.distributed.checkpoint_io import CheckpointFiles
@@ -44,12 +43,13 @@ from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
 from dlm.training.device import check_devices, check_precision, computes_on_cpu, prepare_torch
 from dlm.training.export import export_stage
+from dlm.training.exported_step import fitting_metric, monitored, scores_answers
+from dlm.training.job import StageJob
 from dlm.training.layout import choose_layout
 from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.response_positions import settle_positions
 from dlm.training.rows_report import class_notes, data_notes, refuse_unknown_rows, rows_read
-from dlm.training.selection import fitting_metric, monitored, scores_answers
 from dlm.training.start import StartingPoint, starting_point
 
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
-from dlm.config.job import StageJob
 from dlm.data.rows.encoding import EncodedRows, encode_responses
 from dlm.data.rows.in_memory import rows_in_memory
 from dlm.data.rows.shards.prepare import token_shards
@@ -23,6 +22,7 @@ from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import Source, below, stream_rows
 from dlm.errors import UserError
 from dlm.models.cut_tokenizer import cut_tokenizer, tokens_to_keep
+from dlm.training.job import StageJob
 from dlm.training.sources import build_bad_rows, build_examples
 
 FILE = "kept_tokens.json"

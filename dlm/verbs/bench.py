@@ -11,8 +11,8 @@ from dlm.verbs.data import make_first, training_jobs
 from dlm.verbs.run import checked_one
 
 if TYPE_CHECKING:
-    from dlm.config.job import StageJob
     from dlm.training.bench import StepCosts
+    from dlm.training.job import StageJob
 
 
 def bench(options: argparse.Namespace) -> int:

@@ -13,9 +13,9 @@ from dlm.errors import UserError
 from dlm.verbs.run import checked_one
 
 if TYPE_CHECKING:
-    from dlm.config.job import StageJob
     from dlm.data.modules import RowsDataModule
     from dlm.recipe.plan import PlannedStage
+    from dlm.training.job import StageJob
 
 _STEPS = 200
 _COMPARED = 1000

@@ -116,8 +116,8 @@ def export(options: argparse.Namespace) -> int:
         raise UserError("--source would be ignored without --full-vocabulary: remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
 
+    from dlm.export.full_vocabulary import write_full_vocabulary
     from dlm.export.write import write_export
-    from dlm.training.full_vocabulary import write_full_vocabulary
     from dlm.training.quiet import quiet_libraries
 
     quiet_libraries()

@@ -29,7 +29,7 @@ def plan(options: argparse.Namespace) -> int:
     from dlm.planning.memory import GIB
     from dlm.planning.stage_plan import Cluster, plan_stage
     from dlm.recipe.selection import stage_name
-    from dlm.training.plan_inputs import TRAINED, KnownRows, stage_inputs
+    from dlm.verbs.plan_inputs import TRAINED, KnownRows, stage_inputs
 
     recipe, _ = recipe_of_cell(options)
     names = [name for name, stage in recipe.stages.items() if stage.kind in TRAINED]

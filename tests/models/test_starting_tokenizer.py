@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tiny_causal import CAUSAL, write_directory
 
-from dlm.config.job import StageJob
 from dlm.config.schema import ModelConfig, StageConfig
 from dlm.data.rows.shards.encoder import RowEncoder
 from dlm.errors import UserError
+from dlm.training.job import StageJob
 from dlm.training.start import starting_point, starting_tokenizer
 
 

@@ -113,7 +113,7 @@ MUTANTS = (
     Mutant("dlm/callbacks/ema.py", "(1 + self.updates) / (10 + self.updates)",
            "self.updates / (10 + self.updates)",
            ("tests/training/test_weight_average.py::test_the_average_is_that_of_a_loop",)),
-    Mutant("dlm/training/selection.py", "2 * long_enough > len(references)",
+    Mutant("dlm/training/exported_step.py", "2 * long_enough > len(references)",
            "2 * long_enough >= len(references)",
            ("tests/training/test_resume_best.py::"
             "test_the_default_metric_can_tell_answers_apart",)),

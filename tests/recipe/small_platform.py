@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dlm.config.job import StageJob
 from dlm.config.schema import (
     DataConfig,
     HardwareConfig,
@@ -16,6 +15,7 @@ from dlm.config.schema import (
     TrainConfig,
 )
 from dlm.recipe.runner import run_recipe
+from dlm.training.job import StageJob
 
 DATA = DataConfig(train=[SourceConfig(generator="numbers", count=10)])
 COMMAND = ["dlm", "run", "small.yaml"]

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from dlm.config.job import StageJob
 from dlm.config.schema import EvaluationConfig, HardwareConfig, StageConfig, SystemConfig
 from dlm.errors import UserError
 from dlm.recipe import evaluate_stage as module
+from dlm.training.job import StageJob
 
 
 def test_the_last_system_is_refused_before_the_first_one_is_run(

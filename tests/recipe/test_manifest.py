@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from small_platform import DATA
 
-from dlm.config.job import StageJob
 from dlm.config.schema import StageConfig
 from dlm.errors import StageFailed, UserError
 from dlm.recipe.fingerprint import identify
@@ -20,6 +19,7 @@ from dlm.recipe.manifest import (
     write_json,
     write_manifest,
 )
+from dlm.training.job import StageJob
 
 CONFIG = StageConfig(kind="pretrain", data=DATA, seed=0)
 

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from dlm.config.job import StageJob
 from dlm.config.schema import StageConfig
 from dlm.errors import StageFailed
 from dlm.recipe import ranks_watch
 from dlm.recipe.ranks_watch import LaunchedRanks, RankLost, is_lost
+from dlm.training.job import StageJob
 
 REPOSITORY = Path(__file__).parents[2]
 # Lightning's launcher, as far as the watch knows it; a rank 0 that waits for its ranks for ever.
@@ -23,7 +23,7 @@ from pathlib import Path
 launcher = types.ModuleType("launcher")
 launcher._launch_process_observer = theirs = object()
 sys.modules["lightning.pytorch.strategies.launchers.subprocess_script"] = launcher
-from dlm.config.job import StageJob
+from dlm.training.job import StageJob
 from dlm.config.schema import StageConfig
 from dlm.recipe import ranks_watch
 from dlm.recipe.ranks_watch import LaunchedRanks

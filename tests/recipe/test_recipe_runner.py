@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from small_platform import COMMAND, Workplace, raising, small_recipe
 
-from dlm.config.job import StageJob
 from dlm.config.loading import load_recipe
 from dlm.errors import Preempted, StageFailed, UserError
 from dlm.make_way import make_folder
 from dlm.recipe.lock import StageLock, lock_path
 from dlm.recipe.manifest import read_manifest
+from dlm.training.job import StageJob
 
 Output = pytest.CaptureFixture[str]
 CONTINUE = "continue with: dlm run small.yaml"

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from small_platform import Workplace, raising
 
-from dlm.config.job import StageJob
 from dlm.errors import UserError
 from dlm.recipe.lock import StageLock, lock_path
 from dlm.recipe.manifest import read_manifest
 from dlm.recipe.stage_time import StageTime, seconds_so_far
 from dlm.recipe.status import render_status, status
+from dlm.training.job import StageJob
 
 
 def test_status_tells_state_progress_and_metrics(place: Workplace) -> None:

@@ -7,9 +7,9 @@ import time
 import pytest
 from small_platform import Workplace, raising
 
-from dlm.config.job import StageJob
 from dlm.errors import Preempted
 from dlm.recipe.runner import LEADER_VARIABLE
+from dlm.training.job import StageJob
 
 Output = pytest.CaptureFixture[str]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dlm.study.power_law import T_975, fit_power_law
+from dlm.report.power_law import T_975, fit_power_law
 
 SIZES = (1e5, 3e5, 7e5, 1.5e6)
 

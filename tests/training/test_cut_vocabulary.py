@@ -16,7 +16,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from dlm.cli import main
-from dlm.config.job import StageJob
 from dlm.config.schema import (
     DataConfig,
     ModelConfig,
@@ -26,14 +25,15 @@ from dlm.config.schema import (
 )
 from dlm.errors import StageFailed, UserError
 from dlm.evaluation.scored import unknown_figures
+from dlm.export import full_vocabulary
+from dlm.export.full_vocabulary import write_full_vocabulary
 from dlm.generation.generate import generate
 from dlm.generation.model import open_model
 from dlm.generation.settings import GenerationSettings
 from dlm.models.backbone import Backbone
 from dlm.models.cut_tokenizer import tokens_of
 from dlm.models.vocabulary import CutVocabulary
-from dlm.training import full_vocabulary
-from dlm.training.full_vocabulary import write_full_vocabulary
+from dlm.training.job import StageJob
 from dlm.training.start import StartingPoint, starting_point, starting_tokenizer
 from dlm.training.vocabulary import FILE
 

@@ -7,8 +7,8 @@ import torch
 from family_tools import write_family
 from transformers import AutoModel
 
-from dlm.config.job import StageJob
 from dlm.config.schema import ModelConfig, StageConfig
+from dlm.training.job import StageJob
 from dlm.training.start import StartingPoint, starting_point
 
 HEAD = "network.cls.predictions.transform.dense.weight"

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from dlm.config.job import StageJob
 from dlm.config.schema import HardwareConfig, StageConfig, TrainConfig
 from dlm.errors import UserError
 from dlm.models.attention.annealing import Annealing
 from dlm.models.build import build_from_scratch
 from dlm.tokens.special import SpecialTokens
 from dlm.tokens.train import train_tokenizer
+from dlm.training.job import StageJob
 from dlm.training.layout import choose_layout
 from dlm.training.start import StartingPoint
 

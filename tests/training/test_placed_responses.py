@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from family_tools import RECIPE, export_of, run_family, write_family
 
-from dlm.config.job import StageJob
 from dlm.config.loading import load_recipe
 from dlm.config.schema import ModelConfig, StageConfig
 from dlm.errors import UserError
@@ -18,6 +17,7 @@ from dlm.generation.model import open_model, read_description
 from dlm.generation.settings import GenerationSettings
 from dlm.models.positions import CONTINUED, ResponsePositions
 from dlm.models.sums import write_sums
+from dlm.training.job import StageJob
 from dlm.training.response_positions import known_positions
 
 FIXED = ("model.response_positions=fixed", "evaluation.limit=1")

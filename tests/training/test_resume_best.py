@@ -23,7 +23,7 @@ from dlm.callbacks.checkpoint import TrainingCheckpoint
 from dlm.callbacks.generated_score import GeneratedScore
 from dlm.distributed.checkpoint_io import CheckpointFiles
 from dlm.recipe.manifest import read_manifest
-from dlm.training.selection import fitting_metric
+from dlm.training.exported_step import fitting_metric
 
 Script = Callable[[dict[int, float]], None]
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from dlm.config.job import StageJob
 from dlm.config.schema import (
     DataConfig,
     FewShotConfig,
@@ -31,6 +30,7 @@ from dlm.tokens.special import SpecialTokens
 from dlm.tokens.train import train_tokenizer
 from dlm.training.builders import length_classes
 from dlm.training.data import build_data
+from dlm.training.job import StageJob
 from dlm.training.rows_report import class_notes, data_notes, rows_read
 from dlm.training.sources import build_examples
 from dlm.training.start import StartingPoint

@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import BertTokenizer
 
-from dlm.config.job import StageJob
 from dlm.config.schema import DataConfig, OptimConfig, SourceConfig, StageConfig, TrainConfig
 from dlm.data.batches.batching import BatchRequest, TokenDataset
 from dlm.data.batches.order import BatchOrder
@@ -31,8 +30,9 @@ from dlm.tokens.special import SpecialTokens
 from dlm.tokens.train import train_tokenizer
 from dlm.training.builders import warmup_steps
 from dlm.training.data import build_data, build_rows
+from dlm.training.exported_step import scores_answers
+from dlm.training.job import StageJob
 from dlm.training.rows_report import refuse_unknown_rows, rows_read
-from dlm.training.selection import scores_answers
 from dlm.training.start import StartingPoint
 
 TEXTS = ["one two three four", "two three", "four three two one two"]
