@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from dlm.models.backbone import Backbone
-from dlm.models.recomputation import recompute_activations
+from dlm.models.build import recompute_activations
 
 
 def measure(layers: int, hidden: int, rows: int, length: int, recomputed: bool) -> None:

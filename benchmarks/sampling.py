@@ -47,10 +47,10 @@ from dlm.generation.lengths import pad
 from dlm.generation.model import GenerativeModel, open_model
 from dlm.generation.rerank import Candidate, best_of_each_prompt
 from dlm.generation.settings import GenerationSettings
+from dlm.models.attention.masks import response_of
 from dlm.models.attention.packed import NAME
 from dlm.models.backbone import Backbone
 from dlm.models.length_predictor import top_lengths
-from dlm.models.response import response_of
 from dlm.tokens.special import SpecialTokens
 
 

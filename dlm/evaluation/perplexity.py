@@ -4,14 +4,16 @@ The one place where a perplexity is reported. It is estimated from bounds on -lo
 training loss: that is a bound under the weight ``elbo`` alone, and without a normaliser.
 """
 
+from typing import Any
+
 from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.share import ALONE, Share
-from dlm.evaluation.likelihood_settings import likelihood_settings, shown_likelihood
 from dlm.evaluation.scored import Scored
 from dlm.evaluation.task_rows import TaskRows
+from dlm.evaluation.tasks import NEXT_TOKEN, Task
 from dlm.generation.likelihood import conditional_bounds, pair_rows, perplexity, rolling_bounds
 from dlm.generation.model import GenerativeModel
-from dlm.generation.scored_rows import check_estimable
+from dlm.generation.scored_rows import LikelihoodSettings, check_estimable
 
 
 def check_perplexity(model: GenerativeModel, rows: TaskRows) -> None:
@@ -47,3 +49,21 @@ def score_perplexity(model: GenerativeModel, rows: TaskRows, share: Share = ALON
         # An unknown token stands for any text: the more there are, the less a perplexity says.
         {"tokens": whole.bound.tokens, "unknown_tokens": sum(ids.count(unknown) for ids in texts)},
     )
+
+
+def likelihood_settings(task: Task) -> LikelihoodSettings:
+    """The settings that the task says."""
+    return LikelihoodSettings(**task.likelihood)
+
+
+def shown_likelihood(model: GenerativeModel, task: Task) -> dict[str, Any]:
+    """Those that the estimate depends on, for metrics.json."""
+    if model.kind == "autoregressive":
+        return {"likelihood": {"estimator": NEXT_TOKEN}}
+    settings = likelihood_settings(task)
+    shown: dict[str, Any] = {"estimator": settings.estimator}
+    if settings.estimator != "chain_rule":
+        shown |= {"samples": settings.samples, "seed": settings.seed}
+    if settings.estimator == "bernoulli":
+        shown["min_time"] = settings.min_time
+    return {"likelihood": shown}

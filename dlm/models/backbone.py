@@ -19,7 +19,13 @@ from dlm.diffusion.sampling.likeliest import likeliest, likeliest_of_logits
 from dlm.errors import UserError
 from dlm.models.attention.annealing import Annealing
 from dlm.models.attention.documents import Documents, LayerKeys, documents_of
-from dlm.models.attention.masks import AttentionPattern, attention_mask, square_mask, within_window
+from dlm.models.attention.masks import (
+    AttentionPattern,
+    attention_mask,
+    response_of,
+    square_mask,
+    within_window,
+)
 from dlm.models.attention.packed import install, obstacle
 from dlm.models.attention.prompt_cache import PromptCache, continued_documents, grown
 from dlm.models.families import family_of
@@ -32,7 +38,6 @@ from dlm.models.positions import (
     position_offset,
     positions,
 )
-from dlm.models.response import response_of
 from dlm.models.shift import predicts, shift_right
 
 _FILLS_IN = ("bidirectional", "prefix_lm")

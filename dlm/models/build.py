@@ -12,6 +12,7 @@ from transformers import (
     LlamaConfig,
     ModernBertConfig,
     PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     RobertaConfig,
     XLMRobertaConfig,
@@ -309,3 +310,21 @@ def load_config(
     family_of(config)
     check_config(name, config)
     return config
+
+
+def recompute_activations(network: PreTrainedModel) -> None:
+    """Switch it on for every transformer layer, in train mode alone.
+
+    Raises:
+        UserError: The network (code that came with a hub model) is not written for it.
+    """
+    if not network.supports_gradient_checkpointing:
+        raise UserError(
+            f"hardware.activation_checkpointing: {type(network).__name__} does not support it; "
+            "set it to false"
+        )
+    options = {"use_reentrant": False}  # works with frozen layers and with DDP
+    if hasattr(network, "activation_checkpointing_enable"):  # the name since transformers 5.2x
+        network.activation_checkpointing_enable(options)
+    else:
+        network.gradient_checkpointing_enable(options)

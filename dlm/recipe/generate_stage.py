@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dlm.callbacks.deadline import Deadline
+from dlm.callbacks.preemption import Deadline
 from dlm.data.prompts import Example
 from dlm.data.rows.encoding import unknown_tokens
 from dlm.data.sources import BadRows, file_sha256

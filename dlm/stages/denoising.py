@@ -201,3 +201,18 @@ class DenoisingStage(TrainingStage):
             cross_entropy_M, weight_M, row_M, counted_BL, losses.smoothing_M
         )
         return DenoisingLoss(total, cross_entropy_M.detach(), losses.right_M, level.rate_B[row_M])
+
+
+class MaskedLanguageModeling(DenoisingStage):
+    """Stage kind ``pretrain``: every token of a text, or of both sides of a pair, may be masked, at
+    a rate fixed or drawn."""
+
+
+class DiffusiveAdaptation(DenoisingStage):
+    """Stage kind ``adapt`` (arXiv 2308.12219, 3.1): the response is noised and predicted; the
+    prompt stays clean in the same sequence."""
+
+
+class InstructionTuning(DiffusiveAdaptation):
+    """Stage kind ``instruct`` (2308.12219, 3.3): adaptation on a mixture of instructions, where the
+    prompt says which task is meant."""

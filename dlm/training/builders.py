@@ -9,14 +9,16 @@ from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
 from dlm.generation.settings import GenerationSettings
 from dlm.models.length_predictor import LengthPredictor
-from dlm.stages.adapt import DiffusiveAdaptation
 from dlm.stages.autoregressive import AutoregressiveTwin
 from dlm.stages.base import TrainingStage
-from dlm.stages.denoising import DenoisingStage
-from dlm.stages.instruct import InstructionTuning
+from dlm.stages.denoising import (
+    DenoisingStage,
+    DiffusiveAdaptation,
+    InstructionTuning,
+    MaskedLanguageModeling,
+)
 from dlm.stages.length import LengthPrediction
 from dlm.stages.optimizer import OptimizerSettings
-from dlm.stages.pretrain import MaskedLanguageModeling
 from dlm.training.job import StageJob
 from dlm.training.start import StartingPoint
 

@@ -14,14 +14,13 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint, no_code_from
 from dlm.callbacks.counted import SomethingCounts
-from dlm.callbacks.deadline import Deadline
 from dlm.callbacks.ema import WeightAverage
 from dlm.callbacks.generated_score import GeneratedScore
 from dlm.callbacks.host_memory import HostMemory
 from dlm.callbacks.last_validation import LastStepValidation
 from dlm.callbacks.metrics_log import MetricsLog
 from dlm.callbacks.nonfinite import NonFinite
-from dlm.callbacks.preemption import Preemption
+from dlm.callbacks.preemption import Deadline, Preemption
 from dlm.callbacks.progress import StageProgress
 from dlm.callbacks.step_curves import StepCurves
 from dlm.callbacks.stopwatch import WAIT, Stopwatch
@@ -33,7 +32,7 @@ from dlm.distributed.checkpoint_io import CheckpointFiles
 from dlm.distributed.strategies import DEFAULT_TIMEOUT_S, build_strategy
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
-from dlm.models.recomputation import recompute_activations
+from dlm.models.build import recompute_activations
 from dlm.process_time import STARTED_S
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage

@@ -13,12 +13,13 @@ from test_real_rows import pytestmark as needs_real_data
 
 from dlm.data.batches.batching import StepSampler, TokenDataset
 from dlm.data.batches.order import BatchOrder, GlobalBatches
-from dlm.data.batches.sharing import equal_areas, equal_sums
 from dlm.data.batches.token_budget import (
     TokenBudgetOrder,
     WindowPlace,
     cut_in_order,
     cut_padded,
+    equal_areas,
+    equal_sums,
     smallest_budget,
 )
 from dlm.data.prompts import Template, stream_examples

@@ -27,7 +27,7 @@ from dlm.data.rows.masking import Masking
 from dlm.diffusion.chunked_loss import TokenLosses, losses_of_logits
 from dlm.diffusion.noise import ForwardProcess, NoiseKey, Times
 from dlm.diffusion.objective import Normaliser, Objective
-from dlm.stages.adapt import DiffusiveAdaptation
+from dlm.stages.denoising import DiffusiveAdaptation
 from dlm.stages.optimizer import OptimizerSettings
 
 PROMPTS = [2, 5, 3, 2, 4, 2, 6, 2]

@@ -24,10 +24,10 @@ from dlm.generation.model import GenerativeModel
 from dlm.generation.prefix_network import ApproximateNetwork, PrefixNetwork, context_network
 from dlm.generation.settings import Generation, GenerationSettings
 from dlm.generation.slot_network import ContextNetwork
+from dlm.models.attention.masks import response_of
 from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch
 from dlm.models.positions import ResponsePositions
-from dlm.models.response import response_of
 
 SETTINGS = GenerationSettings(num_iterations=5, length_beam=3)
 SHAPES = ["bert", "xlm-roberta", "modernbert", "llama", "bert fixed", "xlm-roberta fixed",

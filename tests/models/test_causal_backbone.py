@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM, BertConfig, BertModel
 from dlm.errors import UserError
 from dlm.models.added_tokens import add_missing_tokens
 from dlm.models.attention.annealing import Annealing
+from dlm.models.attention.masks import response_of as response_from_tokens
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_tokenizer
 from dlm.models.families import FAMILIES, is_causal
-from dlm.models.response import response_of as response_from_tokens
 from dlm.models.shift import predicts, previous_token, shift_right
 from dlm.tokens.special import SpecialTokens
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dlm.data.batches.packing import plan_packing
 from dlm.models.backbone import Backbone
-from dlm.models.recomputation import recompute_activations
+from dlm.models.build import recompute_activations
 
 LENGTHS = [6, 9, 4]
 PLACES = [1, 3, 9, 14, 20, 21]

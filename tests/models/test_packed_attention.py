@@ -22,8 +22,8 @@ from dlm.models.attention.annealing import Annealing
 from dlm.models.attention.documents import Documents, bounds, documents_of
 from dlm.models.attention.packed import attention, obstacle
 from dlm.models.backbone import Backbone
+from dlm.models.build import recompute_activations
 from dlm.models.packed import Packing
-from dlm.models.recomputation import recompute_activations
 
 LENGTHS = [9, 3, 7, 1, 12, 4, 5, 12]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

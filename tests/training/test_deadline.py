@@ -14,8 +14,7 @@ from resume_tools import (
     saved_steps,
 )
 
-from dlm.callbacks.deadline import MARGIN_S, Deadline
-from dlm.callbacks.preemption import Preemption
+from dlm.callbacks.preemption import MARGIN_S, Deadline, Preemption
 
 Output = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
@@ -81,7 +80,7 @@ def test_a_limit_without_room_for_one_step_is_an_error_not_an_endless_loop(
 
 ONE_RANK_IS_LATE = """
 import os, sys
-from dlm.callbacks.deadline import Deadline
+from dlm.callbacks.preemption import Deadline
 asked = 0
 def is_near(self, save_s):
     global asked

@@ -12,8 +12,8 @@ from test_packed_steps import OPTIMIZER, batch, denoising, network
 from torch import Tensor
 
 from dlm.errors import UserError
+from dlm.models.build import recompute_activations
 from dlm.models.lora import LoraSettings, add_adapters
-from dlm.models.recomputation import recompute_activations
 from dlm.stages.autoregressive import AutoregressiveTwin
 from dlm.stages.base import TrainingStage
 
