@@ -322,7 +322,7 @@ def _generation_arguments(parser: argparse.ArgumentParser, *, lengths: Sequence[
     parser.add_argument("--block-length", type=int, metavar="N",
                         help="answer in blocks of N tokens from left to right")  # fmt: skip
     parser.add_argument("--prompt-cache", type=int, metavar="K",
-                        help="approximate: prompts anew in every K-th iteration alone")  # fmt: skip
+                        help="approximate: compute prompts in every K-th iteration")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="for samplers that draw at random")
     parser.add_argument("--beam-size", type=int, metavar="K", help="autoregressive models only")
 

@@ -1,4 +1,4 @@
-"""The host's memory of a process that computes batches of ever other shapes."""
+"""Keeps a process's memory bounded although each batch has another shape."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ def keep_few_routines() -> None:
 class _Freed:
     """Gives back to the system what the C library keeps of freed buffers.
 
-    Buffers of ever other sizes leave holes that the next ones do not fit, and the process grows
+    Buffers of changing sizes leave holes that the next ones do not fit, and the process grows
     though no more is in use. Asking it back costs the time to fetch it again, so it is done when
     the process has grown by a quarter, and by 256 MiB at least, and not in every batch.
     """

@@ -1,4 +1,4 @@
-"""The host's memory does not grow while batches are of ever other shapes."""
+"""Keeps the host's memory bounded although each batch has another shape."""
 
 from typing import Any
 

@@ -45,7 +45,7 @@ class MetricsLog(Logger):
 
     @rank_zero_only
     def log_step(self, metrics: Mapping[str, float], step: int) -> None:
-        """Append values of so many steps done."""
+        """Append values of this many steps done."""
         now = f"{time.time():.3f}"
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file)

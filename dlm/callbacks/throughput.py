@@ -101,7 +101,7 @@ class Figures:
 
 
 class Throughput(Callback):
-    """Stands before what shows its figures."""
+    """Must come before the callbacks that show its figures."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ class FewShot:
     joiner: str = "\n"
     """Between a demonstration's prompt and its response."""
     pool_rows: int = 1000
-    """Demonstrations are drawn from so many first rows of their source, held in memory."""
+    """Demonstrations are drawn from this many first rows of their source, held in memory."""
 
     def pool(self, examples: Iterable[Example]) -> list[Example]:
         """The demonstrations to draw from; of equal prompts the first, and of the examples of one

@@ -107,7 +107,7 @@ class RowsDataModule(LightningDataModule):
             batches: How rows become batches.
             canvas: Responses are padded to a fixed length.
             sides: Most tokens of prompt and response each; None: only their sum counts.
-            text_blocks: Texts are joined and cut into blocks of so many tokens.
+            text_blocks: Texts are joined and cut into blocks of this many tokens.
             masking: Which tokens may be predicted.
             cache: Where prepared rows are kept; None: the user's cache.
             bad_rows: What becomes of rows that cannot be used; None refuses them.
@@ -226,7 +226,7 @@ class RowsDataModule(LightningDataModule):
         return MixtureStream(rows, tuple(shares), self.batches.seed)
 
     def draws_of_sources(self, steps: int) -> list[int]:
-        """How often each source of the mixture is drawn in so many steps."""
+        """How often each source of the mixture is drawn in this many steps."""
         assert self.mixture is not None
         counts = np.zeros(len(self.mixture.rows), dtype=np.int64)
         whole = self.order.whole_windows(steps)
@@ -348,7 +348,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _spread(rows: EncodedRows, keep: int | None) -> EncodedRows:
-    """At most so many of the rows, spread evenly over all of them."""
+    """At most this many of the rows, spread evenly over all of them."""
     every = len(rows)
     if keep is None or keep >= every:
         return rows

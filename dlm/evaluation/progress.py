@@ -141,7 +141,7 @@ class Told:
         self._before = 0
 
     def __call__(self, call: int, done: int, of: int) -> None:
-        """``done`` of so many batches of the call are there."""
+        """``done`` of this many batches of the call are there."""
         now = self._clock()
         if call != self._call:
             # What an earlier attempt left took no time of this one's.

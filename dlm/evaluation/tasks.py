@@ -111,8 +111,8 @@ class Task:
         )
 
     def with_few_shot(self, count: int | None) -> "Task":
-        """The task with so many demonstrations; None leaves what it says, 0 takes none. Tasks that
-        estimate a likelihood have none."""
+        """The task with this many demonstrations; None leaves what it says, 0 takes none. Tasks
+        that estimate a likelihood have none."""
         if count is None or self.kind != "generation":
             return self
         return replace(self, few_shot={**(self.few_shot or {}), "count": count})

@@ -110,7 +110,7 @@ class DiffusionModel:
         )
         self.prefix_lm = said["attention"] == "prefix_lm"
         if self.prefix_lm and "sliding_attention" in (getattr(network.config, "layer_types", "")):
-            stop("prefix_lm with layers of narrow sight is not read here: use `dlm generate`")
+            stop("prefix_lm with sliding-window layers is not read here: use `dlm generate`")
         self.network, self.device = network.eval().to(device), device
         self.settings: Any = said.get("generation") or {}
         self.canvas_length: int | None = said["canvas_length"]
@@ -143,7 +143,7 @@ class DiffusionModel:
             self.lengths.load_state_dict(load_file(beside.with_suffix(".safetensors")))
 
     def room(self, prompt: int) -> int:
-        """Tokens that fit behind a prompt of so many, the end token included."""
+        """Tokens that fit behind a prompt of this many, the end token included."""
         return self.max_length - (prompt if self.start is None else self.start)
 
     def candidate_lengths(self, prompt: list[int], beam: int) -> list[tuple[int, float]]:
@@ -186,7 +186,7 @@ def denoise(
     model: DiffusionModel, prompt: list[int], lengths: list[int], *, sampler: str,
     iterations: int | None, ends_itself: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Tokens in place of so many masks, a row a length, and their log-probabilities when set.
+    """Tokens in place of this many masks, a row a length, and their log-probabilities when set.
     iterations None: each row has as many as masks."""
     if not (parts := SAMPLER.fullmatch(ALIASES.get(sampler, sampler))):
         stop(f"sampler {sampler} is not known to this script: use `dlm generate`")

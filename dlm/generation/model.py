@@ -56,7 +56,7 @@ class GenerativeModel:
         return [[self.special.begin, *ids] for ids in encode_responses(self.tokenizer, prompts)]
 
     def behind_prompts(self, valid_BL: torch.Tensor, head_B: torch.Tensor) -> torch.Tensor:
-        """Which tokens of rows with heads of so many are read from left to right, bool [B, L]: of
+        """Which tokens of rows with heads of this many are read from left to right, bool [B, L]: of
         a text all behind its begin token, else what is behind the head."""
         column_L = torch.arange(valid_BL.shape[1], device=valid_BL.device)
         first_B = torch.ones_like(head_B) if self.texts else head_B

@@ -57,14 +57,14 @@ class _BehindPrompts(ContextNetwork):
         )  # fmt: skip
 
     def places(self, first_B: Tensor, tokens: int, wanted: Wanted) -> Tensor:
-        """Where the states of the wanted slots lie among so many, if rows begin at those places."""
+        """Places of the wanted slots' states, where rows begin at those places."""
         row_S = wanted.slot_S // self.place_BN.shape[1]
         place_S = first_B[row_S] + self.place_BN.flatten()[wanted.slot_S] - self.shift
         # Slots of no consequence may stand in rows that were left out.
         return place_S.clamp(0, tokens - 1)
 
     def set_prompts(self, prompt_B: Tensor) -> None:
-        """So many tokens of each row, int64 [B]."""
+        """This many tokens of each row, int64 [B]."""
         self.prompt_B = prompt_B
         self.prompt_lengths = prompt_B.tolist()
         self.length_B = self.valid_BL.sum(dim=1)
@@ -100,7 +100,7 @@ class PrefixNetwork(_BehindPrompts):
 
 
 class ApproximateNetwork(_BehindPrompts):
-    """bidirectional: all rows in full in every so many-th iteration, or the next in which the
+    """bidirectional: all rows in full in every N-th iteration, or the next in which the
     network is called; in between what begins with a row's first slot."""
 
     repeats = False

@@ -1,4 +1,4 @@
-"""Answers as the harness asks for them: up to a stop string, at most so many tokens."""
+"""Answers as the harness asks for them: up to a stop string, at most this many tokens."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

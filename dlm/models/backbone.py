@@ -90,11 +90,11 @@ class Backbone(nn.Module):
         return self.response_positions or CONTINUED
 
     def room_behind(self, prompt: int) -> int:
-        """Most tokens of a response, its end included, behind a prompt of so many tokens."""
+        """Most tokens of a response, its end included, behind a prompt of this many tokens."""
         return self.places_responses.room(self.max_length, prompt)
 
     def longest_prompt(self, response: int) -> int:
-        """Most tokens of a prompt before a response of so many tokens, its end included."""
+        """Most tokens of a prompt before a response of this many tokens, its end included."""
         return self.places_responses.longest_prompt(self.max_length, response)
 
     @property
@@ -199,7 +199,7 @@ class Backbone(nn.Module):
             mask = mask & self.annealing.visible(self.step, token_index_BL)
         masks: Tensor | dict[str, Tensor] = mask
         if self._window is not None and mask.dim() == 4:
-            # One square mask alone would be taken as it is in the layers of narrow sight too.
+            # One square mask alone would be taken as it is in the sliding-window layers too.
             narrow = within_window(mask, self._window)
             masks = {"full_attention": mask, "sliding_attention": narrow}
         return self._states(tokens_BL, masks, place, read_M)
@@ -310,7 +310,7 @@ class Backbone(nn.Module):
         self, cache: PromptCache, prompts: list[int], lengths: list[int], tokens_T: Tensor,
         index_T: Tensor, place_T: TokenPlaces, place_M: Tensor,
     ) -> Tensor:  # fmt: skip
-        """States [M, H], as they are, of what stands behind prompts of these numbers, so many
+        """States [M, H], as they are, of what stands behind prompts of these numbers, this many
         tokens each, laid end to end.
 
         Args:

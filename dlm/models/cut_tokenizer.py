@@ -52,7 +52,7 @@ def tokens_to_keep(
         tokenizer: the whole one.
         used: ids that occur.
         characters: keep every token of one character, so that new words can be spelled.
-        first: so many first ids stay as they are (position ids may count from the pad token's).
+        first: this many first ids stay as they are (position ids may count from the pad token's).
 
     Raises:
         UserError: The tokenizer is of a kind that cannot be cut.

@@ -80,14 +80,14 @@ class ResponsePositions:
         )
 
     def room(self, positions: int, prompt: int) -> int:
-        """Most tokens of a response, its end included, behind a prompt of so many tokens in a
-        network of so many positions; below 1 where there is no room."""
+        """Most tokens of a response, its end included, behind a prompt of this many tokens in a
+        network of this many positions; below 1 where there is no room."""
         if self.start is None:
             return positions - prompt
         return positions - self.start if prompt <= self.start else 0
 
     def longest_prompt(self, positions: int, response: int) -> int:
-        """Most tokens of a prompt before a response of so many, its end included; below 1 where
+        """Most tokens of a prompt before a response of this many, its end included; below 1 where
         there is no room."""
         if self.start is None:
             return positions - response

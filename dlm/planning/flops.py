@@ -41,7 +41,7 @@ def predictor_work(
 def hours(
     work: Work, steps: int, *, gpus: int, peak_tflops: float, mfu: float, checkpointing: bool
 ) -> float:
-    """Time of so many steps. ``mfu`` is of a step without recomputation; with it every layer's
+    """Time of this many steps. ``mfu`` is of a step without recomputation; with it every layer's
     forward pass is done twice, a third more work in the body."""
     done = work.total + work.body / 3 * checkpointing
     return done * steps / (gpus * peak_tflops * 1e12 * mfu) / 3600

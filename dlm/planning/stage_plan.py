@@ -90,7 +90,7 @@ def plan_stage(inputs: StageInputs, cluster: Cluster) -> StagePlan:
     """Try every placement.
 
     Raises:
-        UserError: The global batch cannot be shared by so many GPUs.
+        UserError: The global batch cannot be shared by this many GPUs.
     """
     ways = shares(
         inputs.batch, inputs.rows, cluster.gpus,

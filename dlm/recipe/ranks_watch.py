@@ -26,7 +26,7 @@ LEADER_VARIABLE = "DLM_LEADER"
 POLL_S = 0.5
 GRACE_S = 10.0
 """How long a rank that may be stuck in a collective operation has to end by itself."""
-_BURIAL_S = 3.0
+_REPORT_WAIT_S = 3.0
 """A connection breaks before its process is seen to be gone; and torchrun's request to stop the
 others follows."""
 _AGAIN = "what was saved is kept: run the same command again"
@@ -74,7 +74,7 @@ class LaunchedRanks:
             if lost is None or not is_lost(lost):
                 raise
             with _undisturbed():
-                failed = self._failed(within_s=_BURIAL_S)
+                failed = self._failed(within_s=_REPORT_WAIT_S)
             raise failed or RankLost(lost_text(job, lost)) from error
         finally:
             self._stage = None
@@ -149,7 +149,7 @@ def leader_watched(farewell: Callable[[BaseException], None]) -> Iterator[None]:
     try:
         yield
     except RankLost as error:
-        deadline = time.monotonic() + _BURIAL_S
+        deadline = time.monotonic() + _REPORT_WAIT_S
         while time.monotonic() < deadline:
             if os.getppid() != leader:
                 raise gone from error

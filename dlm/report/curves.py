@@ -46,7 +46,7 @@ def read_curves(path: Path) -> Curves:
 
 
 def thinned(points: Points, limit: int) -> tuple[Points, int]:
-    """At most ``limit`` points, each the mean of so many neighbours as the second value says."""
+    """At most ``limit`` points, each the mean of this many neighbours as the second value says."""
     width = math.ceil(len(points) / limit)
     if width <= 1:
         return points, 1

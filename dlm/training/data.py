@@ -76,7 +76,7 @@ def build_rows(
     packed: bool = False,
     lists: bool = False,
 ) -> RowsDataModule:
-    """The stage's DataModule for a network of so many positions; ``packed``: rows share its rows;
+    """The stage's DataModule for a network of this many positions; ``packed``: rows share its rows;
     ``lists``: rows that are skipped are listed in the stage's logs.
 
     Raises:

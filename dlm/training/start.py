@@ -170,7 +170,7 @@ def _set_attention(
     """Who sees whom in this stage.
 
     Raises:
-        UserError: A network that is bidirectional already is to become so by and by.
+        UserError: The recipe anneals a network that is bidirectional already.
     """
     kind, model = job.config.kind, job.config.model
     said = Description() if directory is None else read_description(directory)

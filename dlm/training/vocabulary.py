@@ -51,7 +51,7 @@ def cut_to_rows(
     Args:
         job: the stage.
         tokenizer: the whole one.
-        first: so many first ids stay as they are.
+        first: this many first ids stay as they are.
 
     Raises:
         UserError: The rows cannot be read, the tokenizer cannot be cut, or it would split a row

@@ -306,8 +306,8 @@ def _batches(stage: StageConfig) -> Iterator[Finding]:
     tokens, key = train.global_batch_tokens, "train.global_batch_tokens"
     if tokens is not None and train.global_batch_size is not None:
         reason = (
-            f"train.global_batch_size = {train.global_batch_size} is given too: a step has so many "
-            "tokens or so many rows; set one of them to null"
+            f"train.global_batch_size = {train.global_batch_size} is given too: the size of a step "
+            "is said in tokens or in rows; set one of them to null"
         )
         yield Finding((key, "train.global_batch_size"), reason, tokens)
     if tokens is None and train.micro_batch_tokens is not None:

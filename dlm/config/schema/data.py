@@ -90,7 +90,7 @@ class SourceConfig:
     holdout: HoldoutConfig = field(default_factory=HoldoutConfig)
     """Split a set that has no validation set of its own."""
     limit: int | None = None
-    """Only so many rows that can be read: the first ones, and where ``path`` is a folder or a
+    """Only this many rows that can be read: the first ones, and where ``path`` is a folder or a
     pattern the first ones of every file, as many of each as of the others."""
     task: DataTask | None = None
     """Shape of this source's rows, where it is not ``data.task``. Texts and rows with a prompt
@@ -131,7 +131,7 @@ class MixtureConfig:
     temperature: float | None = None
     """Shares in proportion to rows ** (1 / temperature). 1: in proportion to the rows."""
     cap: int | None = None
-    """A source counts for at most so many rows (T5's artificial limit K)."""
+    """A source counts for at most this many rows (T5's artificial limit K)."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class FewShotConfig:
     joiner: str = "\n"
     """Between the prompt and the response of a demonstration."""
     pool_rows: int = 1000
-    """They are drawn from so many first rows of the source, which are held in memory."""
+    """They are drawn from this many first rows of the source, which are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -205,12 +205,12 @@ class DataConfig:
     """Every text of a row as it is, or in Unicode's composed form (NFC). Prompts given to
     ``generate`` and the rows of evaluation tasks are always taken as they are."""
     canvas_length: int | None = None
-    """adapt and instruct only: a canvas of so many tokens behind every prompt, filled up with end
+    """adapt and instruct only: a canvas of this many tokens behind every prompt, filled up with end
     tokens (LLaDA, Dream); a response has at most one token fewer. The model then says itself how
     long an answer is, and needs no length predictor. None: responses have their own length."""
     text_blocks: int | None = None
     """Sources of the task text only: texts are joined with end tokens between them and cut into
-    rows of so many tokens, begin and end included, so that the model trains on full rows. None: a
+    rows of this many tokens, begin and end included, so that the model trains on full rows. None: a
     row a text."""
     cache: str | None = where(None)
     """Folder of the tokenized training rows, which every run with the same rows and tokenizer

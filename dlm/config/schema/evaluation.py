@@ -32,7 +32,7 @@ class GenerationConfig:
     """Draw tokens in proportion to p^(1/temperature); 0 takes the likeliest. None here and below:
     what the sampler says."""
     top_k: int | None = None
-    """Draw from so many of the likeliest tokens; needs a temperature."""
+    """Draw from this many of the likeliest tokens; needs a temperature."""
     top_p: float | None = None
     """Draw from the smallest set of tokens with so much probability; needs a temperature."""
     score: Literal["log_probability", "margin", "entropy", "random"] | None = None
@@ -40,14 +40,14 @@ class GenerationConfig:
     threshold: float | None = None
     """fast-dllm only: tokens of this probability or more are set at once."""
     entropy_bound: float | None = None
-    """eb only: so many positions are set at once as their entropy allows, in nats."""
+    """eb only: this many positions are set at once as their entropy allows, in nats."""
     guidance: float | None = None
     """Classifier-free guidance w: u + (w+1)(c-u) with the prompt and with all of it masked (LLaDA,
     SMDM); doubles the network calls."""
     guidance_keeps_special: bool = field(default=False, metadata=WHEN_SET)
     """Its begin, end and other special tokens stay where the prompt is masked for ``guidance``."""
     block_length: int | None = None
-    """Answer in blocks of so many tokens from left to right, ``num_iterations`` each; it must
+    """Answer in blocks of this many tokens from left to right, ``num_iterations`` each; it must
     divide every length. On a canvas an answer is done with the block that holds its end. None: the
     sampler's own, one block for all but fast-dllm (32, the last one shorter)."""
     end_last: bool | None = None
@@ -55,7 +55,7 @@ class GenerationConfig:
     block). For samplers that choose positions by how sure the network is of them."""
     prompt_cache: int | None = None
     """Approximate, for bidirectional attention: keys and values of what stands before the canvas
-    are computed anew only in every so many-th iteration, in between the canvas alone. None: in
+    are computed anew only in every N-th iteration, in between the canvas alone. None: in
     every iteration. Attention prefix_lm needs no approximation: there they never change."""
     seed: int = 0
     """For samplers that draw at random."""
@@ -107,7 +107,7 @@ class EvaluationConfig:
     """Pairs of systems: the first minus the second, with the 95 % interval of the paired
     difference."""
     limit: int | None = None
-    """Only so many rows of each task: the first ones, of several files as many of each."""
+    """Only this many rows of each task: the first ones, of several files as many of each."""
     too_long: Literal["error", "skip"] = "error"
     """Tasks that generate: a prompt that leaves no room for an answer in the model's positions is
     refused before anything is run, or its row is left out and counted (the paper, section 4.3)."""

@@ -85,8 +85,8 @@ class ModelConfig:
     """Whether response tokens have the network's second token type (BERT's segment B); only for
     networks that have two. None: as in the model that the stage starts from, else no."""
     attention_annealing_steps: int = 0
-    """pretrain, adapt and instruct from a causal language model only: over so many first steps the
-    share of later tokens that are seen grows from 0 to 1 (DiffuLLaMA). 0: all from the start."""
+    """pretrain, adapt and instruct from a causal language model only: over this many first steps
+    the share of later tokens that are seen grows from 0 to 1 (DiffuLLaMA). 0: all are seen."""
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig, metadata=WHEN_SET)
     """Cut the vocabulary of the model that the stage starts from; read with ``init_from`` too."""
 

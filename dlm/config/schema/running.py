@@ -11,7 +11,7 @@ class CheckpointConfig:
     """Resuming; never changes the numbers."""
 
     every_n_steps: int = where(200)
-    """Save the complete training state after so many optimizer steps."""
+    """Save the complete training state after this many optimizer steps."""
     keep: int = where(2)
     """Newest checkpoints kept, the best one comes on top."""
     background: bool = where(True)
@@ -64,6 +64,6 @@ class LoggingConfig:
     """What is written while a stage runs."""
 
     every_n_steps: int = where(20)
-    """One line and one row of metrics.csv after so many steps."""
+    """One line and one row of metrics.csv after this many steps."""
     samples: int = where(8)
     """Validation rows whose generated text is kept in samples/."""

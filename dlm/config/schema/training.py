@@ -99,8 +99,8 @@ class TrainConfig:
     accumulated. Batches, noise and the loss's mean stay the same; with dropout the draws of
     dropout do not, which are those of a micro-batch: losses then differ as between two seeds."""
     micro_batch_tokens: int | None = where(None)
-    """With ``global_batch_tokens``: about so many tokens per device and forward pass; None: all of
-    a device's at once."""
+    """With ``global_batch_tokens``: about this many tokens per device and forward pass; None: all
+    of a device's at once."""
     layout: Literal["auto", "padded", "packed"] = where("auto")
     """What the network is given: a row of its own for each sample, padded to the longest, or
     rows of up to ``data.max_length`` tokens that samples share without seeing each other. Noise,
@@ -122,7 +122,7 @@ class TrainConfig:
     row. Not in the fingerprint, although a step that is left out changes the numbers: a stage that
     stopped can so be continued with skip, and the manifest tells how many steps were left out."""
     length_grouping: int = 50
-    """Rows of like length are batched together within windows of at most so many batches, none of
+    """Rows of like length are batched together within windows of at most this many batches, none of
     which reaches from one epoch into the next; 0: data order alone decides. A length stage never
     groups: there the length is the label, and a batch of like labels would teach each step the
     length of its own batch."""
@@ -138,7 +138,7 @@ class ValidationConfig:
     """What is measured during training; with ``export: best`` it decides the exported weights."""
 
     every_n_steps: int = 500
-    """Validate after so many optimizer steps, and at the end."""
+    """Validate after this many optimizer steps, and at the end."""
     batch_size: int = where(64)
     """Rows per device and forward pass."""
     max_rows: int | None = 1000

@@ -33,7 +33,7 @@ class TokenCounts(NamedTuple):
 
     @classmethod
     def of(cls, lengths: Positions, packing: Packing | None = None) -> Self:
-        """Of rows of so many tokens, int64 [B]."""
+        """Of rows of this many tokens, int64 [B]."""
         area = packing.rows * packing.width if packing else len(lengths) * int(lengths.max())
         return cls(int(lengths.sum()), int((lengths**2).sum()), area)
 
@@ -197,7 +197,7 @@ class TokenDataset(Dataset[TokenBatch]):
     """Collates whole micro-batches from encoded rows."""
 
     def __init__(self, rows: TokenRows, pad_token_id: int, packed_width: int | None = None) -> None:
-        """``packed_width``: rows may share the network's rows, of at most so many tokens."""
+        """``packed_width``: rows may share the network's rows, of at most this many tokens."""
         self.rows = rows
         self.packed_width = packed_width
         self.pad_token_id = pad_token_id

@@ -2,7 +2,7 @@
 
 An epoch's shuffle knows nothing of the one before, so that a row at the end of one may stand at the
 beginning of the next, and a batch that holds the border would hold the row twice. ``apart`` forbids
-it: among so many consecutive samples no row occurs twice if there are so many rows, and else each
+it: among that many consecutive samples no row occurs twice if there are as many rows, and else each
 occurs equally often, to within one. Any part of the stream can still be asked for: an epoch depends
 on the shuffle of the one before, never on what was done to it.
 """
@@ -21,7 +21,7 @@ from dlm.diffusion.counter import counter_seed
 
 _STREAM = 109
 _CHUNK = 1024
-"""The beginnings of epochs are made for about so many rows at once."""
+"""The beginnings of epochs are made for about this many rows at once."""
 
 
 class SampleStream(Protocol):
@@ -48,7 +48,7 @@ class ShuffledRows:
     rows: int
     seed: int
     apart: int = 1
-    """Among so many consecutive samples every row is another, or all occur equally often."""
+    """Among this many consecutive samples every row is another, or all occur equally often."""
     cut: int | None = None
     """Where an epoch begins at a multiple of this, earlier ones need not be looked at."""
 
@@ -164,7 +164,7 @@ class Run(NamedTuple):
 def runs_within_epochs(
     stream: SampleStream, positions: Positions, rows: int, unit: int
 ) -> list[Run]:
-    """Consecutive samples as runs of units of so many, in none of which a source goes from one
+    """Consecutive samples as runs of units of this many, in none of which a source goes from one
     epoch to the next; a unit that holds such a border is a run of its own.
 
     So a run's samples may be put into any order: a row occurs once, and the epochs of a source stay

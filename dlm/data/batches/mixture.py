@@ -41,7 +41,7 @@ class MixtureSettings:
     """Largest number of rows that a source counts for (T5's K)."""
 
     def shares(self, rows: Mapping[str, int]) -> list[float]:
-        """Share of each source of so many rows, in their order; they add up to 1.
+        """Share of each source of this many rows, in their order; they add up to 1.
 
         Raises:
             UserError: The weights do not name the sources one to one.
@@ -157,7 +157,7 @@ class MixtureStream:
 
     @cached_property
     def _table(self) -> Positions:
-        """Draws of each source in the first so many blocks of a period, [_PERIOD + 1, sources].
+        """Draws of each source in the first this many blocks of a period, [_PERIOD + 1, sources].
 
         Hermite's identity: floor((K + b) / P) summed over b = 0..P-1 is K, for whole K.
         """

@@ -1,7 +1,7 @@
 """Which samples make up which step: a pure function, so that a resume needs a step number only.
 
 The epochs' permutations, one after the other, are an endless stream of samples (``epochs.py``). It
-is cut into windows of at most so many global batches, each within an epoch; within a window rows
+is cut into windows of at most this many global batches, each within an epoch; within a window rows
 are sorted by length and cut into batches of like length, whose order is shuffled again. A batch
 with the end of one epoch and the beginning of the next is a window of its own. Nothing depends on
 devices or workers.
@@ -24,7 +24,7 @@ from dlm.data.shuffle import Positions, shuffled_places
 
 
 class WholeWindows(NamedTuple):
-    """So many first steps train on exactly so many first samples of the stream."""
+    """This many first steps train on exactly this many first samples of the stream."""
 
     steps: int
     samples: int
@@ -40,7 +40,7 @@ class GlobalBatches(Protocol):
 
     @property
     def usual_rows(self) -> int:
-        """Rows of a batch, or about so many."""
+        """Rows of a batch, or about this many."""
 
     def batch(self, step: int) -> Positions:
         """Sample positions of the step's global batch, int64."""
@@ -92,7 +92,7 @@ class BatchOrder:
 
     @property
     def usual_rows(self) -> int:
-        """See ``GlobalBatches``: exactly so many."""
+        """See ``GlobalBatches``: exactly this many."""
         return self.global_batch_size
 
     @cached_property

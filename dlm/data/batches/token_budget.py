@@ -1,4 +1,4 @@
-"""Global batches of so many tokens, not rows: which samples, a function of (seed, step) alone.
+"""Global batches of this many tokens, not rows: which samples, a function of (seed, step) alone.
 
 The stream is cut into windows of equally many samples, and where epochs end among these into runs
 that do not go from one to the next. A run is sorted by length and cut into batches of like length
@@ -31,8 +31,8 @@ _UNGROUPED = 50
 _MEASURED = 4096
 _PART = 1 << 20
 _MOST = 2
-"""Without grouping a batch has at most so many times the usual number of rows: copies of a row are
-that far apart. Short rows seldom come together in such numbers."""
+"""Without grouping a batch has at most this many times the usual number of rows: copies of a row
+are that far apart. Short rows seldom come together in such numbers."""
 
 
 class WindowPlace(NamedTuple):
@@ -51,7 +51,7 @@ class _Window:
 
 
 class TokenBudgetOrder:
-    """The global batch of every step, of at most so many tokens."""
+    """The global batch of every step, of at most this many tokens."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class TokenBudgetOrder:
             lengths: tokens of each row, none above ``tokens``.
             tokens: the budget of a global batch.
             seed: decides the order.
-            grouping: about so many batches in a window of like-length grouping; 0 keeps the
+            grouping: about this many batches in a window of like-length grouping; 0 keeps the
                 stream's order.
             packed: how devices share a batch: by real tokens, or by padded ones.
             stream: the samples; None: every row once an epoch.
@@ -176,8 +176,8 @@ def longest_row(lengths: Column) -> int:
 
 
 def smallest_budget(longest: int, parts: int) -> int:
-    """Tokens with which every batch has rows for so many devices and micro-batches: a batch has at
-    least half as many rows as rows of the greatest length would fit."""
+    """Tokens with which every batch has rows for this many devices and micro-batches: a batch has
+    at least half as many rows as rows of the greatest length would fit."""
     return longest if parts == 1 else 2 * parts * longest
 
 
@@ -225,7 +225,7 @@ def _cut(
 
 
 def equal_areas(lengths: Positions, parts: int) -> list[Positions]:
-    """Places of ``lengths`` in so many parts of like length, the greatest rows x longest as small
+    """Places of ``lengths`` in this many parts of like length, the greatest rows x longest as small
     as it can be."""
     longest_first = np.argsort(-lengths, kind="stable")
     fallen = lengths[longest_first]
@@ -251,7 +251,7 @@ def _areas_within(fallen: Positions, tokens: int) -> list[int]:
 
 
 def equal_sums(lengths: Positions, parts: int) -> list[Positions]:
-    """Places of ``lengths`` in so many parts of nearly equal sums: the longest first, each where
+    """Places of ``lengths`` in this many parts of nearly equal sums: the longest first, each where
     there is least so far."""
     sums = [(0, number) for number in range(parts)]
     members: list[list[int]] = [[] for _ in range(parts)]

@@ -129,7 +129,7 @@ def encode_rows(
 ) -> EncodedRows:
     """Tokenize rows; ``conditional`` ones have a prompt, others are plain text.
 
-    ``canvas_length`` pads conditional rows with end tokens to so many tokens behind the prompt's
+    ``canvas_length`` pads conditional rows with end tokens to this many tokens behind the prompt's
     end; longer responses stay as they are. ``count_padding``: whether the padding counts in the
     loss, as the response's own end token does.
     """

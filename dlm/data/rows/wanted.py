@@ -25,11 +25,11 @@ class RowsWanted:
     max_length: int
     too_long: TooLong = "error"
     text_blocks: int | None = None
-    """Rows of the task text are joined and cut into blocks of so many tokens; None: a row a
+    """Rows of the task text are joined and cut into blocks of this many tokens; None: a row a
     text."""
     canvas_length: int | None = None
-    """Responses with their end token have at most so many tokens, and rows have room for so many
-    behind the prompt. (The rows are kept without the padding.)"""
+    """Responses with their end token have at most this many tokens, and rows have room for this
+    many behind the prompt. (The rows are kept without the padding.)"""
     sides: "RowSides | None" = None
     """Most tokens of prompt and response each, where responses start at one position; None: only
     their sum counts."""
@@ -52,7 +52,7 @@ class RowsWanted:
         return None if self.has_prompts(source) else self.text_blocks
 
     def prompt_room(self, response: int) -> int:
-        """Tokens that a prompt may have before a response of so many tokens; begin and both ends
+        """Tokens that a prompt may have before a response of this many tokens; begin and both ends
         are special tokens."""
         room = self.max_length - max(response + 1, self.canvas_length or 0)
         return min(room, self.sides.prompt if self.sides else room) - 2

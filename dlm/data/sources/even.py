@@ -24,7 +24,7 @@ def rows_of_each(files: Sequence[Path], limit: int, rows_of: Rows) -> list[int]:
 
 
 def shares(counts: Sequence[int], limit: int) -> list[int]:
-    """``limit`` dealt out alike among files with so many rows; what is left over after that goes,
+    """``limit`` dealt out alike among files with this many rows; what is left over after that goes,
     one row each, to files that have more, at even distances."""
     level = 0
     for count in sorted({*counts, limit}):

@@ -47,7 +47,7 @@ class Source:
     """The row's field that no two rows share; costs about 100 bytes of memory a row."""
     holdout: Holdout | None = None
     limit: int | None = None
-    """Only the first so many rows that can be read."""
+    """Only the first this many rows that can be read."""
     normalise: Literal["none", "nfc"] = "none"
     """Text as it is, or every text of a row in Unicode's composed form (NFC)."""
     seed: int = 0

@@ -60,7 +60,7 @@ def denoise(
         forbidden_ids: Tokens that are never predicted, the mask token among them, int64.
         key: What random numbers are a function of, for whatever draws. A row's draws are its own
             where its number is.
-        block_length: Slots are generated in blocks of so many from left to right, each from noise
+        block_length: Slots are generated in blocks of this many from left to right, each from noise
             to the end (semi-autoregressive; LLaDA, BD3-LM). A row's last block may be shorter.
         end_token_id: A token behind which a row says nothing more: once a finished block holds it,
             the row's later blocks are filled with it and not generated. None: there is no such

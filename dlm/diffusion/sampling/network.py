@@ -40,7 +40,7 @@ class SlotNetwork(ABC):
 
     @abstractmethod
     def logits(self, states: Tensor) -> Tensor:
-        """Logits [S, V] of so many states."""
+        """Logits [S, V] of this many states."""
 
     def likeliest(self, states: Tensor, forbidden_ids: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest token of each slot that is not forbidden, the first of equals, and its

@@ -12,7 +12,7 @@ from dlm.diffusion.sampling.samplers import Sampler
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step
 
 _LOGITS = {"cpu": 2**22, "cuda": 2**27}
-"""So many logits at a time, where their whole distribution is read."""
+"""This many logits at a time, where their whole distribution is read."""
 
 
 def nothing_predicted(slot_BN: Tensor) -> Prediction:
@@ -55,7 +55,7 @@ def predicted(
 def _read(
     network: SlotNetwork, states: Tensor, draws: Draws, sampler: Sampler, forbidden_ids: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The whole distribution of so many slots at a time; draws of rows of one slot each."""
+    """The whole distribution of this many slots at a time; draws of rows of one slot each."""
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     most = _LOGITS.get(states.device.type, _LOGITS["cuda"])
     rows = max(1, most // network.vocab_size)

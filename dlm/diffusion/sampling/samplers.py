@@ -44,7 +44,7 @@ class Sampler:
     temperature: float = 0.0
     """Tokens are drawn in proportion to p^(1/temperature); 0: the most likely one."""
     top_k: int | None = None
-    """Draw from so many of the likeliest tokens."""
+    """Draw from this many of the likeliest tokens."""
     top_p: float | None = None
     """Draw from the smallest set of tokens with so much probability."""
     routing_noise: float = 0.0

@@ -21,11 +21,11 @@ class Group:
     length_N: Tensor | None
     """Their lengths; None: all are ``width`` long."""
     keys: int | None = None
-    """So many keys each, behind a cached prompt; None: as many as queries."""
+    """This many keys each, behind a cached prompt; None: as many as queries."""
     seen: Tensor | None = None
     """Which of these they see, bool [count, 1, 1, keys]; None: all."""
     near: Tensor | None = None
-    """The same in layers of narrow sight, [count, 1, width or 1, keys]."""
+    """The same in sliding-window layers, [count, 1, width or 1, keys]."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Documents:
 
     causal: bool
     window: int | None
-    """How far layers of narrow sight see to either side; None: there are none."""
+    """How far sliding-window layers see to either side; None: there are none."""
     longest: int
     """No document is longer."""
     bounds_N: Tensor | None = None
@@ -75,7 +75,7 @@ def documents_of(
         pattern: Who sees whom.
         response_BL: The response, which ends its row; read by the patterns that begin with
             ``prefix``.
-        window: How far layers of narrow sight see; None: there are none.
+        window: How far sliding-window layers see; None: there are none.
     """
     lay_out = _sequences if valid_BL.is_cuda else _grouped
     length_B = valid_BL.sum(dim=1)
@@ -99,7 +99,7 @@ def documents_of(
 
 
 def _sequences(packing: Packing, length_B: Tensor, causal: bool, window: int | None) -> Documents:
-    """For the kernel of CUDA: so many tokens from each document's start."""
+    """For the kernel of CUDA: this many tokens from each document's start."""
     start_B = packing.row_B * packing.width + packing.start_B
     begins = bounds(start_B, length_B, packing.rows * packing.width)
     # A gap, which is a sequence too, is no longer than a row.
@@ -107,7 +107,7 @@ def _sequences(packing: Packing, length_B: Tensor, causal: bool, window: int | N
 
 
 def _grouped(packing: Packing, length_B: Tensor, causal: bool, window: int | None) -> Documents:
-    """For a CPU: so many tokens from each document's start, those of near length together."""
+    """For a CPU: this many tokens from each document's start, those of near length together."""
     start_B = packing.row_B * packing.width + packing.start_B
     if not length_B.any():
         return Documents(causal, window, packing.width)
@@ -136,7 +136,7 @@ class QueryGroups:
 
 
 def group_queries(start_B: Tensor, length_B: Tensor, alike_B: Tensor, area: int) -> QueryGroups:
-    """Group documents with queries, so many from each start on, by what is to be nearly alike."""
+    """Group documents with this many queries from each start on, those of like length together."""
     order_B = alike_B.argsort(stable=True)
     order_B = order_B[length_B[order_B] > 0]
     back_W = torch.zeros(area, dtype=torch.int64)

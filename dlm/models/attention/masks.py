@@ -62,7 +62,7 @@ def square_mask(
 
 
 def within_window(mask_B1LL: Tensor, window: int) -> Tensor:
-    """What is left of a square mask where keys may be so many positions away at most."""
+    """What is left of a square mask where keys may be this many positions away at most."""
     place_L = torch.arange(mask_B1LL.shape[-1], device=mask_B1LL.device)
     return mask_B1LL & ((place_L[:, None] - place_L).abs() <= window)
 

@@ -156,7 +156,7 @@ def obstacle(
     """Why packed rows of a network need the mask here; None: they do not.
 
     Args:
-        network: It, with the attention that it was given.
+        network: The network, its attention replaced in place.
         device: Where it computes.
         annealed: Whether a causal network is becoming bidirectional.
         dtype: What attention computes in on a GPU; None: as autocast says now.

@@ -23,7 +23,7 @@ class PromptCache:
 def beginnings(
     layers: LayerKeys, lengths: list[int], of: list[int], device: torch.device
 ) -> PromptCache:
-    """The first so many tokens of rows of those lengths that lie end to end."""
+    """Places of each row's first tokens, as many as said, in rows laid end to end."""
     length_B, prompt_B = torch.tensor(lengths), torch.tensor(of)
     skipped_B = (length_B - prompt_B).cumsum(0) - (length_B - prompt_B)
     row_T = torch.repeat_interleave(prompt_B)

@@ -80,7 +80,7 @@ class RowEncoder:
             raise UserError(f"{place}: {error}") from error
 
     def end_of(self, prompt: str, tokens: int) -> Ids:
-        """Token ids of the end of a prompt, at most so many (see ``cut_prompt``)."""
+        """Token ids of the end of a prompt, at most this many (see ``cut_prompt``)."""
         return encode_responses(self._tokenizer, [cut_prompt(self._tokenizer, prompt, tokens)])[0]
 
     def ids(self, encoded: list[Ids], count: int) -> tuple[list[Ids], list[Ids]]:

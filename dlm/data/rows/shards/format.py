@@ -22,7 +22,7 @@ from dlm.errors import UserError
 VERSION = 3
 """Raised whenever the same rows would be written otherwise; it is part of the key."""
 SHARD_TOKENS = 16 * 2**20
-"""A shard is closed when it has so many tokens: 32 MiB of uint16, 64 MiB of int32."""
+"""A shard is closed when it has this many tokens: 32 MiB of uint16, 64 MiB of int32."""
 INDEX, PROGRESS = "index.json", "progress.jsonl"
 ARRAYS = ("tokens", "offsets", "prompts")
 

@@ -18,8 +18,8 @@ from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import BadRows
 
 PORTION_ROWS, PORTION_CHARACTERS = 4096, 2**20
-"""A portion has at most so many examples, and ends behind the one that reaches so many characters:
-enough for the threads of many cores, and a hundred megabytes or two of the tokenizer's objects."""
+"""A portion has at most this many examples, and ends behind the one that reaches this many
+characters: enough for the threads of many cores, and 100 to 200 MB of the tokenizer's objects."""
 AHEAD = 2
 """Portions that wait for the tokenizer or are with it."""
 
@@ -79,7 +79,7 @@ def _take(examples: Iterator[Example]) -> list[Example]:
 def encoded_portions(
     read: Iterator[Portion], wanted: RowsWanted, encoder: RowEncoder
 ) -> Iterator[tuple[Portion, list[Any]]]:
-    """Each portion with what the tokenizer made of it, so many portions ahead."""
+    """Each portion with what the tokenizer made of it, this many portions ahead."""
     waiting: deque[tuple[Portion, Future[list[Any]]]] = deque()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize") as pool:
         try:
