@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dlm.data.batches.packing import plan_packing
 from dlm.errors import UserError
-from dlm.models import documents as where_documents_lie
+from dlm.models.attention import documents as where_documents_lie
 from dlm.models.attention import packed as packed_attention
 from dlm.models.attention.annealing import Annealing
 from dlm.models.attention.documents import Documents, bounds, documents_of

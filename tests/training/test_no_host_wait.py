@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
 from dlm.models import backbone as backbone_module
-from dlm.models import documents, packed_attention
+from dlm.models.attention import documents
+from dlm.models.attention import packed as packed_attention
 from dlm.models.length_predictor import LengthPredictor
 from dlm.stages.autoregressive import AutoregressiveTwin
 from dlm.stages.base import TrainingStage
