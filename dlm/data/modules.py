@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.batches.batching import StepSampler, TokenBatch, TokenDataset, validation_requests
-from dlm.data.batches.mixture import MixtureSettings, MixtureStream
+from dlm.data.batches.mixture import MixtureStream
 from dlm.data.batches.order import BatchOrder, GlobalBatches
+from dlm.data.batches.shares import MixtureSettings
 from dlm.data.batches.token_budget import TokenBudgetOrder, WindowPlace
 from dlm.data.examples import ExampleRecipe
 from dlm.data.overlap import OverlapIndex

@@ -8,7 +8,7 @@ from typing import Literal
 from dlm.config.checks.data import source_name, task_of
 from dlm.config.references import local_path, local_texts, sources_read
 from dlm.config.schema import DataConfig, SourceConfig, StageConfig
-from dlm.data.batches.mixture import MixtureSettings
+from dlm.data.batches.shares import MixtureSettings
 from dlm.data.examples import ExampleRecipe, TaskSource
 from dlm.data.few_shot import FewShot
 from dlm.data.prompts import Template

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlm.data.batches.mixture import BLOCK, MixtureSettings, MixtureStream
+from dlm.data.batches.mixture import BLOCK, MixtureStream
+from dlm.data.batches.shares import MixtureSettings
 from dlm.errors import UserError
 
 ROWS = {"large": 1000, "small": 10, "middle": 100}

@@ -116,6 +116,7 @@ def test_two_ranks_write_what_one_does(
     (stage,) = plan(recipe, writer.run_dir, data_identity=data_identity)
     model = open_model(twin)  # threads of one process cannot open models at once
     monkeypatch.setattr("dlm.recipe.generate_stage.open_model", lambda *_, **__: model)
+    stage.job.directory.mkdir(parents=True)
     made = run_ranks(2, lambda star: Writing(stage.job, star).carry_out())
     assert made[0]["rows"] == made[1]["rows"] == len(whole.rows)
     assert writer.file.read_bytes() == whole.file.read_bytes()

@@ -102,7 +102,7 @@ def test_a_rank_whose_launcher_is_another_says_that_it_lost_one(
 ) -> None:
     name = "lightning.pytorch.strategies.launchers.subprocess_script"
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(_launch_process_observer=None))
-    monkeypatch.setattr(ranks_watch, "_BURIAL_S", 0.1)
+    monkeypatch.setattr(ranks_watch, "_REPORT_WAIT_S", 0.1)
     job = StageJob("small", "adapt", StageConfig(), 0, "", tmp_path, {})
     with pytest.raises(RankLost) as caught, LaunchedRanks(print).watched(job):
         broken = RuntimeError("[gloo/pair.cc] Connection closed by peer\nand more")

@@ -7,7 +7,6 @@ offsets, so that over a period the quotas add up to the share exactly (to 1 in 2
 the sum of all earlier quotas is one line of arithmetic. So any part of the stream can be asked for.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -18,7 +17,6 @@ import numpy as np
 from dlm.data.batches.epochs import ShuffledRows
 from dlm.data.shuffle import Positions, shuffled_places
 from dlm.diffusion.counter import counter_seed
-from dlm.errors import UserError, did_you_mean
 
 BLOCK = 1024
 """Draws of a block: in each the sources have their shares to within one draw."""
@@ -27,46 +25,6 @@ _STEP = 633
 """Odd, so that its multiples meet every offset of the period; near the golden section of it, so
 that neighbouring blocks round differently."""
 _STREAM = 107
-
-
-@dataclass(frozen=True)
-class MixtureSettings:
-    """How shares are made. At most ``weights`` or the other two are set."""
-
-    weights: Mapping[str, float]
-    """Source name -> its weight; the shares are their parts of the sum."""
-    temperature: float | None = None
-    """None is 1: shares in proportion to the rows. The larger, the more alike the shares."""
-    cap: int | None = None
-    """Largest number of rows that a source counts for (T5's K)."""
-
-    def shares(self, rows: Mapping[str, int]) -> list[float]:
-        """Share of each source of this many rows, in their order; they add up to 1.
-
-        Raises:
-            UserError: The weights do not name the sources one to one.
-        """
-        if self.weights:
-            self._check_names(list(rows))
-            rates = [self.weights[name] for name in rows]
-        else:
-            counted = [min(number, self.cap or number) for number in rows.values()]
-            rates = [number ** (1 / (self.temperature or 1.0)) for number in counted]
-        return [rate / sum(rates) for rate in rates]
-
-    def _check_names(self, names: Sequence[str]) -> None:
-        for name in self.weights:
-            if name not in names:
-                raise UserError(
-                    f"data.mixture.weights: no training source has the name '{name}'"
-                    f"{did_you_mean(name, names)} (they are {', '.join(names)}): correct it"
-                )
-        for name in names:
-            if name not in self.weights:
-                raise UserError(
-                    f"data.mixture.weights: source '{name}' has no weight, and would never be "
-                    "drawn: give it one, or remove the source"
-                )
 
 
 @dataclass(frozen=True)
