@@ -20,28 +20,12 @@ def main() -> int:
         lists = words[:1] in (["ls"], ["validate"]) or not words
         named = any(word == "-M" or word.split("=")[0] == "--model" for word in words)
         if not lists and not named:
-            refuse_chat_templates(words)
             sys.argv += ["--model", "dlm"]
         cli_evaluate()
     except DlmError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def refuse_chat_templates(words: list[str]) -> None:
-    """Say that no chat template is put around prompts, before the model is opened.
-
-    Raises:
-        UserError: One is asked for.
-    """
-    for word in words:
-        if word.split("=")[0] in ("--apply_chat_template", "--fewshot_as_multiturn"):
-            raise UserError(
-                f"{word} is not supported: prompts are read as the harness writes them. Leave it "
-                "out, and write in the task's doc_to_text what stood around a prompt in training "
-                "(for data.task chat: 'User: ...', a blank line, 'Assistant:')"
-            )
 
 
 if __name__ == "__main__":

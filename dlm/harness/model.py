@@ -127,6 +127,36 @@ class HarnessModel(LM):  # type: ignore[misc]
         """For the harness's cache of requests."""
         return self.path.replace("/", "__")
 
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The model's own template, of which the harness also keeps a record.
+
+        Raises:
+            UserError: It has none, or one of several is asked for.
+        """
+        if chat_template is False or chat_template is None:
+            return None
+        template: str | None = self.model.tokenizer.chat_template
+        if template is None:
+            raise UserError(
+                f"--apply_chat_template: {self.path} was not trained on conversations (data.task "
+                "chat): leave it out, and write in the task's doc_to_text what stood around a "
+                "prompt in training"
+            )
+        if isinstance(chat_template, str):
+            raise UserError(
+                f"--apply_chat_template {chat_template}: {self.path} has one template, without a "
+                "name: leave the name out"
+            )
+        return template
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as prompts were worded in training."""
+        return str(self.model.tokenizer.apply_chat_template(
+            chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
+        ))  # fmt: skip
+
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """(lower bound on log p(continuation | context, its length), is it greedy)."""
         found: list[tuple[float, bool]] = []

@@ -1,6 +1,7 @@
 """Our models under lm-evaluation-harness: the numbers of dlm, whatever the batch."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from cli_tools import Caller, TrainedRun, read_scores
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 
+from dlm.data.prompt_forms import PromptForm
 from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.errors import UserError
 from dlm.generation.generate import generate
@@ -21,6 +23,7 @@ from dlm.harness.__main__ import main
 from dlm.harness.contexts import fitting
 from dlm.harness.model import HarnessModel
 from dlm.harness.writing import _OneLength
+from dlm.models.sums import write_sums
 
 PROMPTS = ["seven", "two hundred and seven", "friday the fifteenth of august", "twelve"]
 RESPONSES = ["sieben", "zwei hundert", "freitag der fünfzehnte", "zwölf"]
@@ -278,15 +281,30 @@ def test_its_command_line_says_what_is_missing(
     assert "pip install 'dlm[harness]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--apply_chat_template", "--fewshot_as_multiturn"])
-def test_a_chat_template_is_refused_before_the_model_is_opened(
-    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_model_of_conversations_is_asked_by_its_chat_template(
+    trained: TrainedRun, tmp_path: Path
 ) -> None:
-    words = ["--model_args", "path=nowhere", "--tasks", "x", option]
-    monkeypatch.setattr(sys, "argv", ["dlm.harness", *words])
-    assert main() == 2
-    said = capsys.readouterr().err
-    assert f"{option} is not supported" in said and "doc_to_text" in said
+    export = shutil.copytree(trained.stage("length") / "export", tmp_path / "chat")
+    template = PromptForm("chat", "{dialogue}").chat_template()
+    assert template is not None
+    (export / "chat_template.jinja").write_text(template, encoding="utf-8")
+    write_sums(export)
+    model = HarnessModel(str(export), samples=4)
+    assert model.chat_template(True) == template and model.chat_template(False) is None
+    turns = [{"role": "user", "content": "seven"}, {"role": "assistant", "content": "sieben"},
+             {"role": "user", "content": "two"}]  # fmt: skip
+    worded = "User: seven\n\nAssistant: sieben\n\nUser: two\n\nAssistant:"
+    assert model.apply_chat_template(turns) == worded
+    assert model.apply_chat_template(turns[:2], add_generation_prompt=False) == (
+        "User: seven\n\nAssistant: sieben"
+    )
+    with pytest.raises(UserError, match="has one template, without a name"):
+        model.chat_template("tools")
+
+
+def test_a_model_without_a_chat_template_is_not_asked_by_one(model: HarnessModel) -> None:
+    with pytest.raises(UserError, match=r"was not trained on conversations .* doc_to_text"):
+        model.chat_template(True)
 
 
 def local_tasks(folder: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
