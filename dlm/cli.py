@@ -201,6 +201,8 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     prompts.add_argument("--prompt", action="append", metavar="TEXT", help="may be repeated")
     prompts.add_argument("--input", metavar="FILE", help="JSON lines with the field `prompt`")
     generate.add_argument("--output", metavar="FILE", help="JSON lines with `prompt` and `text`")
+    generate.add_argument("--num-samples", type=int, metavar="N",
+                          help="answers to each prompt, for samplers that draw (1)")  # fmt: skip
     _infill_arguments(generate)
     generate.add_argument("--trace", metavar="F.html|F.svg|F.jsonl",
                           help="how the text came about, iteration by iteration: a page that "

@@ -121,7 +121,7 @@ OF_OPTION = {
     "steps": _STEPS, "warmup": _STEPS, "rows": _ROWS, "limit": _ROWS, "span": _TOKENS,
     "few_shot": RANGE_OF["data.few_shot.count"],
     "likelihood_samples": RANGE_OF["evaluation.likelihood.samples"],
-    "max_array_tasks": Range(1, MOST_CELLS),
+    "max_array_tasks": Range(1, MOST_CELLS), "num_samples": Range(1, 10**6),
 }  # fmt: skip
 """Numbers that verbs take: the option's name, with _ for -, and its range."""
 

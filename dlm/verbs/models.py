@@ -40,7 +40,9 @@ def generate(options: argparse.Namespace) -> int:
 def _generate(options: argparse.Namespace, share: Share) -> int:
     templates = given_templates(options)
     located = locate_model(options.model)
-    asked = given_prompts(options, templates, partial(_forms_of, located))
+    times = options.num_samples or 1
+    asked = given_prompts(options, templates, partial(_forms_of, located)).each(times)
+    templates = [template for template in templates for _ in range(times)]
     prompts = asked.texts
     output = Path(options.output) if options.output else None
     if output is not None:
@@ -52,7 +54,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     from dlm.data.prompt_forms import worded_otherwise
     from dlm.generation.empty import empty_note
     from dlm.training.quiet import quiet_libraries
-    from dlm.verbs.answers import answer_prompts, fill_in, same_draw_note
+    from dlm.verbs.answers import answer_prompts, draws, fill_in
 
     quiet_libraries()
     model = open_located(located, trust_remote_code=options.trust_remote_code)
@@ -67,6 +69,11 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
         _refuse_lengths_of_infilling(options)
     # Without references there are no oracle lengths, whatever the stage says.
     settings = chosen_settings(options, located, model, references=False)
+    if times > 1 and not draws(model, settings):
+        raise UserError(
+            f"--num-samples {times}: nothing is drawn, and the answers to a prompt would all be "
+            "the same: give --temperature, or a --sampler that draws (mdlm)"
+        )
     recorded = trace is not None
     if templates:
         answers = fill_in(model, templates, prompts or None, settings, record=recorded, share=share)
@@ -83,9 +90,6 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     if answers.without_end:
         print(f"{answers.without_end} of {len(answers.texts)} answers fill the canvas of "
               f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
-    repeated = same_draw_note(prompts, settings) if model.kind == "diffusion" else None
-    if repeated and not templates:
-        print(repeated, file=sys.stderr)
     if note := empty_note(answers.texts, on_canvas=settings.length == "canvas"):
         print(note, file=sys.stderr)
     if trace is not None:

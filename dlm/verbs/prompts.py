@@ -25,6 +25,12 @@ class Prompts:
     places: list[str]
     """Where each was given, for messages."""
 
+    def each(self, times: int) -> "Prompts":
+        """Each several times, one behind the other."""
+        return Prompts(*(
+            [one for one in given for _ in range(times)] for given in (self.texts, self.places)
+        ))  # fmt: skip
+
     def refuse_empty(self) -> None:
         """Only a model of texts writes without being told how to begin."""
         for text, place in zip(self.texts, self.places, strict=True):

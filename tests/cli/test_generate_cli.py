@@ -9,9 +9,8 @@ import pytest
 from cli_tools import Caller, TrainedRun, dlm
 
 from dlm.cli import build_parser
-from dlm.generation.settings import GenerationSettings
 from dlm.models.sums import write_sums
-from dlm.verbs.answers import same_draw_note
+from dlm.verbs.answers import rounds
 
 PROMPTS = ["seven", "two hundred and seven", "friday the fifteenth of august", "twelve"]
 
@@ -280,14 +279,43 @@ def test_export_never_writes_over_anything(
     assert not inside.exists()
 
 
-def test_equal_prompts_that_draw_alike_are_said() -> None:
-    prompts = ["two hundred", "one", "two hundred", "two hundred"]
-    drawing = GenerationSettings(sampler="llada", temperature=1.5)
-    said = same_draw_note(prompts, drawing)
-    assert said is not None and said.startswith("2 of 4 prompts repeat an earlier one")
-    assert "another --seed" in said
-    assert same_draw_note(prompts[:2], drawing) is None
-    assert same_draw_note(prompts, GenerationSettings(sampler="llada")) is None, "nothing is drawn"
+def test_each_time_a_prompt_is_asked_it_has_draws_of_its_own(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    drawn = ("--sampler", "llada", "--temperature", "1.5")
+
+    def answers(*words: str) -> list[str]:
+        output = tmp_path / "out.jsonl"
+        outcome = call("generate", trained.directory, *words, *drawn, "--output", output)
+        assert outcome.code == 0, outcome.err
+        return [json.loads(line)["text"] for line in output.read_text().splitlines()]
+
+    several = answers("--prompt", PROMPTS[1], "--prompt", PROMPTS[0], "--num-samples", "3")
+    assert len(several) == 6 and len(set(several[:3])) > 1
+    seeds = [answers("--prompt", PROMPTS[1], "--seed", str(seed))[0] for seed in range(3)]
+    assert several[:3] == seeds, "the n-th answer is that of the n-th seed, whatever else is asked"
+    repeated = [word for _ in range(3) for word in ("--prompt", PROMPTS[1])]
+    assert answers(*repeated) == seeds
+
+
+def test_several_texts_are_filled_in(call: Caller, trained: TrainedRun) -> None:
+    words = ("--infill", "two [MASK:3]", "--sampler", "llada", "--temperature", "1.5")
+    outcome = call("generate", trained.directory, *words, "--num-samples", "4")
+    assert outcome.code == 0 and len(set(outcome.out.splitlines())) > 1
+    first = call("generate", trained.directory, *words)
+    assert outcome.out.splitlines()[0] == first.out.rstrip("\n")
+
+
+def test_several_answers_that_would_be_the_same_are_refused(
+    call: Caller, trained: TrainedRun
+) -> None:
+    outcome = call("generate", trained.directory, "--prompt", "seven", "--num-samples", "2")
+    assert outcome.code == 2 and "--num-samples 2: nothing is drawn" in outcome.last_line
+
+
+def test_rounds_hold_each_request_once() -> None:
+    assert rounds("abacab") == [[0, 1, 3], [2, 5], [4]]
+    assert rounds([]) == []
 
 
 def asked_with(trained: TrainedRun, target: Path, *forms: dict[str, str]) -> Path:
