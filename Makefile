@@ -57,7 +57,7 @@ test-all: test ## run every test: the fast ones, then the slow ones
 lint: $(STAMP) ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy dlm
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 audit: ## ask the package index for known vulnerabilities of the pinned versions (network)

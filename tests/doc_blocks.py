@@ -24,6 +24,7 @@ from dlm.config.loading import load_recipe
 from dlm.config.shipped import shipped_recipes
 from dlm.errors import DlmError
 from dlm.evaluation.tasks import load_task
+from dlm.verbs.recipes import KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -230,7 +231,7 @@ def sections() -> set[str]:
 
 
 def _stages() -> list[str]:
-    return list(reference.KINDS)
+    return list(KINDS)
 
 
 def write_titled(folder: Path) -> None:

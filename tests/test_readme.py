@@ -146,7 +146,9 @@ def test_the_text_to_fill_in_lacks_as_many_tokens_as_its_answer_has_more(
     infills = [(prompt, infill) for _, prompt, infill in generations() if infill is not None]
     assert infills
     for prompt, infill in infills:
-        start, masks, end = re.fullmatch(r"(.*)\[MASK(?::(\d+))?\](.*)", infill).groups()
+        found = re.fullmatch(r"(.*)\[MASK(?::(\d+))?\](.*)", infill)
+        assert found is not None
+        start, masks, end = found.groups()
         whole, given = (tokenizer.tokenize(text) for text in (trained_answer(prompt), start))
         assert not end and whole[: len(given)] == given
         assert len(whole) - len(given) == int(masks or 1)

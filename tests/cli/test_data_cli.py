@@ -7,6 +7,7 @@ import pytest
 from cli_tools import Caller, TrainedRun
 
 from dlm.config.loading import load_recipe
+from dlm.data.rows.shards.reading import TokenShards
 from dlm.recipe.kinds import data_identity
 from dlm.recipe.plan import plan
 from dlm.training.data import build_data
@@ -36,6 +37,7 @@ def test_what_is_prepared_is_what_the_run_trains_on(
     jobs = [stage.job for stage in plan(recipe, trained.directory, data_identity=data_identity)]
     for job in jobs[1:4]:
         rows = build_data(job, starting_point(job)).train_rows
+        assert isinstance(rows, TokenShards)
         assert rows.directory in data_sets(cache), job.name
     assert len(data_sets(cache)) == 2
 

@@ -9,6 +9,8 @@ import pytest
 import sacrebleu
 from cli_tools import Caller, TrainedRun, files_of, read_scores
 
+from dlm.generation.settings import Generated
+
 CAPTIONS = [
     ("a dog runs on the beach", "ein hund rennt am strand"),
     ("two men are talking", "zwei männer unterhalten sich"),
@@ -67,8 +69,9 @@ def test_the_scores_are_sacrebleus_own_of_the_samples_file(
     from dlm.generation import diffusion
 
     texts = iter(["ein hund rennt am strand", "zwei frauen unterhalten sich", "ein mädchen liest"])
-    made = diffusion.Generated
-    monkeypatch.setattr(diffusion, "Generated", lambda text, n, score: made(next(texts), n, score))
+    monkeypatch.setattr(
+        diffusion, "Generated", lambda text, n, score: Generated(next(texts), n, score)
+    )
     output = tmp_path / "scores"
     words = ("--tasks", task_file, "--length", "predicted", "--output", output)
     assert call("evaluate", trained.directory, *words).code == 0

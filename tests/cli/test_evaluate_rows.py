@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import sacrebleu
@@ -21,6 +21,7 @@ from dlm.evaluation.metrics import METRICS
 from dlm.evaluation.sari import sari_counts, sari_of
 from dlm.evaluation.scores import Texts
 from dlm.generation import diffusion
+from dlm.generation.settings import Generated
 
 
 def task(folder: Path, metrics: list[str], rows: list[dict[str, Any]], **keys: Any) -> Path:
@@ -37,8 +38,9 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the model says, row by row: that of an untrained one scores 0."""
     given: list[str] = []
     texts: Iterator[str] = (given[index] for index in range(1000))
-    made = diffusion.Generated
-    monkeypatch.setattr(diffusion, "Generated", lambda text, n, score: made(next(texts), n, score))
+    monkeypatch.setattr(
+        diffusion, "Generated", lambda text, n, score: Generated(next(texts), n, score)
+    )
     return given
 
 
@@ -51,7 +53,7 @@ def scored(call: Caller, trained: TrainedRun, path: Path, output: Path, *words: 
 def test_the_scores_of_several_references_are_the_libraries_own_of_the_samples_file(
     call: Caller, trained: TrainedRun, tmp_path: Path, answers: list[str]
 ) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"document": "one", "summary": ["a dog runs on the beach", "the dog is running there"]},
         {"document": "two", "summary": ["two men are talking to a woman", "people talk"]},
         {"document": "three", "summary": "a girl reads a book in the park"},
@@ -142,8 +144,8 @@ def test_the_row_with_the_references_lengths_stands_beside(
     words = ("--tasks", "numbers_en_de", "--limit", "4")
     both, alone = tmp_path / "both", tmp_path / "alone"
     assert call("evaluate", trained.directory, *words, "--output", both).code == 0
-    words = (*words, "--length", "oracle")
-    assert call("evaluate", trained.directory, *words, "--output", alone).code == 0
+    words_alone = (*words, "--length", "oracle")
+    assert call("evaluate", trained.directory, *words_alone, "--output", alone).code == 0
     predicted, _ = read_scores(both / "numbers_en_de")
     oracle, samples = read_scores(both / "numbers_en_de" / "oracle_length")
     assert [each["generation"]["length"] for each in (predicted, oracle)] == ["predicted", "oracle"]
@@ -347,7 +349,7 @@ def test_of_two_learned_metrics_the_one_that_did_not_fail_is_not_asked_again(
 def test_a_metric_of_our_own_that_fails_keeps_the_texts_too(
     call: Caller, trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(samples: object) -> float:
+    def broken(samples: object) -> NoReturn:
         raise ZeroDivisionError("no words")
 
     of_generation = METRICS["generation"]

@@ -97,7 +97,9 @@ def test_answers_are_those_of_dlm_up_to_a_stop_string_and_the_limit(model: Harne
     made = generate(model.model, PROMPTS, model.settings).answers
     whole = [answer.text for answer in made]
     assert all(whole)
-    asked = [(prompt + " ", {"until": ["\n\n"]}) for prompt in PROMPTS]
+    asked: list[tuple[str, dict[str, Any]]] = [
+        (prompt + " ", {"until": ["\n\n"]}) for prompt in PROMPTS
+    ]
     assert model.generate_until(requests("generate_until", *asked)) == whole
     stop = whole[0][2]
     asked = [(prompt, {"until": [stop, "never"]}) for prompt in PROMPTS]
@@ -203,7 +205,7 @@ def test_responses_go_into_the_cache_of_the_harness_at_once(
             raise KeyboardInterrupt
         return conditional(*arguments)
 
-    from dlm.harness.model import pair_bounds as conditional
+    from dlm.harness.likelihoods import pair_bounds as conditional
 
     monkeypatch.setattr("dlm.harness.model.pair_bounds", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -212,7 +214,12 @@ def test_responses_go_into_the_cache_of_the_harness_at_once(
     left: list[int] = []
     again = CachingLM(another(trained), str(tmp_path / "responses.db"))
     whole = again.lm.loglikelihood
-    again.lm.loglikelihood = lambda rest: (left.append(len(rest)), whole(rest))[1]
+
+    def counted(rest: list[Instance]) -> Any:
+        left.append(len(rest))
+        return whole(rest)
+
+    again.lm.loglikelihood = counted
     found = [tuple(value) for value in again.loglikelihood(asked)]
     assert left == [2], "the first chunk was kept"
     assert found == model.loglikelihood(asked)

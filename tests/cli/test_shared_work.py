@@ -10,7 +10,9 @@ from cli_tools import Caller
 def test_devices_that_cannot_be_are_refused(
     call: Caller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verb: list[str]
 ) -> None:
-    words = [verb[0], tmp_path, *verb[1:], "--output", tmp_path / "new", "--devices"]
+    words: list[str | Path] = [
+        verb[0], tmp_path, *verb[1:], "--output", tmp_path / "new", "--devices",
+    ]  # fmt: skip
     assert call(*words, "0").err == "error: --devices must be at least 1 and at most 1,024, not 0\n"
     for variable, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(variable, value)

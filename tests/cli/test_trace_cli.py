@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_tools import Caller, TrainedRun, dlm
@@ -15,7 +16,7 @@ GIVEN = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
 INFILL = "two [MASK:2] and [MASK] is five"
 
 
-def lines(path: Path) -> list[dict[str, object]]:
+def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -150,14 +151,14 @@ def test_completed_texts_are_written_as_lines_and_traced(
     rows = lines(output)
     assert [list(row) for row in rows] == [["infill", "text", "spans", "score"]] * 2
     assert [row["infill"] for row in rows] == texts
-    first, second = rows[0]["spans"]  # type: ignore[misc]
+    first, second = rows[0]["spans"]
     assert rows[0]["text"] == f"two {first} and {second} is five"
     frames = lines(trace)
     assert [row["iteration"] for row in frames] == [1, 2, 3] * 2
-    assert {len(row["tokens"]) for row in frames[:3]} == {3}  # type: ignore[arg-type]
+    assert {len(row["tokens"]) for row in frames[:3]} == {3}
     assert frames[2]["texts"] == ["two ", " and ", " is five"] and frames[2]["prompt"] is None
     assert frames[2]["answer"] == rows[0]["text"]
-    assert "length_beam" not in frames[0]["settings"]  # type: ignore[operator]
+    assert "length_beam" not in frames[0]["settings"]
 
 
 def test_a_prompt_makes_the_text_its_answer(

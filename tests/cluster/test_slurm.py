@@ -10,7 +10,7 @@ from slurm_cluster import SlurmCluster, needs_slurm
 from slurm_runs import SubmittedRun, losses, undisturbed, weights
 
 pytestmark = needs_slurm
-TWO_NODES = {"nodes": 2}
+TWO_NODES: dict[str, object] = {"nodes": 2}
 NewRun = Callable[..., SubmittedRun]
 
 

@@ -271,7 +271,9 @@ def test_a_field_that_says_something_is_read_refused_or_left_out_by_name(
 
 
 def test_fields_that_are_empty_or_read_under_another_name_are_no_matter(tmp_path: Path) -> None:
-    row = {"instruction": "a", "input": "", "output": "b", "history": [], "system": None}
+    row: dict[str, Any] = {
+        "instruction": "a", "input": "", "output": "b", "history": [], "system": None,
+    }  # fmt: skip
     given = source(tmp_path / "a.jsonl", [row], task="alpaca", templates=(Template.of("alpaca"),))
     assert texts(ExampleRecipe((given,))) == [("a", "b")]
     row = {"input": "a", "response": "b", "id": 7, "category": "x"}

@@ -36,8 +36,8 @@ def test_a_pair_is_begin_prompt_end_response_end(
         row = pairs.row(index).tolist()
         first = pairs.prompt_lengths[index]
         assert row[0] == BEGIN and row[first - 1] == END and row[-1] == END
-        assert tokenizer.decode(row[1 : first - 1]).strip() == prompt
-        assert tokenizer.decode(row[first:-1]).strip() == response
+        assert str(tokenizer.decode(row[1 : first - 1])).strip() == prompt
+        assert str(tokenizer.decode(row[first:-1])).strip() == response
         assert row[:first] == encode_prompts(tokenizer, [prompt])[0]
         assert row[first:-1] == encode_responses(tokenizer, [response])[0]
         assert row.count(END) == 2

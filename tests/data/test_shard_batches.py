@@ -58,7 +58,7 @@ def loaded(
     rows: TokenRows, requests: Iterator[BatchRequest], count: int, workers: int = 0
 ) -> list[TokenBatch]:
     loader = DataLoader(
-        TokenDataset(rows, PAD), batch_sampler=list(islice(requests, count)),
+        TokenDataset(rows, PAD), batch_sampler=list(islice(requests, count)),  # type: ignore[arg-type]
         collate_fn=lambda batch: batch, num_workers=workers,
     )  # fmt: skip
     return list(loader)
@@ -98,8 +98,8 @@ def test_worker_processes_give_the_batches_of_the_parent(
     shards, _ = both
     for rank in range(world_size):
         options = {"batch": 8, "grouping": 3, "rank": rank, "world_size": world_size}
-        alone = loaded(shards, iter(sampler(shards, **options)), 9)  # type: ignore[arg-type]
-        ours = loaded(shards, iter(sampler(shards, **options)), 9, workers)  # type: ignore[arg-type]
+        alone = loaded(shards, iter(sampler(shards, **options)), 9)
+        ours = loaded(shards, iter(sampler(shards, **options)), 9, workers)
         for mine, theirs in zip(ours, alone, strict=True):
             for name, value in vars(theirs).items():
                 if isinstance(value, torch.Tensor):

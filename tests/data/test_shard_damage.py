@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from shard_tools import contents, prepared, wanted, write_pairs
 from small_vocabulary import tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
-from dlm.data.rows.shards import portions, prepare
+from dlm.data.rows.shards import portions
 from dlm.data.rows.shards.format import INDEX, PROGRESS, VERSION, DamagedShards, verify
+from dlm.data.rows.shards.place import shard_directory
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.shards.writer import ShardWriter
 from dlm.data.rows.wanted import RowsWanted
@@ -73,8 +75,9 @@ DAMAGES = [cut_short, removed, of_another_version, half_an_index, of_other_rows]
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_damage_is_named_with_the_remedy_and_made_good(
-    damage, rows: RowsWanted, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+    damage: Callable[[Path], str], rows: RowsWanted, tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     shards, _ = prepared(rows, tokenizer, tmp_path, **SMALL)
     before = contents(shards.directory)
     problem = damage(shards.directory)
@@ -273,13 +276,12 @@ def test_a_place_without_file_locks_is_refused_with_the_remedy(
 def test_the_place_is_the_variable_or_the_home_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = prepare.shard_directory
     monkeypatch.setenv("DLM_CACHE", str(tmp_path / "there"))
-    assert place(None, "key") == tmp_path / "there" / "shards" / "key"
-    assert place(Path("here"), "key") == Path("here/shards/key")
+    assert shard_directory(None, "key") == tmp_path / "there" / "shards" / "key"
+    assert shard_directory(Path("here"), "key") == Path("here/shards/key")
     monkeypatch.delenv("DLM_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert place(None, "key") == tmp_path / ".cache" / "dlm" / "shards" / "key"
+    assert shard_directory(None, "key") == tmp_path / ".cache" / "dlm" / "shards" / "key"
 
 
 def test_nothing_is_random_in_the_files(

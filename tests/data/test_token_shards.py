@@ -69,7 +69,7 @@ def test_a_large_vocabulary_is_kept_in_four_bytes(
     two, _ = prepared(wanted(files), tokenizer, tmp_path)
     monkeypatch.setattr(PreTrainedTokenizerFast, "__len__", lambda self: 2**16 + 1)
     four, _ = prepared(wanted(files), tokenizer, tmp_path)
-    assert (two.row(0).dtype, four.row(0).dtype) == (np.uint16, np.int32)
+    assert (two.row(0).dtype, four.row(0).dtype) == (np.dtype(np.uint16), np.dtype(np.int32))
     assert_same_rows(four, in_memory(wanted(files), tokenizer))
 
 

@@ -2,15 +2,18 @@
 
 import os
 import signal
+from typing import cast
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from dlm.data.modules import leave_stopping_to_the_trainer
 
 
 def test_workers_go_on_when_a_cluster_signals_every_process_of_a_job() -> None:
-    loader = DataLoader(
-        list(range(50)), num_workers=1, worker_init_fn=leave_stopping_to_the_trainer
+    loader: DataLoader[int] = DataLoader(
+        cast("Dataset[int]", list(range(50))),
+        num_workers=1,
+        worker_init_fn=leave_stopping_to_the_trainer,
     )
     batches = iter(loader)
     seen = [int(next(batches))]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def run(
     network: HashNetwork,
     iterations: int | None,
     observe: Callable[[int, Canvas], None] | None = None,
-    **options: int | None,
+    **options: Any,
 ) -> Denoised:
     return denoise(
         network, network.slot_BN, sampler=get_sampler(name) if isinstance(name, str) else name,

@@ -1,5 +1,6 @@
 """Losses in chunks are those of one matrix of logits, and so are their gradients."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,16 +18,21 @@ from dlm.diffusion.chunked_loss import (
 TOKENS, WIDTH, VOCABULARY = 11, 6, 17
 
 
-def inputs(dtype: torch.dtype, tokens: int = TOKENS) -> tuple[list[Tensor], Tensor]:
+def inputs(
+    dtype: torch.dtype, tokens: int = TOKENS
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     """Hidden states, weight and bias that want gradients, and targets."""
     generator = torch.Generator().manual_seed(0)
     sizes = [(tokens, WIDTH), (VOCABULARY, WIDTH), (VOCABULARY,)]
     made = [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
     target = torch.randint(VOCABULARY, (tokens,), generator=generator)
-    return [tensor.to(dtype).requires_grad_() for tensor in made], target
+    hidden, weight, bias = (tensor.to(dtype).requires_grad_() for tensor in made)
+    return (hidden, weight, bias), target
 
 
-def gradients(losses: TokenLosses, wanted: list[Tensor], smoothing: float) -> tuple[Tensor, ...]:
+def gradients(
+    losses: TokenLosses, wanted: Sequence[Tensor], smoothing: float
+) -> tuple[Tensor, ...]:
     """Of a sum with another weight for every token."""
     weight = torch.linspace(-1, 2, len(losses.right_M), dtype=losses.cross_entropy_M.dtype)
     total = (weight * losses.cross_entropy_M).sum()
@@ -48,7 +54,7 @@ def test_float64_losses_and_gradients_are_those_of_plain_formulas(
         (logits.argmax(-1) == target).double(),
     )  # fmt: skip
     found = chunked_losses(*wanted, target, rows=rows)
-    close = {"atol": 1e-12, "rtol": 1e-12}
+    close: dict[str, Any] = {"atol": 1e-12, "rtol": 1e-12}
     torch.testing.assert_close(found.cross_entropy_M, expected.cross_entropy_M, **close)
     torch.testing.assert_close(found.smoothing_M, expected.smoothing_M, **close)
     assert torch.equal(found.right_M, expected.right_M)
@@ -89,8 +95,8 @@ def test_a_token_that_is_never_predicted_is_as_if_it_were_not_there(rows: int, n
 def test_numerical_gradients_agree() -> None:
     (hidden, weight, bias), target = inputs(torch.float64, 3)
 
-    def both(*changed: Tensor) -> tuple[Tensor, Tensor]:
-        losses = chunked_losses(*changed, target, rows=2)
+    def both(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        losses = chunked_losses(hidden, weight, bias, target, rows=2)
         return losses.cross_entropy_M, losses.smoothing_M
 
     assert torch.autograd.gradcheck(both, (hidden, weight, bias))

@@ -1,6 +1,7 @@
 """Rows that end themselves: what a finished block with an end token does to the rest of its row."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_behind_a_block_with_an_end_there_are_ends_and_before_it_what_blocks_alo
 def test_a_row_that_ends_does_not_depend_on_its_neighbours_or_on_the_side_of_padding(
     name: str,
 ) -> None:
-    options = {"block_length": BLOCK, "end_token_id": END}
+    options: dict[str, Any] = {"block_length": BLOCK, "end_token_id": END}
     together = run(name, HashNetwork(ROWS, LENGTHS), 3, **options)
     expected = texts_of(together.tokens_BN, LENGTHS)
     for row, length in zip(ROWS, LENGTHS, strict=True):
@@ -91,7 +92,7 @@ def test_a_row_of_an_early_stopping_sampler_is_filled_when_it_is_done_not_when_i
                 seen.append(tokens)
 
         sampler = customised("fast-dllm", threshold=0.4)
-        run(sampler, HashNetwork(rows, lengths), 6, observe, block_length=BLOCK, end_token_id=END)  # type: ignore[arg-type]
+        run(sampler, HashNetwork(rows, lengths), 6, observe, block_length=BLOCK, end_token_id=END)
         return seen
 
     for row in range(6):

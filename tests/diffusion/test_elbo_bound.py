@@ -72,7 +72,7 @@ def expected_loss(row: Row, num_timesteps: int, name: Weight = "elbo") -> float:
 
 def trajectories(num_timesteps: int) -> Iterator[Row]:
     """The times at which the tokens are absorbed, all equally likely."""
-    return itertools.product(range(1, num_timesteps + 1), repeat=LENGTH)  # type: ignore[return-value]
+    return itertools.product(range(1, num_timesteps + 1), repeat=LENGTH)
 
 
 def bound_over_trajectories(row: Row, num_timesteps: int) -> float:

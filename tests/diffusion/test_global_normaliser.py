@@ -107,7 +107,8 @@ def step_of(
     order = BatchOrder(rows.lengths, 8, seed=1, grouping=0)
     network = SmallNetwork()
     stage = stage_of(network, normaliser, process)
-    stage._trainer = SimpleNamespace(accumulate_grad_batches=accumulate, world_size=world_size)
+    trainer = SimpleNamespace(accumulate_grad_batches=accumulate, world_size=world_size)
+    stage._trainer = trainer  # type: ignore[assignment]
     stage.log_training = lambda *_, **__: None  # type: ignore[method-assign]
     losses = []
     for rank in range(world_size):
@@ -295,6 +296,7 @@ def test_with_zero_masking_the_mask_token_takes_no_probability(smoothing: float)
         loss = stage.denoising_loss(batch, seed=3).total
         loss.backward()
         losses.append(loss.item())
+        assert network.out.grad is not None
         gradients.append(network.out.grad)
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
     assert not gradients[0][:, MASK].any() and gradients[0][:, MASK + 1].any()
@@ -309,9 +311,11 @@ def test_prompt_dropout_masks_whole_prompts_of_its_share_of_the_rows(times: Time
     network = SmallNetwork()
     hidden = network.hidden
 
-    def watched(tokens_BL: Tensor, valid_BL: Tensor, **more: Any) -> Tensor:
+    def watched(
+        tokens_BL: Tensor, valid_BL: Tensor, place_M: Tensor | None = None, **more: Any
+    ) -> Tensor:
         seen.append(tokens_BL)
-        return hidden(tokens_BL, valid_BL, **more)
+        return hidden(tokens_BL, valid_BL, place_M, **more)
 
     network.hidden = watched  # type: ignore[method-assign]
     rows = encoded_rows()

@@ -7,6 +7,7 @@ beside each test. B rows, N positions, S draws.
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -321,7 +322,7 @@ def test_totals_add_values_and_variances() -> None:
 
 def test_what_has_no_estimate_is_refused_with_the_reason() -> None:
     row = torch.tensor([[0, 1, 2, 3]])
-    same = {"mask_token_id": MASK_ID, "forbidden_ids": FORBIDDEN_IDS}
+    same: dict[str, Any] = {"mask_token_id": MASK_ID, "forbidden_ids": FORBIDDEN_IDS}
     with pytest.raises(ValueError, match="samples=1 has no standard error: draw at least 2"):
         exactly_l_bound(predict, row, EVERYTHING, key=key_of(0), samples=1, **same)
     with pytest.raises(ValueError, match="row 0 has no token to score: leave it out"):

@@ -91,7 +91,8 @@ def coupled(time: str = "discrete", steps: int = STEPS) -> tuple[Tensor, Tensor,
     assert noised.level.rate_B.shape == (2 * ROWS,)
     assert noised.masked_BL.shape == (2 * ROWS, LENGTH)
     first, second = noised.level.rate_B.chunk(2)
-    return first, second, *noised.masked_BL.chunk(2)
+    masked, later_masked = noised.masked_BL.chunk(2)
+    return first, second, masked, later_masked
 
 
 def test_coupled_times_are_two_sorted_uniform_draws() -> None:

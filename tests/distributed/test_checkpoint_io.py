@@ -1,6 +1,7 @@
 """Files are written behind the training's back, as the state was when it was asked for."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,14 +13,14 @@ def test_what_changes_after_the_copy_is_not_in_the_file(tmp_path: Path) -> None:
     weight = torch.ones(1000)
     files = CheckpointFiles()
     files.save_checkpoint({"state_dict": {"w": weight}, "step": 3}, tmp_path / "state.ckpt")
-    done = []
+    done: list[dict[str, Any] | None] = []
     writing = files.write(lambda: done.append(sum_of(tmp_path / "state.ckpt")))
     writing.wait_until_copied()
     weight.zero_()
     writing.wait()
     state = torch.load(tmp_path / "state.ckpt", weights_only=True)
     assert state["step"] == 3 and state["state_dict"]["w"].sum() == 1000
-    assert done[0]["size"] == (tmp_path / "state.ckpt").stat().st_size
+    assert done[0] is not None and done[0]["size"] == (tmp_path / "state.ckpt").stat().st_size
 
 
 def test_without_a_background_the_file_is_there_at_once(tmp_path: Path) -> None:

@@ -95,7 +95,9 @@ def test_evaluate_and_generate_give_the_same_by_torchrun_and_by_themselves(
     assert tables[0] == tables[1] and "numbers_en_de" in tables[0]
     given = tmp_path / "prompts.jsonl"
     given.write_text("".join(json.dumps({"prompt": row["source"]}) + "\n" for row in rows))
-    words = ["generate", directory(alone, "length"), "--temperature", "1", "--input", given]
+    words: list[str | Path] = [
+        "generate", directory(alone, "length"), "--temperature", "1", "--input", given,
+    ]  # fmt: skip
     answers = tmp_path / "answers.jsonl"
     shared = finish(sys.executable, "-m", "dlm", *words, "--output", answers, "--devices", "2")
     assert shared.stdout == f"9 answers in {answers}\n", shared.stderr

@@ -148,7 +148,8 @@ def test_a_module_gets_what_is_to_be_exported(average: bool, tmp_path: Path) -> 
     kind = AVERAGE if average else WEIGHT
     for name in SHAPES:
         assert torch.equal(module.get_parameter(name), tensors[name][kind])
-    assert module.tied.weight is module.b.weight and module.counts.tolist() == [1, 2]
+    assert module.get_parameter("tied.weight") is module.get_parameter("b.weight")
+    assert module.get_buffer("counts").tolist() == [1, 2]
 
 
 def test_weights_that_a_checkpoint_lacks_are_named(tmp_path: Path) -> None:
@@ -197,6 +198,6 @@ def test_files_of_ranks_are_put_together_without_a_second_copy(
     monkeypatch.setattr(portable, "whole", whole_and_look)
     before = anonymous_mb()
     put_trained(module, tmp_path / "state.ckpt")
-    assert module.layers[19].weight.mean() == 0.5 and len(used) == 20
+    assert module.get_parameter("layers.19.weight").mean() == 0.5 and len(used) == 20
     # 305 MB of weights; of the files one parameter at a time (15 MB), and what malloc keeps.
     assert max(used) - before < 150

@@ -79,11 +79,11 @@ def brute_force(rows: list[tuple[str, str, list[str]]]) -> float:
             r = [gram for reference in references for gram in grams(reference, n)]
             for g in {*s, *c, *r}:
                 votes = Fraction(r.count(g), len(references))
-                in_s, in_c = s.count(g), c.count(g)
+                in_s, in_c, none = Fraction(s.count(g)), Fraction(c.count(g)), Fraction(0)
                 pairs = {
                     "keep": (min(in_s, in_c), min(in_s, votes)),
-                    "delete": (max(0, in_s - in_c), max(0, in_s - votes)),
-                    "add": (g in c and g not in s, g in r and g not in s),
+                    "delete": (max(none, in_s - in_c), max(none, in_s - votes)),
+                    "add": (Fraction(g in c and g not in s), Fraction(g in r and g not in s)),
                 }
                 for kind, (own, wanted) in pairs.items():
                     values = (min(own, wanted), own, wanted)

@@ -63,7 +63,7 @@ def all_answers(seed: int, prompt: str) -> list[tuple[str, int, float, int]]:
     found = list(every_answer(model, head))
     assert len(found) == 1 + 3 + 9 + 27
     return [
-        (model.tokenizer.decode(answer).strip(), len(answer), total, count)
+        (str(model.tokenizer.decode(list(answer))).strip(), len(answer), total, count)
         for answer, total, count in found
     ]
 
@@ -99,7 +99,7 @@ def greedy(model: GenerativeModel, prompt: str, limit: int) -> Generated:
         if token == model.special.end:
             break
         answer.append(token)
-    text = model.tokenizer.decode(answer, skip_special_tokens=True).strip()
+    text = str(model.tokenizer.decode(answer, skip_special_tokens=True)).strip()
     return Generated(text, len(answer), total / count)
 
 
@@ -203,7 +203,7 @@ def narrow_beam(
         elif len(finished) >= size:
             active = []
     answer, total, count = max(finished, key=lambda item: item[1] / item[2])
-    text = model.tokenizer.decode(answer, skip_special_tokens=True).strip()
+    text = str(model.tokenizer.decode(answer, skip_special_tokens=True)).strip()
     return Generated(text, len(answer), total / count), rows
 
 

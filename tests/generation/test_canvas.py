@@ -62,7 +62,7 @@ def decode_one(model: GenerativeModel, prompt: str, iterations: int) -> tuple[Ge
         noise = lowest
     answer = tokens[: tokens.index(end)] if end in tokens else tokens
     scored = log_p[: len(answer) + (end in tokens)]
-    text = model.tokenizer.decode(answer, skip_special_tokens=True).strip()
+    text = str(model.tokenizer.decode(answer, skip_special_tokens=True)).strip()
     return Generated(text, len(answer), sum(scored) / len(scored)), end in tokens
 
 

@@ -108,7 +108,9 @@ def test_any_batch_size_gives_the_same_samples(
 
 
 def test_results_come_back_as_what_they_were(tmp_path: Path) -> None:
-    made = ([Candidate(0, [1, 2], -0.1, -1e-300), Candidate(1, [], -0.5, 0.0)], 3, [])
+    made: tuple[list[Candidate], int, list[Any]] = (
+        [Candidate(0, [1, 2], -0.1, -1e-300), Candidate(1, [], -0.5, 0.0)], 3, [],
+    )  # fmt: skip
     for _ in range(2):
         progress = Progress(ALONE, tmp_path / FILE, "key")
         ((candidates, calls, kept),) = progress.map(lambda item: made, [[0, 1]])

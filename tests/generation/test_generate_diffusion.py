@@ -21,7 +21,8 @@ from dlm.generation.scored_rows import LikelihoodSettings
 from dlm.generation.settings import Generated, Generation, GenerationSettings
 from dlm.generation.slot_network import SlotRow
 
-SETTINGS = GenerationSettings(num_iterations=4, length_beam=4)
+ITERATIONS = 4
+SETTINGS = GenerationSettings(num_iterations=ITERATIONS, length_beam=4)
 
 
 @torch.no_grad()
@@ -46,7 +47,7 @@ def decode_one(model: GenerativeModel, prompt: str, length: int, iterations: int
             elif i in noise:
                 tokens[i], log_p[i] = int(choice[i]), score[i].item()
         noise = lowest
-    text = model.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    text = str(model.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
     return Generated(text, length, sum(log_p) / length)
 
 
@@ -73,7 +74,7 @@ def test_of_all_candidate_lengths_the_best_mean_log_probability_is_kept() -> Non
     result = generate(model, PROMPTS, SETTINGS)
     chosen = set()
     for prompt, answer in zip(PROMPTS, result.answers, strict=True):
-        candidates = [decode_one(model, prompt, n, SETTINGS.num_iterations) for n in lengths]
+        candidates = [decode_one(model, prompt, n, ITERATIONS) for n in lengths]
         assert close(answer, max(candidates, key=lambda c: c.score))
         chosen.add(answer.length)
     assert len(chosen) > 1, "the example should not always prefer the same length"
@@ -87,7 +88,7 @@ def test_joint_reranking_adds_the_lengths_probability_to_that_of_all_tokens() ->
     choices, _ = candidate_lengths(model, prompt_ids, None, SETTINGS)
     differs = False
     for prompt, row, answer in zip(PROMPTS, choices, result.answers, strict=True):
-        decoded = [decode_one(model, prompt, c.length, SETTINGS.num_iterations) for c in row]
+        decoded = [decode_one(model, prompt, c.length, ITERATIONS) for c in row]
         joint = [
             replace(d, score=d.score * d.length + c.log_probability)
             for d, c in zip(decoded, row, strict=True)
@@ -141,7 +142,7 @@ def test_network_calls_are_counted_and_keep_to_the_budget_of_tokens() -> None:
     result = generate(model, PROMPTS, replace(SETTINGS, batch_tokens=80))
     assert result.network_calls == len(shapes)
     assert all(rows * width <= 80 for rows, width in shapes)
-    assert len(shapes) > SETTINGS.num_iterations * 4
+    assert len(shapes) > ITERATIONS * 4
 
 
 def test_one_batch_costs_one_call_an_iteration() -> None:
@@ -215,7 +216,7 @@ def test_a_prompt_that_spells_special_tokens_is_text_and_no_slot() -> None:
     model = replace(unigram_model(), length_predictor=FixedLengths(3))  # type: ignore[arg-type]
     generated = generate(model, SPELLED, replace(SETTINGS, length_beam=1))
     for prompt, answer in zip(SPELLED, generated.answers, strict=True):
-        expected = decode_one(model, prompt, 3, SETTINGS.num_iterations)
+        expected = decode_one(model, prompt, 3, ITERATIONS)
         assert (answer.text, answer.length) == (expected.text, 3)
         assert answer.score == pytest.approx(expected.score, abs=1e-5)
 

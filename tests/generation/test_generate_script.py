@@ -63,7 +63,7 @@ def answers(directory: Path, **settings: Any) -> list[str]:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_it_answers_as_dlm_does_with_every_sampler_it_knows(sampler: str, plain: Path) -> None:
-    settings = {"sampler": sampler, "num_iterations": 4, "length_beam": 3}
+    settings: dict[str, Any] = {"sampler": sampler, "num_iterations": 4, "length_beam": 3}
     model = DiffusionModel(plain)
     alone = [generate_alone(model, prompt, **settings) for prompt in PROMPTS]
     assert alone == answers(plain, **settings)
@@ -79,7 +79,7 @@ def test_it_counts_as_dlm_does_where_the_cosine_is_a_half(plain: Path) -> None:
 
 @pytest.mark.parametrize("iterations", [None, 3, 7])
 def test_lladas_own_schedule_and_an_iteration_a_token(iterations: int | None, plain: Path) -> None:
-    settings = {"sampler": "llada", "num_iterations": iterations, "length_beam": 3}
+    settings: dict[str, Any] = {"sampler": "llada", "num_iterations": iterations, "length_beam": 3}
     model = DiffusionModel(plain)
     alone = [generate_alone(model, prompt, **settings) for prompt in PROMPTS]
     assert alone == answers(plain, **settings)
@@ -134,7 +134,7 @@ def test_it_reads_a_predictor_of_differences(tmp_path: Path) -> None:
 def test_a_given_length_needs_no_predictor(tmp_path: Path) -> None:
     directory = exported(tmp_path / "model", lengths=False)
     model = DiffusionModel(directory)
-    always_5 = replace(open_model(directory), length_predictor=FixedLengths(5))
+    always_5 = replace(open_model(directory), length_predictor=FixedLengths(5))  # type: ignore[arg-type]
     expected = generate(always_5, ["the red fox"], GenerationSettings(length_beam=1)).answers[0]
     assert generate_alone(model, "the red fox", length=5) == expected.text
     with pytest.raises(SystemExit, match="no length predictor: give --length N"):

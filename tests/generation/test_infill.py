@@ -1,6 +1,7 @@
 """Infilling: what is read as a mask, how rows are put together, what comes back."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,8 @@ from dlm.generation.pieces import Pieces
 from dlm.generation.settings import GenerationSettings
 from dlm.tokens.train import SPECIAL_TOKENS, train_tokenizer
 
-SETTINGS = GenerationSettings(num_iterations=3)
+ITERATIONS = 3
+SETTINGS = GenerationSettings(num_iterations=ITERATIONS)
 TEMPLATES = [
     "the [MASK:3] ran",
     "a dog [MASK] on the [MASK:2]",
@@ -105,7 +107,7 @@ def word_piece() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
 
 
-TOKENIZERS = {
+TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "bpe with ▁": word_tokenizer,
     "unigram with ▁": lambda: train_tokenizer(TEXTS * 5, algorithm="unigram", vocab_size=60),
     "bytes": byte_level,
@@ -136,7 +138,7 @@ def test_what_fits_the_gap_gives_the_text_back_without_a_blank_more_or_less(
     row = infill_module._row(model, pieces, [model.special.begin], template, "text").tokens
     start = row.index(model.special.mask)
     filled = [*row[1:start], *tokens, *row[start + len(tokens) : -1]]
-    assert tokenizer.decode(filled, clean_up_tokenization_spaces=False).strip() == whole
+    assert str(tokenizer.decode(filled, clean_up_tokenization_spaces=False)).strip() == whole
     assert infill_module._completed(template, tokens, pieces, 0.0).text == whole
 
 
@@ -187,7 +189,7 @@ def by_hand(model: GenerativeModel, text: str, prompt: str | None) -> Infilled:
     if prompt is not None:
         head += [*ids(prompt)["input_ids"], special.end]
     row = infill_module._row(model, pieces, head, template, "text").tokens
-    filled, score = fill_by_hand(model, row, SETTINGS.num_iterations)
+    filled, score = fill_by_hand(model, row, ITERATIONS)
     tokens = [new for new, old in zip(filled, row, strict=True) if old == special.mask]
     return infill_module._completed(template, tokens, pieces, score)
 
@@ -227,7 +229,7 @@ def test_network_calls_are_counted_and_nothing_of_the_length_is_predicted() -> N
     shapes = count_calls(model)
     settings = replace(SETTINGS, batch_tokens=20)
     result = infill(model, list(map(parse_infill, TEMPLATES)), settings)
-    assert result.network_calls == len(shapes) >= 2 * SETTINGS.num_iterations
+    assert result.network_calls == len(shapes) >= 2 * ITERATIONS
 
 
 def test_a_history_has_a_slot_for_every_mask() -> None:
@@ -236,7 +238,7 @@ def test_a_history_has_a_slot_for_every_mask() -> None:
     recorded = infill(model, templates, SETTINGS, record=True)
     assert recorded.answers == plain.answers and plain.histories == []
     for template, history in zip(templates, recorded.histories, strict=True):
-        assert len(history) == SETTINGS.num_iterations
+        assert len(history) == ITERATIONS
         assert {len(frame.token_ids) for frame in history} == {sum(template.spans)}
         assert not any(history[-1].noise)
 

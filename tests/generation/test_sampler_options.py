@@ -15,7 +15,8 @@ from dlm.generation.settings import Generation, GenerationSettings
 from dlm.generation.slot_network import SlotRow
 from dlm.models.positions import ResponsePositions
 
-SETTINGS = GenerationSettings(num_iterations=4, length_beam=2)
+ITERATIONS = 4
+SETTINGS = GenerationSettings(num_iterations=ITERATIONS, length_beam=2)
 DRAWN = replace(SETTINGS, sampler="mdlm", num_iterations=6)
 
 
@@ -58,7 +59,7 @@ def test_calls_are_counted_with_guidance_and_where_a_sampler_stops_early() -> No
     model = tiny_model(predictor=FixedLengths(6))
     shapes = count_calls(model)
     guided_calls = generate(model, PROMPTS, replace(SETTINGS, guidance=1.0)).network_calls
-    assert guided_calls == len(shapes) == 1 + 2 * SETTINGS.num_iterations
+    assert guided_calls == len(shapes) == 1 + 2 * ITERATIONS
     shapes.clear()
     early = replace(SETTINGS, sampler="fast-dllm", threshold=0.0, num_iterations=9)
     assert generate(model, PROMPTS, early).network_calls == len(shapes) == 2

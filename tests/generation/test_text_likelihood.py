@@ -4,6 +4,7 @@ import itertools
 import math
 import statistics
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -88,11 +89,11 @@ def test_the_bound_of_a_pair_is_that_of_its_unpadded_row_on_its_own(
         tokens_BL, maskable_BL = row_of(model, *pair)
         maskable_BL[0, -1] = with_end
         unknown = model.tokenizer.unk_token_id
-        same = {
+        same: dict[str, Any] = {
             "mask_token_id": model.special.mask,
             "forbidden_ids": forbidden(model, unknown, model.special.end if with_end else None),
         }
-        drawn = {"key": NoiseKey(0, torch.tensor([index])), "samples": 16, **same}
+        drawn: dict[str, Any] = {"key": NoiseKey(0, torch.tensor([index])), "samples": 16, **same}
         (alone,) = {
             "exactly_l": lambda *a: exactly_l_bound(*a, **drawn),  # noqa: B023
             "bernoulli": lambda *a: bernoulli_bound(*a, **drawn),  # noqa: B023

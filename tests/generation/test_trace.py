@@ -77,7 +77,7 @@ def test_the_history_is_that_of_the_chosen_length(batch_tokens: int) -> None:
         end = history[-1]
         assert len(end.token_ids) == answer.length
         assert not any(end.noise)
-        assert model.tokenizer.decode(end.token_ids).strip() == answer.text
+        assert str(model.tokenizer.decode(end.token_ids)).strip() == answer.text
         assert sum(end.log_probability) / answer.length == pytest.approx(answer.score, abs=1e-4)
 
 

@@ -86,8 +86,8 @@ def tiny_model(
         tokenizer,
         special,
         kind,
-        predictor,
-        texts=texts,  # type: ignore[arg-type]
+        predictor,  # type: ignore[arg-type]
+        texts=texts,
     )
 
 

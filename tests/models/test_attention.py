@@ -7,7 +7,7 @@ import torch
 from tiny_backbones import ARCHITECTURES, padded, random_rows, tiny_backbone
 from torch import Tensor
 
-from dlm.models.attention.masks import attention_mask, square_mask
+from dlm.models.attention.masks import AttentionPattern, attention_mask, square_mask
 
 PROMPT, RESPONSE = 5, 4
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -36,7 +36,9 @@ def test_prefix_causal_mask_equals_the_rule_for_every_pair_of_positions(side: st
     assert mask.any(dim=-1).all()
 
 
-def seen(pattern: str, valid: Tensor, response: Tensor, row: int, query: int, key: int) -> bool:
+def seen(
+    pattern: AttentionPattern, valid: Tensor, response: Tensor, row: int, query: int, key: int
+) -> bool:
     """The rule, for one pair of positions of which the query is valid."""
     if not valid[row, key]:
         return False
@@ -51,11 +53,13 @@ def seen(pattern: str, valid: Tensor, response: Tensor, row: int, query: int, ke
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("pattern", ["bidirectional", "prefix_lm", "causal", "prefix_causal"])
-def test_square_mask_equals_the_rule_for_every_pair_of_positions(pattern: str, side: str) -> None:
+def test_square_mask_equals_the_rule_for_every_pair_of_positions(
+    pattern: AttentionPattern, side: str
+) -> None:
     lengths, prompts = [9, 4, 7, 3], [5, 0, 1, 3]  # the second is all response, the last all prompt
     _, valid = padded(random_rows(lengths), side, extra=1)
     response = response_of(prompts, valid)
-    mask = square_mask(pattern, valid, response)  # type: ignore[arg-type]
+    mask = square_mask(pattern, valid, response)
     assert mask.dtype == torch.bool and mask.shape == (4, 1, 10, 10)
     for row, query, key in product(range(4), range(10), range(10)):
         if valid[row, query]:
@@ -69,13 +73,13 @@ def test_bidirectional_mask_shows_every_position_all_that_is_not_padding() -> No
     assert torch.equal(attention_mask("bidirectional", valid).bool(), valid)
 
 
-def states(architecture: str, row: list[int], pattern: str) -> Tensor:
+def states(architecture: str, row: list[int], pattern: AttentionPattern) -> Tensor:
     tokens, valid = padded([row])
     return tiny_backbone(architecture).hidden(
         tokens,
         valid,
         attention=pattern,
-        response_BL=response_of([PROMPT], valid),  # type: ignore[arg-type]
+        response_BL=response_of([PROMPT], valid),
     )[0]
 
 
@@ -131,7 +135,7 @@ def test_every_token_moves_the_whole_row_when_attention_is_bidirectional(archite
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("pattern", ["bidirectional", "prefix_lm", "causal", "prefix_causal"])
 def test_padding_gives_no_nan_and_changes_nothing(
-    architecture: str, side: str, pattern: str
+    architecture: str, side: str, pattern: AttentionPattern
 ) -> None:
     backbone = tiny_backbone(architecture)
     rows, prompts = random_rows([9, 3, 6]), [4, 0, 1]
@@ -140,7 +144,7 @@ def test_padding_gives_no_nan_and_changes_nothing(
         tokens,
         valid,
         attention=pattern,
-        response_BL=response_of(prompts, valid),  # type: ignore[arg-type]
+        response_BL=response_of(prompts, valid),
     )
     assert hidden.isfinite().all()
     for number, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
@@ -149,7 +153,7 @@ def test_padding_gives_no_nan_and_changes_nothing(
             own_tokens,
             own_valid,
             attention=pattern,
-            response_BL=response_of([prompt], own_valid),  # type: ignore[arg-type]
+            response_BL=response_of([prompt], own_valid),
         )
         torch.testing.assert_close(hidden[number, valid[number]], alone[0], atol=1e-5, rtol=1e-5)
     hidden[valid].sum().backward()

@@ -1,11 +1,12 @@
 """Causal language models as backbones: truly bidirectional, shifted, with a mask token."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from test_attention import changed, moved, response_of
-from tiny_backbones import ARCHITECTURES, from_scratch, padded, random_rows, tiny_backbone
+from tiny_backbones import ARCHITECTURES, body_of, from_scratch, padded, random_rows, tiny_backbone
 from tiny_causal import (
     CAUSAL,
     causal_backbone,
@@ -27,8 +28,10 @@ from dlm.models.shift import predicts, previous_token, shift_right
 from dlm.tokens.special import SpecialTokens
 
 every_causal = pytest.mark.parametrize("model_type", CAUSAL)
-every_supported = pytest.mark.parametrize("model_type", list(filter(is_causal, FAMILIES)))
-CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+every_supported = pytest.mark.parametrize(
+    "model_type", [kind for kind in FAMILIES if is_causal(kind)]
+)
+CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 LENGTH = 8
 
 
@@ -240,7 +243,7 @@ def test_missing_tokens_are_added_with_rows_for_them_and_ties_stay(model_type: s
     known = len(tokenizer)
     network = tiny_network(model_type, known)
     tied = network.config.tie_word_embeddings
-    before = network.get_input_embeddings().weight.detach().clone()
+    before = network.get_input_embeddings().get_parameter("weight").detach().clone()
     with pytest.raises(UserError, match=r"no (pad and no )?mask token"):
         SpecialTokens.of(tokenizer)
     added = add_missing_tokens(tokenizer, network, seed=0)
@@ -252,7 +255,7 @@ def test_missing_tokens_are_added_with_rows_for_them_and_ties_stay(model_type: s
     assert inputs.weight.shape == outputs.weight.shape == (len(tokenizer), 16)
     assert network.config.vocab_size == len(tokenizer)
     assert (inputs.weight is outputs.weight) == tied == (model_type == "gpt2")
-    assert torch.equal(inputs.weight[:known], before)
+    assert torch.equal(inputs.get_parameter("weight")[:known], before)
     assert tokenizer("a <mask>", split_special_tokens=True)["input_ids"].count(special.mask) == 0
     assert tokenizer("the red fox ran")["input_ids"].count(tokenizer.unk_token_id) == 0
     assert add_missing_tokens(tokenizer, network, seed=0) == []
@@ -270,9 +273,11 @@ def test_new_rows_are_a_function_of_the_seed_alone_and_of_ordinary_size(model_ty
         assert torch.equal(torch.get_rng_state(), state)
         layers = (network.get_input_embeddings(), network.get_output_embeddings())
         for layer in layers:
-            old, new = layer.weight.detach()[:known], layer.weight.detach()[known:]
+            weight = layer.get_parameter("weight").detach()
+            old, new = weight[:known], weight[known:]
             assert 0.5 < float(new.std() / old.std()) < 1.5
-        return layers[0].weight[known:].detach(), layers[1].weight[known:].detach()
+        first, last = (layer.get_parameter("weight")[known:].detach() for layer in layers)
+        return first, last
 
     first, same, other = rows(0, 5), rows(0, 6), rows(1, 5)
     assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
@@ -282,9 +287,9 @@ def test_new_rows_are_a_function_of_the_seed_alone_and_of_ordinary_size(model_ty
 def test_spare_rows_of_the_vocabulary_are_used_before_it_grows() -> None:
     tokenizer = causal_tokenizer("qwen2")
     network = tiny_network("qwen2", len(tokenizer) + 8)
-    before = network.get_input_embeddings().weight[-8:].detach().clone()
+    before = network.get_input_embeddings().get_parameter("weight")[-8:].detach().clone()
     add_missing_tokens(tokenizer, network, seed=0)
-    after = network.get_input_embeddings().weight[-8:]
+    after = network.get_input_embeddings().get_parameter("weight")[-8:]
     assert network.config.vocab_size == len(tokenizer) + 7
     assert not torch.equal(after[0], before[0]) and torch.equal(after[1:], before[1:])
 
@@ -350,7 +355,7 @@ def test_a_causal_model_without_its_own_output_layer_is_refused_a_tied_one_is_no
     tmp_path: Path,
 ) -> None:
     for model_type in ("llama", "gpt2"):
-        tiny_network(model_type).base_model.save_pretrained(tmp_path / model_type)
+        body_of(tiny_network(model_type)).save_pretrained(tmp_path / model_type)
     with pytest.raises(UserError, match=r"has no weights for lm_head\.weight"):
         load_backbone(tmp_path / "llama")
     assert load_backbone(tmp_path / "gpt2").causal

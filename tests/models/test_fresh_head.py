@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_backbones import padded, random_rows, tiny_backbone
+from tiny_backbones import body_of, padded, random_rows, tiny_backbone
 from tiny_causal import tiny_network
 from torch import Tensor
 
@@ -18,7 +18,7 @@ ENCODERS = ["bert", "roberta", "modernbert"]
 
 
 def encoder(place: Path, architecture: str = "bert") -> Path:
-    tiny_backbone(architecture).network.base_model.save_pretrained(place)
+    body_of(tiny_backbone(architecture).network).save_pretrained(place)
     return place
 
 
@@ -75,7 +75,7 @@ def test_input_and_output_share_their_matrix_and_what_is_saved_reads_back(
 def test_a_causal_encoder_without_its_own_output_layer_is_given_the_embedding(
     tmp_path: Path,
 ) -> None:
-    tiny_network("llama").base_model.save_pretrained(tmp_path)
+    body_of(tiny_network("llama")).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"no weights for lm_head\.weight.*model\.fresh_head=true"):
         load_backbone(tmp_path)
     backbone, note = load(tmp_path)
@@ -93,7 +93,7 @@ def test_without_leave_it_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fresh", [None, FreshHead(0, print)])
 def test_what_the_body_lacks_is_never_drawn(fresh: FreshHead | None, tmp_path: Path) -> None:
-    network = tiny_backbone("bert").network.base_model
+    network = body_of(tiny_backbone("bert").network)
     state = network.state_dict()
     del state["encoder.layer.1.output.dense.weight"]
     network.save_pretrained(tmp_path, state_dict=state)

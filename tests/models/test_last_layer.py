@@ -43,7 +43,8 @@ def whole(backbone: Backbone, packed: bool, pattern: Any) -> Tensor:
 
 def last_norm_rows(backbone: Backbone) -> list[int]:
     """How many tokens the last norm of the last layer sees, at every call from now on."""
-    body, seen = backbone.network.base_model, []
+    body: Any = backbone.network.base_model
+    seen: list[int] = []
     layer = body.encoder.layer[-1].output if hasattr(body, "encoder") else body.layers[-1]
     norm: nn.Module = next(
         getattr(layer, name)

@@ -180,7 +180,9 @@ def test_relative_logits_are_those_of_the_difference_in_tokens() -> None:
     plain.load_state_dict({k: v for k, v in made.state_dict().items() if "differences" not in k})
     feature, valid = torch.randn(2, 9, 16), torch.arange(9) < torch.tensor([[3], [9]])
     found, absolute = made(feature, valid), plain(feature, valid)
-    made.mlp = torch.nn.Identity()  # gives the mean itself, which the differences read
+    # Gives the mean itself, which the differences read.
+    made.mlp = torch.nn.Identity()  # type: ignore[assignment]
+    assert made.differences is not None
     for row, tokens in enumerate([3, 9]):
         encoded = made.encoder(feature[row, None, :tokens]).mean(dim=1)
         difference = made.differences(encoded)[0]

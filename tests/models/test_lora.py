@@ -9,7 +9,7 @@ from peft import PeftModel
 from tiny_backbones import tiny_backbone
 from tiny_causal import causal_backbone
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
 
 from dlm.errors import StageFailed, UserError
 from dlm.models.backbone import Backbone
@@ -145,6 +145,7 @@ def test_peft_puts_the_adapter_on_the_base_model(
     lora_merged(backbone, tmp_path / "adapter", str(tmp_path / "base"))
     kind = AutoModelForCausalLM if original.causal else AutoModelForMaskedLM
     base = kind.from_pretrained(tmp_path / "base", attn_implementation="sdpa")
-    original.network = PeftModel.from_pretrained(base, tmp_path / "adapter").get_base_model()
-    opened = Backbone(original.network).eval()
+    network = PeftModel.from_pretrained(base, tmp_path / "adapter").get_base_model()
+    assert isinstance(network, PreTrainedModel)
+    opened = Backbone(network).eval()
     torch.testing.assert_close(logits(opened), expected, atol=1e-5, rtol=1e-5)

@@ -41,7 +41,7 @@ def change_config(directory: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def change_weights(directory: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+def change_weights(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
     path = directory / "model.safetensors"
     weights = load_file(path)
     change(weights)

@@ -1,5 +1,7 @@
 """Packed rows: every document's states are those of the document alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from dlm.models.attention.annealing import Annealing
 from dlm.models.backbone import Backbone
 from dlm.models.packed import Packing
 
-CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 LENGTHS, PROMPTS = [9, 3, 7, 1, 12, 4, 5], [4, 1, 3, 1, 11, 4, 2]
 every_family = pytest.mark.parametrize("family", [*ARCHITECTURES, *CAUSAL])
 every_pattern = pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def assert_each_document_alone(
     """Outputs and gradients, of shared key heads too; ``prompts``: lengths of those that see
     themselves alone."""
     module = torch.nn.Module()
-    inputs = [heads(packing, 4, 0), heads(packing, 2, 1), heads(packing, 2, 2)]
+    inputs = heads(packing, 4, 0), heads(packing, 2, 1), heads(packing, 2, 2)
     scale = 0.3
     found, _ = attention(
         module, *inputs, None, scaling=scale, documents=documents,
@@ -80,11 +80,12 @@ def assert_each_document_alone(
     for document, length in enumerate(valid.sum(1).tolist()):
         row, start = int(packing.row_B[document]), int(packing.start_B[document])
         own = slice(start, start + length)
-        parts = [tensor[row, :, own] for tensor in inputs]
-        expected = alone(*parts, documents.causal, window, scale)
+        query, key, value = (tensor[row, :, own] for tensor in inputs)
+        expected = alone(query, key, value, documents.causal, window, scale)
         if prompts:
-            prompt = alone(*(part[:, : prompts[document]] for part in parts), False, window, scale)
-            expected = torch.cat([prompt, expected[:, prompts[document] :]], dim=1)
+            end = prompts[document]
+            prompt = alone(query[:, :end], key[:, :end], value[:, :end], False, window, scale)
+            expected = torch.cat([prompt, expected[:, end:]], dim=1)
         torch.testing.assert_close(found[row, own].transpose(0, 1), expected)
         total_found = total_found + (found[row, own] ** 3).sum()
         total = total + (expected**3).sum()

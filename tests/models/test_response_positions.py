@@ -22,7 +22,7 @@ from dlm.models.positions import (
 
 PROMPTS, LENGTHS = [4, 2, 7, 3], [9, 11, 8, 3]
 FIXED = ResponsePositions(start=17)
-CLOSE = {"atol": 1e-4, "rtol": 1e-4}
+CLOSE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 families = pytest.mark.parametrize("family", [*ARCHITECTURES, *CAUSAL])
 patterns = pytest.mark.parametrize(
     "pattern", ["bidirectional", "prefix_lm", "causal", "prefix_causal"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from dlm.models.backbone import Backbone
 from dlm.models.build import build_from_scratch
@@ -40,6 +40,13 @@ def tiny_backbone(architecture: str = "xlm-roberta", **changes: Any) -> Backbone
             if parameter.dim() >= 2:
                 parameter.normal_(0, 0.3, generator=generator)
     return backbone
+
+
+def body_of(network: PreTrainedModel) -> PreTrainedModel:
+    """The encoder without what stands on it, which transformers knows as any module."""
+    body = network.base_model
+    assert isinstance(body, PreTrainedModel)
+    return body
 
 
 def random_rows(lengths: list[int], seed: int = 0) -> list[list[int]]:

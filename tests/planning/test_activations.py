@@ -42,7 +42,10 @@ def config(family: str = "xlm-roberta", dropout: float = 0.0, **changes: Any) ->
         "num_attention_heads": 4, "intermediate_size": 256, "pad_token_id": 1, "bos_token_id": 0,
         "eos_token_id": 2, **changes,
     }  # fmt: skip
-    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    rates: dict[str, Any] = {
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+    }
     if family == "gpt2":
         common["n_inner"] = common.pop("intermediate_size")
         return GPT2Config(

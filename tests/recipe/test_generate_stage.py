@@ -256,7 +256,7 @@ def test_a_row_without_a_response_gives_no_oracle_length(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     writer = Writer(tmp_path / "writer", write_model(tmp_path / "model", "diffusion"))
-    rows = [*ROWS[:2], {"src": "fox"}, *ROWS[3:5]]
+    rows: list[dict[str, Any]] = [*ROWS[:2], {"src": "fox"}, *ROWS[3:5]]
     path = write_rows(tmp_path / "rows.jsonl", rows)
     writer.stage["data"]["train"] = [{"path": str(path)}]
     writer.stage["generation"] = {"length": "oracle", "num_iterations": 2}

@@ -10,9 +10,12 @@ from small_platform import COMMAND, FakeKinds, Workplace, raising, rows_identity
 
 from dlm.config.schema import HardwareConfig, RecipeConfig
 from dlm.errors import UserError
+from dlm.process_rank import process_rank
 from dlm.recipe import runner
 from dlm.recipe.manifest import read_manifest
+from dlm.recipe.plan import plan
 from dlm.recipe.ranks import check_ranks, found_launcher, launcher
+from dlm.recipe.ranks_watch import LEADER_VARIABLE
 
 Output = pytest.CaptureFixture[str]
 
@@ -27,9 +30,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_further_rank_is_known_by_its_environment(
     place: Workplace, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    assert runner.process_rank() == 0
+    assert process_rank() == 0
     monkeypatch.setenv(variable, "3")
-    assert runner.process_rank() == 3
+    assert process_rank() == 3
 
 
 def test_a_further_rank_is_silent_and_ends_when_rank_0_is_gone(
@@ -58,7 +61,7 @@ def test_a_further_rank_waits_for_each_manifest_of_rank_0(
 
     follower = Follower()
     place.kinds.interrupt = dict.fromkeys(("pretrain", "adapt"), lambda job: time.sleep(0.2))
-    planned = runner.plan(place.recipe, place.run_dir, data_identity=rows_identity, follow=True)
+    planned = plan(place.recipe, place.run_dir, data_identity=rows_identity, follow=True)
     further = runner.RecipeRun(place.recipe, place.run_dir, "", follower, planned)
     thread = threading.Thread(target=runner.follow, args=(further, 1))
     thread.start()
@@ -73,7 +76,7 @@ def test_a_further_rank_skips_what_is_done(
     place.run()
     monkeypatch.setenv("RANK", "1")
     assert place.run() == 0 and place.kinds.calls == []
-    monkeypatch.setenv(runner.LEADER_VARIABLE, "1")
+    monkeypatch.setenv(LEADER_VARIABLE, "1")
     assert place.run(force=["twin"]) == 0 and place.kinds.calls == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from small_platform import Workplace, raising
 
 from dlm.errors import Preempted
-from dlm.recipe.runner import LEADER_VARIABLE
+from dlm.recipe.ranks_watch import LEADER_VARIABLE
 from dlm.training.job import StageJob
 
 Output = pytest.CaptureFixture[str]

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import browse, needs_browser
@@ -38,7 +39,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield place
 
 
-def framed(page: Path, width: int, script: str, *, open_all: bool = True) -> dict[str, object]:
+def framed(page: Path, width: int, script: str, *, open_all: bool = True) -> dict[str, Any]:
     """What a script says of the page in a frame: no window of Chromium is below 500 pixels."""
     text = page.read_text(encoding="utf-8")
     # Everything that is folded is measured too; without its policy, what could run would run.
@@ -58,7 +59,7 @@ def framed(page: Path, width: int, script: str, *, open_all: bool = True) -> dic
     dom = browse(outer.as_uri(), page.parent / "profile", "--dump-dom", width=width + 100)
     found = re.search(r'data-answer="([^"]*)"', dom)
     assert found is not None
-    answer: dict[str, object] = json.loads(html.unescape(found[1]))
+    answer: dict[str, Any] = json.loads(html.unescape(found[1]))
     return answer
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 def description(export: Path) -> dict[str, Any]:
-    return json.loads((export / "dlm.json").read_text())  # type: ignore[no-any-return]
+    return json.loads((export / "dlm.json").read_text())
 
 
 @every_family

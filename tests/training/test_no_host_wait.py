@@ -79,12 +79,18 @@ def waits_of_a_step(stage: TrainingStage, monkeypatch: pytest.MonkeyPatch) -> li
     monkeypatch.setattr(packed_attention, "_varlen", lambda: kernel)
     monkeypatch.setattr(backbone_module, "obstacle", lambda *_: None)
     monkeypatch.setattr(documents, "_grouped", documents._sequences)
-    stage._trainer = SimpleNamespace(
+    stage._trainer = SimpleNamespace(  # type: ignore[assignment]
         accumulate_grad_batches=1, world_size=1, training=True, global_step=0, max_steps=100,
         log_every_n_steps=50,
     )  # fmt: skip
     made = stage.drawn(batch(True, packed=True))
-    return waits_of(lambda: stage.training_step(made, 0).backward())
+
+    def step() -> None:
+        loss = stage.training_step(made, 0)
+        assert isinstance(loss, Tensor)
+        loss.backward()
+
+    return waits_of(step)
 
 
 @pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
@@ -126,13 +132,14 @@ def test_what_would_wait_is_found() -> None:
 
 def test_noise_drawn_beforehand_is_that_of_the_step() -> None:
     stage = denoising(bert())
-    stage._trainer = SimpleNamespace(training=True)
+    trainer = SimpleNamespace(training=True)
+    stage._trainer = trainer  # type: ignore[assignment]
     made = batch(True, packed=False)
     drawn = stage.drawn(made)
     assert made.predicted is None and drawn.predicted is not None
     expected, found = stage.denoising_loss(made, 3), stage.denoising_loss(drawn, 3)
     assert torch.equal(found.cross_entropy_M, expected.cross_entropy_M)
-    stage._trainer.training = False
+    trainer.training = False
     validation = stage.drawn(made).predicted
     assert validation is not None
     assert not torch.equal(validation.masked_BL, drawn.predicted.masked_BL)

@@ -24,7 +24,7 @@ from dlm.stages.optimizer import OptimizerSettings
 
 PROMPTS, RESPONSES = [2, 5, 3, 2, 4, 2, 6, 2], [3, 9, 2, 14, 5, 2, 7, 11]
 OPTIMIZER = OptimizerSettings(lr=1e-3, steps=1)
-CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 times = pytest.mark.parametrize("times", ["coupled", "independent", "low_discrepancy"])
 normalisers = pytest.mark.parametrize("normaliser", ["maskable", "masked", "tokens"])
 
@@ -71,10 +71,11 @@ def gpt2(pattern: str) -> Backbone:
 
 def step(stage: TrainingStage, made: TokenBatch) -> tuple[Tensor, list[Tensor]]:
     """Loss and gradients."""
-    stage._trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1)
+    stage._trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1)  # type: ignore[assignment]
     stage.log_training = lambda *_, **__: None  # type: ignore[method-assign]
     stage.zero_grad()
-    loss: Tensor = stage.training_step(made, 0)
+    loss = stage.training_step(made, 0)
+    assert isinstance(loss, Tensor)
     loss.backward()
     return loss.detach(), [p.grad.clone() for p in stage.parameters() if p.grad is not None]
 

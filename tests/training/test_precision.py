@@ -32,7 +32,7 @@ def test_the_length_predictors_loss_is_in_float32_too() -> None:
     stage = LengthPrediction(backbone, predictor, label_smoothing=0.0, optimizer=OPTIMIZER, seed=0)
     stage._trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1)  # type: ignore[assignment]
     stage.log_training = lambda *_, **__: None  # type: ignore[method-assign]
-    stage.predict = lambda _: (  # type: ignore[method-assign]
+    stage.predict = lambda batch: (  # type: ignore[method-assign]
         torch.randn(8, 20, dtype=torch.bfloat16), torch.arange(1, 9)
     )  # fmt: skip
     assert stage.training_step(batch(True, False), 0).dtype == torch.float32

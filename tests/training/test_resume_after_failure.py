@@ -21,7 +21,7 @@ from resume_tools import (
     with_callbacks,
 )
 
-from dlm.callbacks import metrics_log
+from dlm.generation.model import write_kind
 from dlm.recipe import evaluate_stage, runner
 from dlm.training import export
 
@@ -124,10 +124,8 @@ def no_call(place: Any, name: str) -> Callable[[Patch], None]:
 
 
 def half_an_export(patch: Patch) -> None:
-    write = export.write_kind
-
     def write_and_stop(*args: Any, **kwargs: Any) -> None:
-        write(*args, **kwargs)
+        write_kind(*args, **kwargs)
         raise PowerCut("export")
 
     patch.setattr(export, "write_kind", write_and_stop)
@@ -238,7 +236,7 @@ def test_metrics_survive_a_cut_while_they_are_cut_back(
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patch:
-        patch.setattr(metrics_log.os, "fsync", refuse)
+        patch.setattr(os, "fsync", refuse)
         assert run(run_dir, only="pretrain") == 3
     assert measured(stage) == before
     with (stage / "logs" / "metrics.csv").open("a") as file:

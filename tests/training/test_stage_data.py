@@ -56,7 +56,7 @@ def config_of(directory: Path, **data: Any) -> StageConfig:
     for name, rows in ROWS.items():
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (directory / f"{name}.jsonl").write_text(text)
-    given = {
+    given: dict[str, Any] = {
         "root": str(directory),
         "max_length": 128,
         "train": [SourceConfig(name=name, path=f"{name}.jsonl") for name in ROWS],
@@ -83,7 +83,7 @@ def texts_of(data: RowsDataModule) -> list[tuple[str, str]]:
     every = np.arange(len(data.train_rows))
     firsts = data.train_rows.prompt_lengths[every].tolist()
     return [
-        (data.tokenizer.decode(row[1 : first - 1]), data.tokenizer.decode(row[first:-1]))
+        (str(data.tokenizer.decode(row[1 : first - 1])), str(data.tokenizer.decode(row[first:-1])))
         for row, first in zip(data.train_rows.read(every), firsts, strict=True)
     ]
 

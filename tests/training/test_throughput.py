@@ -70,7 +70,7 @@ class KnownClock(Callback):
 
 def metrics(stage: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((stage / "manifest.json").read_text())["metrics"]
-    return found["throughput"]  # type: ignore[no-any-return]
+    return found["throughput"]
 
 
 def logged(stage: Path) -> dict[tuple[int, str], float]:
@@ -138,7 +138,12 @@ def test_noisy_copies_are_work_but_no_further_tokens(
     monkeypatch.setattr(train, "peak_tflops", lambda config: 1e-5)
     built: list[Throughput] = []
     build = train.build_meter
-    monkeypatch.setattr(train, "build_meter", lambda *a: built.append(build(*a)) or built[0])
+
+    def build_and_keep(*arguments: Any) -> Throughput:
+        built.append(build(*arguments))
+        return built[0]
+
+    monkeypatch.setattr(train, "build_meter", build_and_keep)
     known = KnownClock(monkeypatch)
     with with_callbacks(known):
         assert run(run_dir, only="adapt") == 0

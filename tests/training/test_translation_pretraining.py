@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from resume_tools import (
@@ -51,10 +52,10 @@ def test_a_stage_on_texts_and_pairs_resumes_as_if_it_was_never_stopped(
 
 
 def test_which_side_is_learnt_is_in_the_fingerprint_and_only_of_pairs() -> None:
-    def identity(*overrides: str) -> object:
+    def identity(*overrides: str) -> Any:
         return data_identity(load_recipe(str(RECIPE), list(overrides)).stages["pretrain"])
 
-    train, validation = identity(*BOTH)  # type: ignore[misc]
+    train, validation = identity(*BOTH)
     masked = [source.get("masked") for source in (*train, *validation)]
     assert masked == [None, "prompt and response"] * 2
     plain = load_recipe(str(RECIPE)).stages
