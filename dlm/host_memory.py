@@ -43,13 +43,8 @@ class _Freed:
         self._least_mib = min(self._least_mib, held)
 
 
-_freed = _Freed()
-
-
-def give_back() -> None:
-    """Give back to the system what the C library keeps of freed buffers, when it pays. Called
-    between batches, by training and by all that generates or scores."""
-    _freed.give_back()
+give_back = _Freed().give_back
+"""Called between batches, by training and by all that generates or scores."""
 
 
 def anonymous_mib() -> float:

@@ -1,4 +1,4 @@
-"""One line on standard error for what was decided about files and nobody said."""
+"""One line on standard error for what was decided and nobody asked for."""
 
 import sys
 

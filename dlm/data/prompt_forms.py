@@ -104,7 +104,7 @@ def worded_otherwise(forms: Sequence[PromptForm], prompts: Sequence[str]) -> str
     which = "The prompt is" if len(prompts) == 1 else f"{len(others)} of {len(prompts)} prompts are"
     return (
         f"{which} not worded as the model's were in training, and answers may be poor: word them "
-        f"as {shown}{more},{chat or ' with your own text in its places'}"
+        f"as {shown}{more},{chat or ' with your own text where a name stands in braces'}"
     )
 
 

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,7 +24,7 @@ from dlm.models.length_predictor import (
 from dlm.models.positions import CONTINUED, ResponsePositions
 from dlm.models.sums import file_sum, recorded_sums
 from dlm.places import place_of
-from dlm.process_rank import process_rank
+from dlm.saying import say_once
 from dlm.tokens.special import SpecialTokens
 
 DESCRIPTION_FILE = "dlm.json"
@@ -109,15 +107,15 @@ def open_model(
     )
 
 
-@cache
 def say_unchecked(directory: Path) -> None:
     """Say, once, that an export of ours was written before exports had their files' hashes."""
     ours = (directory / DESCRIPTION_FILE).exists()
-    if ours and recorded_sums(directory.resolve()) is None and process_rank() == 0:
-        print(
+    if ours and recorded_sums(directory.resolve()) is None:
+        say_once(
+            directory,
             f"{directory} was written without hashes of its files: it is opened unchecked "
             "(`dlm export` writes a copy that has them)",
-            file=sys.stderr,
+            about="hashes",
         )
 
 

@@ -78,8 +78,8 @@ def check_loaded(
             f"as its config.json describes it has no place for: {_first(left)}. Without them it "
             "would be another network: correct config.json, or take another checkpoint"
         )
-    for key, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not bool(tensor.sum().isfinite()):
+    for key, weight in network.named_parameters():  # what is tied is in it once
+        if not bool(weight.sum().isfinite()):
             raise UserError(
                 f"the model '{name}' has weights that are no finite numbers ({key}): it was saved "
                 "of a training that failed, or its file is damaged; take another checkpoint"

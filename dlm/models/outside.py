@@ -6,8 +6,6 @@ said here, and nothing else in the package calls ``from_pretrained`` or ``from_c
 """
 
 import json
-import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from transformers import (
 
 from dlm.errors import UserError, first_line
 from dlm.models.families import is_causal
-from dlm.process_rank import process_rank
+from dlm.saying import say_once
 
 REMEDY = (
     "if you trust where it comes from, set model.trust_remote_code: true in the recipe (at its top "
@@ -151,10 +149,10 @@ def _refuse_own_code(name: str | Path, error: Exception, trusted: bool) -> None:
         raise UserError(f"{own_code_text(name)}. Without it: {first_line(error)}") from error
 
 
-@cache
 def _say_ignored(name: str | Path, trusted: bool) -> None:
-    if not trusted and own_code(name) and process_rank() == 0:
-        print(f"{own_code_text(name)}. It is opened by transformers' own classes", file=sys.stderr)
+    if not trusted and own_code(name):
+        line = f"{own_code_text(name)}. It is opened by transformers' own classes"
+        say_once(name, line, about="own code")
 
 
 def _auto_model(config: PretrainedConfig) -> Any:

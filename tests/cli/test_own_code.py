@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cli_tools import Caller, Outcome, TrainedRun
 
-from dlm.models.outside import _say_ignored
+from dlm import saying
 
 CODE = """
 import os
@@ -62,7 +62,7 @@ def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MARKER", str(tmp_path / "ran"))
     modules = tmp_path / "modules"
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(modules))
-    _say_ignored.cache_clear()
+    monkeypatch.setattr(saying, "_SAID", set())
     before = set(sys.modules)
     yield tmp_path / "ran"
     for name in set(sys.modules) - before:

@@ -18,13 +18,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from dlm import saying
 from dlm.data.prompts import Template, stream_examples
 from dlm.data.sources import (
     BadRows,
     Row,
     Source,
     read_rows,
-    saying,
     source_identity,
     stream_rows,
 )

@@ -8,11 +8,11 @@ from typing import Any
 import packed_files
 import pytest
 
+from dlm import saying
 from dlm.data.sources import (
     BadRows,
     Source,
     read_rows,
-    saying,
     source_files,
     source_identity,
     stream_rows,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dlm.data.sources.known_kinds import known_by_suffix
-from dlm.data.sources.saying import say_once
 from dlm.errors import UserError
+from dlm.saying import say_once
 
 Format = Literal["txt", "jsonl", "json", "csv", "tsv", "tmx", "parquet", "saved"]
 """``saved``: a folder that the ``datasets`` library's ``save_to_disk`` wrote."""

@@ -15,7 +15,6 @@ from dlm.data.sources.json_layout import Layout, json_layout
 from dlm.data.sources.known_kinds import known_by_beginning
 from dlm.data.sources.opening import ByteReader, TextReader, opened
 from dlm.data.sources.recoding import RecodedReader
-from dlm.data.sources.saying import say_once
 from dlm.data.sources.source import Source
 from dlm.data.sources.table_guess import (
     Blanks,
@@ -25,6 +24,7 @@ from dlm.data.sources.table_guess import (
     table_delimiter,
 )
 from dlm.errors import UserError
+from dlm.saying import say_once
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _SAMPLE_BYTES = 1 << 18
