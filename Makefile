@@ -103,7 +103,7 @@ submit: $(STAMP) ## queue a recipe's stages on a cluster (RECIPE= CLUSTER=, docs
 cancel: $(STAMP) ## take the jobs of a run out of the queue (RUN_DIR=)
 	$(call need,RUN_DIR,RUN_DIR=runs/quickstart)$(DLM) cancel $(RUN_DIR) $(ARGS)
 
-soak: $(STAMP) ## kill tiny chains at random times, compare what comes out (KILLS=)
+soak: $(STAMP) ## kill tiny chains at random times, compare what comes out (KILLS=, ARGS=--damage)
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/training/soak.py --kills $(KILLS) $(ARGS)
 
 mutants: $(STAMP) ## put faults into a copy of the maths, and see a test fail for each (ARGS='--only 7 8')
