@@ -41,7 +41,7 @@ def _directory(path: Path) -> None:
 
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "empty": _emptied, "half": _halved, "one bit": _flipped, "no UTF-8": _no_utf8,
-    "a directory": _directory,
+    "a directory": _directory, "missing": Path.unlink,
 }  # fmt: skip
 SPARE = json.dumps({"step": 5, "time": "now", "error": "E", "message": "m"}) + "\n"
 """For files that this run does not have."""
@@ -112,16 +112,17 @@ def test_a_damaged_export_is_named_by_whatever_opens_it(
         call("generate", run, "--prompt", "seven"),
         call("export", run, "--to", run.parent / "copy"),
     ]
-    if how in ("one bit", "a directory"):
+    if how in ("one bit", "a directory", "missing"):
         place = ("--limit", "1", "--output", run.parent / "scores")
         outcomes.append(call("evaluate", run, "--tasks", "numbers_en_de", *place))
     # A bit of the list of hashes may be one of another file's hash.
-    named = [p.name for p in path.parent.iterdir()] if path.name == "SHA256SUMS" else [path.name]
+    others = path.parent.iterdir() if path.name == "SHA256SUMS" else ()
+    named = [path.name, *(other.name for other in others)]
     for outcome in outcomes:
         said = explained(outcome, code=(2,))
         assert any(name in said for name in named)
     assert not (run.parent / "copy").exists()
-    if how in ("half", "a directory"):
+    if how in ("half", "a directory", "missing"):
         assert path.name in explained(call("status", run), code=(0,)).replace("\n", "")
 
 
@@ -143,9 +144,9 @@ def test_a_damaged_file_of_a_run_is_named_or_does_no_harm(
     elif any(
         part in name for part in ("metrics", "samples", "comparisons", "config.yaml", "started")
     ):
-        # Logs and settings have no hash: a value after a flipped bit, or what half a file lacks,
-        # is not seen.
-        unseen = how in ("one bit", "half") and "_evaluate" not in name
+        # Logs and settings have no hash: a value after a flipped bit, what half a file lacks, or a
+        # file that is gone is not seen.
+        unseen = how in ("one bit", "half", "missing") and "_evaluate" not in name
         assert unseen or f"{path.parent.name}/{path.name}" in page.read_text(encoding="utf-8")
 
 
