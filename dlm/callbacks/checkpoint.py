@@ -28,7 +28,7 @@ from dlm.distributed.portable import SHAPE
 from dlm.distributed.saved_tensors import STATE_FILE
 from dlm.distributed.strategies import run_shape
 from dlm.errors import StageFailed
-from dlm.make_way import make_folder
+from dlm.files import make_folder
 
 MARK_FILE = "complete.json"
 _POLL_S = 0.02

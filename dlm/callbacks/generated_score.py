@@ -9,13 +9,13 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.strategies import is_cut
+from dlm.files import make_folder, make_way
 from dlm.generation.empty import empty_note
 from dlm.generation.generate import generate
 from dlm.generation.lengths import references_beyond
 from dlm.generation.model import GenerativeModel, ModelKind
 from dlm.generation.settings import GenerationSettings
 from dlm.generation.text_metrics import text_metric
-from dlm.make_way import make_folder, make_way
 from dlm.tokens.special import SpecialTokens
 
 

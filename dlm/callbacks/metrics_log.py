@@ -1,7 +1,6 @@
 """metrics.csv: one row a value, appended, cut back to the resumed step."""
 
 import csv
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from dlm.make_way import free_name, make_folder, make_way
+from dlm.files import free_name, make_folder, make_way, replacing
 
 _HEADER = ["step", "metric", "value", "unix_time"]
 
@@ -66,12 +65,8 @@ class MetricsLog(Logger):
                       flush=True)  # fmt: skip
             rows = [row for row in rows if int(row[0]) <= resumed_step]
         # In one rename: a kill or a full disk here must not cost what was measured before.
-        partial = self.path.with_name(f".{self.path.name}.tmp")
-        with partial.open("w", newline="") as file:
+        with replacing(self.path) as partial, partial.open("w", newline="") as file:
             csv.writer(file).writerows([_HEADER, *rows])
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
 
 
 def _whole_rows(path: Path) -> tuple[list[list[str]], str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dlm.callbacks.throughput import Throughput, rate_text
-from dlm.make_way import make_folder, make_way
+from dlm.files import make_folder, make_way
 
 
 class StageProgress(Callback):

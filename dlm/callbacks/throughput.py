@@ -20,7 +20,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from dlm.callbacks import stopwatch
 from dlm.callbacks.stopwatch import Stopwatch
-from dlm.side_file import write_side_file
+from dlm.files import write_side_file
 from dlm.stages.base import TrainingStage
 from dlm.stages.work import StageWork
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from dlm.errors import UserError
-from dlm.recipe.manifest import write_json
+from dlm.files import write_json
 
 RECORD = "jobs.json"
 

@@ -9,7 +9,7 @@ from dlm.cluster.kubernetes import job_name, jobset_name, manifests_yaml, render
 from dlm.cluster.record import JobRecord, RecordedJob, now
 from dlm.cluster.slurm import render_script, script_name
 from dlm.errors import UserError
-from dlm.recipe.manifest import write_text
+from dlm.files import write_text
 
 
 def dry_run_text(submission: Submission, recipes: Mapping[str, str]) -> str:

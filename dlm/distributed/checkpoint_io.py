@@ -5,9 +5,7 @@ and waits before the optimizer would change what is not copied yet. The copies a
 again: memory that is new costs more than the copying.
 """
 
-import hashlib
 import json
-import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from dlm.distributed.portable import load_whole
+from dlm.files import sha256_of, write_text
 
 SUM_SUFFIX = ".sum"
 """Behind a file's name: its size and hash, there once the file is whole and on disk."""
@@ -166,12 +165,8 @@ def write_file(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a file, flush it to the disk, and leave its size and hash beside it."""
     path.parent.mkdir(exist_ok=True)
     torch.save(checkpoint, path)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    half_written = path.with_name(f".{path.name}{SUM_SUFFIX}")
-    half_written.write_text(json.dumps({"size": path.stat().st_size, "sha256": digest}))
-    half_written.rename(path.with_name(path.name + SUM_SUFFIX))
+    found = {"size": path.stat().st_size, "sha256": sha256_of(path, flush=True)}
+    write_text(path.with_name(path.name + SUM_SUFFIX), json.dumps(found), durable=False)
 
 
 def sum_of(path: Path) -> dict[str, Any] | None:

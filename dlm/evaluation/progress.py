@@ -17,10 +17,10 @@ import torch
 from dlm.distributed.share import Share
 from dlm.evaluation.results import UNPAIRED
 from dlm.evaluation.task_rows import TaskRows
+from dlm.files import make_folder, make_way, replacing
 from dlm.generation.model import GenerativeModel
 from dlm.generation.rerank import Candidate
 from dlm.generation.settings import Generated, GenerationSettings
-from dlm.make_way import make_folder, make_way
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -117,13 +117,9 @@ class Progress:
         make_folder(self._file.parent)
         # Written again, as a kill may have left half a line at its end.
         kept = [{"key": self._key}, *lines[1:]] if known else [{"key": self._key}]
-        partial = self._file.with_suffix(".new")
-        partial.write_text(
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept),
-            encoding="utf-8",
-            errors=UNPAIRED,
-        )
-        partial.rename(self._file)
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+        with replacing(self._file, durable=False) as partial:
+            partial.write_text(text, encoding="utf-8", errors=UNPAIRED)
         return known, seconds
 
     def _say(self, text: str) -> None:

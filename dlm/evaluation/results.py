@@ -9,7 +9,7 @@ from typing import Any
 
 from dlm.errors import StageFailed, reason_of
 from dlm.evaluation.metrics import Sample
-from dlm.make_way import aside, make_folder
+from dlm.files import aside, make_folder, replacing
 
 PARTIAL = "metrics.partial.json"
 """The scores of a system on a task of which some metric failed."""
@@ -44,9 +44,8 @@ def write_result(result: Result, directory: Path) -> None:
     """
     text = _json(result.metrics, f"{result.task}, metrics", indent=2) + "\n"
     write_samples(result.task, result.samples, directory)
-    partial = directory / ".metrics.json"
-    partial.write_text(text, encoding="utf-8", errors=UNPAIRED)
-    partial.rename(directory / "metrics.json")
+    with replacing(directory / "metrics.json", durable=False) as partial:
+        partial.write_text(text, encoding="utf-8", errors=UNPAIRED)
     (directory / PARTIAL).unlink(missing_ok=True)
 
 
@@ -60,10 +59,11 @@ def write_samples(task: str, samples: Sequence[Sample], directory: Path) -> None
         _json(sample, f"{task}, row {number}") for number, sample in enumerate(samples, start=1)
     ]
     make_folder(directory)
-    partial = directory / ".samples.jsonl"
-    with partial.open("w", encoding="utf-8", errors=UNPAIRED) as file:
+    with (
+        replacing(directory / "samples.jsonl", durable=False) as partial,
+        partial.open("w", encoding="utf-8", errors=UNPAIRED) as file,
+    ):
         file.writelines(f"{line}\n" for line in lines)
-    partial.rename(directory / "samples.jsonl")
 
 
 def write_partial(result: Result, failed: Mapping[str, str], directory: Path) -> None:

@@ -13,13 +13,14 @@ from dlm.config.schema import GenerationConfig
 from dlm.errors import UserError
 from dlm.export.card import SCRIPT, Exported, model_card
 from dlm.export.history import History, read_history
+from dlm.files import write_json
 from dlm.generation.model import DESCRIPTION_FILE, read_description
 from dlm.models.checkpoint_files import check_files
 from dlm.models.outside import open_config
 from dlm.models.positions import positions
 from dlm.models.sums import SUMS, check_sums, write_sums
 from dlm.recipe.fingerprint import plain
-from dlm.recipe.manifest import EXPORT, read_manifest, verify_exports, write_json
+from dlm.recipe.manifest import EXPORT, read_manifest, verify_exports
 from dlm.training.export import give_usual_modes
 
 CARD, TRAINING = "README.md", "training.json"

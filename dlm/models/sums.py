@@ -5,7 +5,6 @@ remembered beside the export together with what the file system said of it, and 
 that stays the same.
 """
 
-import hashlib
 import json
 import re
 import shlex
@@ -16,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dlm.errors import UserError
-from dlm.side_file import write_side_file
+from dlm.files import sha256_of, write_side_file
 
 SUMS = "SHA256SUMS"
 _MANIFEST, _EXPORT = "manifest.json", "export"
@@ -140,8 +139,7 @@ def _hash_once(path: Path, status: FileStatus) -> str:
 
 def _hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): mend its permissions, or take "
                         "it from where it was written") from error  # fmt: skip

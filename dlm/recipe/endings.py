@@ -9,9 +9,9 @@ from pathlib import Path
 from types import FrameType
 
 from dlm.errors import DlmError, Preempted, RunInUse, RunMoved, StageFailed
+from dlm.files import write_text
 from dlm.process_rank import process_rank
 from dlm.recipe import console
-from dlm.recipe.manifest import write_text
 from dlm.recipe.state import write_failure
 from dlm.stop_signals import STOP_SIGNALS
 from dlm.training.job import StageJob

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from dlm.errors import RunInUse
-from dlm.make_way import make_way
+from dlm.files import make_way
 
 HEARTBEAT_S = 5.0
 """The holder touches its lock file this often."""

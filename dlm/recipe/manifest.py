@@ -1,8 +1,6 @@
 """The manifest: written last and atomically, it says that a stage is done and with what."""
 
-import hashlib
 import json
-import os
 import platform
 import socket
 import subprocess
@@ -15,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dlm.errors import StageFailed, UserError, reason_of
-from dlm.make_way import make_way
+from dlm.files import json_ready, sha256_of, write_json
 from dlm.models.sums import SUMS, write_sums
-from dlm.recipe.fingerprint import StageIdentity, json_ready
+from dlm.recipe.fingerprint import StageIdentity
 from dlm.training.job import StageJob
 
 FORMAT = 1
@@ -146,7 +144,7 @@ def export_files(directory: Path) -> tuple[ExportFile, ...]:
 
 def _export_file(directory: Path, path: Path) -> ExportFile:
     name = path.relative_to(directory).as_posix()
-    return ExportFile(name, path.stat().st_size, _sha256(path, flush=True))
+    return ExportFile(name, path.stat().st_size, sha256_of(path, flush=True))
 
 
 def missing_exports(directory: Path, manifest: Manifest) -> list[str]:
@@ -175,34 +173,9 @@ def changed_exports(directory: Path, manifest: Manifest) -> dict[str, str]:
         path = directory / item.path
         if not path.is_file():
             changed[item.path] = "is missing"
-        elif _sha256(path) != item.sha256:
+        elif sha256_of(path) != item.sha256:
             changed[item.path] = "has other contents than when it was written"
     return changed
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file that is either the old or the new one, whatever happens."""
-    write_text(path, json.dumps(json_ready(values), indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file atomically and make sure that it has reached the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The host is in the name because process ids repeat on a shared file system.
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(make_way(path))
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _git_commit() -> str | None:
@@ -237,13 +210,6 @@ def _manifest_of(values: Any) -> Manifest:
         attempts=int(values["attempts"]),
         provenance={key: values[key] for key in ("git_commit", "versions", "host", "command")},
     )
-
-
-def _sha256(path: Path, *, flush: bool = False) -> str:
-    with path.open("rb") as stream:
-        if flush:
-            os.fsync(stream.fileno())
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from dlm.files import write_side_file
 from dlm.recipe.lock import HEARTBEAT_S
-from dlm.side_file import write_side_file
 
 TIME = "time.json"
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from dlm.config.schema import SECTIONS_OF_KIND
-from dlm.make_way import aside, make_way
+from dlm.files import aside, make_way, write_json, write_text
 from dlm.recipe.fingerprint import Change, StageIdentity, difference, plain
 from dlm.recipe.lock import live_holder
 from dlm.recipe.manifest import (
@@ -22,8 +22,6 @@ from dlm.recipe.manifest import (
     Manifest,
     missing_exports,
     read_manifest,
-    write_json,
-    write_text,
 )
 from dlm.training.job import StageJob
 

@@ -11,9 +11,9 @@ from typing import Any
 from dlm.config.schema import RecipeConfig
 from dlm.config.sweep import Cell
 from dlm.errors import Preempted, RunInUse, StageFailed, UserError, did_you_mean
+from dlm.files import write_json
 from dlm.process_rank import process_rank
 from dlm.recipe.console import last_line, say
-from dlm.recipe.manifest import write_json
 from dlm.recipe.ranks import launcher
 
 SWEEP = "sweep.json"

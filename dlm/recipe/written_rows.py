@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dlm.make_way import make_folder
-from dlm.recipe.manifest import EXPORT, write_json
+from dlm.files import make_folder, write_json
+from dlm.recipe.manifest import EXPORT
 from dlm.recipe.state import CHECKPOINTS, PROGRESS
 from dlm.training.sources import ROWS_FILE
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dlm.files import write_text
 from dlm.quoting import markdown_text
-from dlm.recipe.manifest import write_text
 from dlm.report.curve_charts import curve_rows, stages_by_name, validation_table
 from dlm.report.run import Run
 from dlm.report.run_differences import run_differences

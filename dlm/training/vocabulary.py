@@ -1,8 +1,6 @@
 """The vocabulary of a stage that keeps only the tokens of its rows."""
 
 import json
-import os
-import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.wanted import RowsWanted
 from dlm.data.sources import Source, below, stream_rows
 from dlm.errors import UserError
+from dlm.files import write_text
 from dlm.models.cut_tokenizer import cut_tokenizer, tokens_to_keep
 from dlm.training.job import StageJob
 from dlm.training.sources import build_bad_rows, build_examples
@@ -179,10 +178,7 @@ def _read(file: Path, fingerprint: str) -> tuple[int, ...] | None:
 
 
 def _write(file: Path, fingerprint: str, kept: tuple[int, ...]) -> None:
-    # Ranks write the same, each to a file of its own first.
-    partial = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    partial.write_text(json.dumps({"fingerprint": fingerprint, "kept": kept}) + "\n")
-    partial.replace(file)
+    write_text(file, json.dumps({"fingerprint": fingerprint, "kept": kept}) + "\n", durable=False)
 
 
 def _say(job: StageJob, note: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def report(options: argparse.Namespace) -> int:
     """Read the runs, whatever state they are in, and write what was asked for."""
-    from dlm.recipe.manifest import write_text
+    from dlm.files import write_text
     from dlm.report.charts import COLOURS
     from dlm.report.markdown import report_markdown, write_csv
     from dlm.report.page import report_page

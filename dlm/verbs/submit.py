@@ -22,9 +22,9 @@ from dlm.config.loading import load_recipe, resolved_yaml
 from dlm.config.schema import RecipeConfig
 from dlm.config.sweep import Cell
 from dlm.errors import UserError
+from dlm.files import write_text
 from dlm.names import LINE
 from dlm.recipe.console import say
-from dlm.recipe.manifest import write_text
 from dlm.verbs.run import checked
 
 if TYPE_CHECKING:

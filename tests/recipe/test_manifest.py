@@ -8,6 +8,7 @@ from small_platform import DATA
 
 from dlm.config.schema import StageConfig
 from dlm.errors import StageFailed, UserError
+from dlm.files import write_json
 from dlm.recipe.fingerprint import identify
 from dlm.recipe.manifest import (
     DamagedManifest,
@@ -16,7 +17,6 @@ from dlm.recipe.manifest import (
     missing_exports,
     read_manifest,
     verify_exports,
-    write_json,
     write_manifest,
 )
 from dlm.training.job import StageJob

@@ -11,7 +11,7 @@ from small_platform import COMMAND, Workplace, raising, small_recipe
 
 from dlm.config.loading import load_recipe
 from dlm.errors import Preempted, StageFailed, UserError
-from dlm.make_way import make_folder
+from dlm.files import make_folder
 from dlm.recipe.lock import StageLock, lock_path
 from dlm.recipe.manifest import read_manifest
 from dlm.training.job import StageJob

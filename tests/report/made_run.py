@@ -11,8 +11,9 @@ from typing import Any
 from dlm.config.loading import load_recipe, resolved_yaml
 from dlm.config.references import required_stages
 from dlm.config.schema import RecipeConfig
+from dlm.files import write_json
 from dlm.recipe.fingerprint import StageIdentity, identify
-from dlm.recipe.manifest import Manifest, write_json, write_manifest
+from dlm.recipe.manifest import Manifest, write_manifest
 from dlm.recipe.plan import resolved_stage
 
 RECIPE = """

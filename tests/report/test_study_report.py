@@ -12,7 +12,7 @@ from made_run import SYSTEMS, make_run
 from dlm.cli import main
 from dlm.config.sweep import Cell
 from dlm.evaluation.metrics import METRICS, difference_of_runs, mean_of_runs
-from dlm.recipe.manifest import write_json
+from dlm.files import write_json
 from dlm.report.markdown import report_markdown, write_csv
 from dlm.report.page import report_page
 from dlm.report.study import Study, read_study, study_scores

@@ -8,7 +8,7 @@ from typing import Literal
 
 from dlm.data.sources.places import NUL_REASON, Place, Row, has_nul
 from dlm.errors import UserError
-from dlm.make_way import make_folder
+from dlm.files import make_folder
 
 _SHOWN = 10
 

@@ -1,6 +1,5 @@
 """What decides the rows of a source: hashes of files, settings of the others."""
 
-import hashlib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from dlm.data.sources.generator import generated_identity
 from dlm.data.sources.reading import reading_of
 from dlm.data.sources.saved import saved_files
 from dlm.data.sources.source import Source
+from dlm.files import sha256_of
 
 
 def source_identity(source: Source) -> dict[str, Any]:
@@ -76,5 +76,4 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _hash_file(path: str, size: int, modified_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(Path(path))

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dlm.data.rows.shards.format import write_whole
 from dlm.data.rows.shards.place import writing
 from dlm.data.sources import Place
+from dlm.files import write_text
 
 BAD_ROWS = "bad_rows.jsonl"
 
@@ -19,7 +19,7 @@ def write_bad_rows(directory: Path, rows: Sequence[tuple[Place, str]]) -> None:
     if rows:
         lines = (json.dumps([*place, reason], ensure_ascii=False) for place, reason in rows)
         with writing(directory):
-            write_whole(directory / BAD_ROWS, "".join(f"{line}\n" for line in lines).encode())
+            write_text(directory / BAD_ROWS, "".join(f"{line}\n" for line in lines))
 
 
 def read_bad_rows(directory: Path) -> Iterator[tuple[Place, str]]:

@@ -8,7 +8,6 @@ after the other, where each row begins (and the last one ends), and the prompts'
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlm.errors import UserError
+from dlm.files import replacing, write_text
 
 VERSION = 3
 """Raised whenever the same rows would be written otherwise; it is part of the key."""
@@ -109,26 +109,14 @@ def write_array(directory: Path, number: int, name: str, array: npt.NDArray[Any]
     buffer = BytesIO()
     np.save(buffer, array, allow_pickle=False)
     content = buffer.getbuffer()
-    write_whole(directory / file_name(number, name), content)
+    with replacing(directory / file_name(number, name)) as partial:
+        partial.write_bytes(content)
     return FileSum(len(content), hashlib.sha256(content).hexdigest())
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under another name, flush it, and give it its own: whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_index(directory: Path, index: Index) -> None:
     """Declare a data set finished."""
-    write_whole(directory / INDEX, json.dumps(asdict(index), indent=1).encode())
+    write_text(directory / INDEX, json.dumps(asdict(index), indent=1))
 
 
 def read_index(directory: Path) -> Index | None:
