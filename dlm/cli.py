@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
 
-import dlm.process_time  # noqa: F401 - the time of an attempt is counted from here
+import dlm.process  # noqa: F401 - the time of an attempt is counted from here
 from dlm.host_memory import keep_few_routines
 
 EPILOG = """exit codes: 0 done · 2 your configuration or data · 3 a failed stage
@@ -373,7 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except DlmError as error:
-        from dlm.process_rank import process_rank
+        from dlm.process import process_rank
 
         if process_rank() == 0:  # which has heard of it, whichever rank it was
             print(f"error: {error}", file=sys.stderr)

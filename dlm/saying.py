@@ -2,7 +2,7 @@
 
 import sys
 
-from dlm.process_rank import process_rank
+from dlm.process import process_rank
 
 
 def say_once(subject: object, line: str, *, about: str = "") -> None:

@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint
 from dlm.errors import Preempted, StageFailed
-from dlm.stop_signals import STOP_SIGNALS
+from dlm.process import STOP_SIGNALS
 
 MARGIN_S = 10.0
 """Kept free on top of a save: to leave the loop, close files and hand the allocation back."""

@@ -31,7 +31,7 @@ from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.wanted import RowSides, RowsWanted, TooLong
 from dlm.data.sources import BadRows
 from dlm.errors import UserError
-from dlm.stop_signals import STOP_SIGNALS
+from dlm.process import STOP_SIGNALS
 from dlm.tokens.special import SpecialTokens
 
 

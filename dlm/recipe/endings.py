@@ -10,10 +10,9 @@ from types import FrameType
 
 from dlm.errors import DlmError, Preempted, RunInUse, RunMoved, StageFailed
 from dlm.files import write_text
-from dlm.process_rank import process_rank
+from dlm.process import STOP_SIGNALS, process_rank
 from dlm.recipe import console
 from dlm.recipe.state import write_failure
-from dlm.stop_signals import STOP_SIGNALS
 from dlm.training.job import StageJob
 
 EXIT_CODE_VARIABLE = "DLM_EXIT_CODE_FILE"

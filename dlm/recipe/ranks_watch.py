@@ -16,9 +16,9 @@ from importlib import import_module
 from typing import Any
 
 from dlm.errors import DlmError, StageFailed
+from dlm.process import STOP_SIGNALS
 from dlm.recipe.endings import leave_exit_code
 from dlm.recipe.state import write_failure
-from dlm.stop_signals import STOP_SIGNALS
 from dlm.training.job import StageJob
 
 LEADER_VARIABLE = "DLM_LEADER"

@@ -13,7 +13,7 @@ from dlm.config.loading import resolved_yaml
 from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.errors import DlmError, Preempted, RunInUse, RunMoved, StageFailed
 from dlm.files import write_text
-from dlm.process_rank import process_rank
+from dlm.process import process_rank
 from dlm.recipe import console
 from dlm.recipe.endings import failure_recorded, moved, stoppable
 from dlm.recipe.handoff import verify_needed

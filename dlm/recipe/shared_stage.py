@@ -7,7 +7,7 @@ import torch
 
 from dlm.distributed.joining import joined
 from dlm.distributed.share import Share
-from dlm.process_rank import process_rank
+from dlm.process import process_rank
 from dlm.recipe.ranks import devices_per_node
 from dlm.training.device import prepare_torch
 from dlm.training.job import StageJob

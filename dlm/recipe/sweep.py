@@ -12,7 +12,7 @@ from dlm.config.schema import RecipeConfig
 from dlm.config.sweep import Cell
 from dlm.errors import Preempted, RunInUse, StageFailed, UserError, did_you_mean
 from dlm.files import write_json
-from dlm.process_rank import process_rank
+from dlm.process import process_rank
 from dlm.recipe.console import last_line, say
 from dlm.recipe.ranks import launcher
 

@@ -33,7 +33,7 @@ from dlm.distributed.strategies import DEFAULT_TIMEOUT_S, build_strategy
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
 from dlm.models.build import recompute_activations
-from dlm.process_time import STARTED_S
+from dlm.process import STARTED_S
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction

@@ -30,7 +30,7 @@ class Checked:
 
 def run(options: argparse.Namespace) -> int:
     """Run a recipe, or continue it; of a sweep, cell after cell."""
-    from dlm.process_rank import process_rank
+    from dlm.process import process_rank
     from dlm.recipe.console import explain, words_of
     from dlm.recipe.endings import leave_exit_code
     from dlm.recipe.runner import run_recipe

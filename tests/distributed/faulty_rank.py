@@ -11,7 +11,7 @@ from typing import Any
 
 from dlm.cli import main
 from dlm.generation import diffusion
-from dlm.process_rank import process_rank
+from dlm.process import process_rank
 
 
 def fail(*arguments: Any, **options: Any) -> None:

@@ -10,7 +10,7 @@ from small_platform import COMMAND, FakeKinds, Workplace, raising, rows_identity
 
 from dlm.config.schema import HardwareConfig, RecipeConfig
 from dlm.errors import UserError
-from dlm.process_rank import process_rank
+from dlm.process import process_rank
 from dlm.recipe import runner
 from dlm.recipe.manifest import read_manifest
 from dlm.recipe.plan import plan
