@@ -9,7 +9,7 @@ from dlm.distributed.share import ALONE, Share
 
 
 @contextmanager
-def joined(devices: int, num_nodes: int, environments: list[Any], *, gpus: bool) -> Iterator[Share]:
+def joined(devices: int, num_nodes: int, *, gpus: bool) -> Iterator[Share]:
     """All ranks of a job, each with its share of the work; one process where there is one device.
 
     Where a launcher has started the ranks they meet; otherwise this process starts ``devices - 1``
@@ -19,7 +19,6 @@ def joined(devices: int, num_nodes: int, environments: list[Any], *, gpus: bool)
     Args:
         devices: Ranks on this node.
         num_nodes: Nodes of the job.
-        environments: Lightning's environment of a cluster, where the platform chooses it.
         gpus: Whether a stage of this process may train on GPUs: the process group serves it too.
     """
     if devices * num_nodes == 1:
@@ -35,7 +34,7 @@ def joined(devices: int, num_nodes: int, environments: list[Any], *, gpus: bool)
         strategy = DDPStrategy(process_group_backend="cpu:gloo,cuda:nccl" if gpus else "gloo")
         Fabric(
             accelerator="cpu", devices=devices, num_nodes=num_nodes, strategy=strategy,
-            plugins=environments,
+            plugins=slurm_environment(),
         ).launch()  # fmt: skip
     host_memory = dist.new_group(backend="gloo")
 
@@ -48,6 +47,15 @@ def joined(devices: int, num_nodes: int, environments: list[Any], *, gpus: bool)
     star.connect(os.environ["MASTER_ADDR"], tell, one_host=num_nodes == 1)
     with star:
         yield star
+
+
+def slurm_environment() -> list[Any]:
+    """Slurm's ranks where srun started us, without Lightning's requeueing: ours exits with 75."""
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    launched = "SLURM_JOB_ID" in os.environ and not TorchElasticEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if launched and SLURMEnvironment.detect() else []
 
 
 def own_device(*, cpu: bool) -> str:

@@ -1,10 +1,10 @@
-"""Memory of one GPU, part by part, for one placement and one micro-batch."""
+"""Memory of one GPU, part by part, for one placement and one micro-batch; and what is written."""
 
 from dataclasses import dataclass
 
 from dlm.planning.activations import SavedActivations, logit_bytes, saved_activations
 from dlm.planning.parameters import Parameters
-from dlm.planning.precision import Bytes, Precision, bytes_of
+from dlm.planning.precision import MOMENTS, Bytes, Precision, bytes_of
 from dlm.planning.shapes import BatchShape, NetworkShape
 from dlm.planning.strategies import Placement
 
@@ -137,3 +137,14 @@ def _pass(
 
 def _predictor(network: NetworkShape) -> NetworkShape:
     return NetworkShape("xlm-roberta-xl", 1, network.hidden, 4 * network.hidden, 4, 0)
+
+
+def checkpoint_bytes(parameters: Parameters) -> int:
+    """One checkpoint, over all ranks' files: float32 weights and moments of what is trained,
+    whatever the strategy. (A length stage saves its predictor alone.)"""
+    return (4 + MOMENTS) * parameters.trainable
+
+
+def export_bytes(parameters: Parameters) -> int:
+    """The weights in float32, those that are shared once."""
+    return 4 * parameters.total

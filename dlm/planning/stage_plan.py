@@ -10,9 +10,17 @@ from dlm.planning.batches import (
     batch_shape,
     shares,
 )
-from dlm.planning.disk import checkpoint_bytes, export_bytes
 from dlm.planning.flops import Work, hours, predictor_work, training_work
-from dlm.planning.memory import CPU_OVERHEAD, OVERHEAD, Load, Memory, host_at_start, memory
+from dlm.planning.memory import (
+    CPU_OVERHEAD,
+    OVERHEAD,
+    Load,
+    Memory,
+    checkpoint_bytes,
+    export_bytes,
+    host_at_start,
+    memory,
+)
 from dlm.planning.shapes import BatchShape
 from dlm.planning.strategies import Placement, placements
 

@@ -16,9 +16,8 @@ from dlm.files import write_text
 from dlm.process import process_rank
 from dlm.recipe import console
 from dlm.recipe.endings import failure_recorded, moved, stoppable
-from dlm.recipe.handoff import verify_needed
 from dlm.recipe.lock import STALE_AFTER_S, StageLock, live_holder, lock_path
-from dlm.recipe.manifest import build_manifest, write_manifest
+from dlm.recipe.manifest import build_manifest, verify_needed, write_manifest
 from dlm.recipe.origins import unpinned
 from dlm.recipe.plan import DataIdentity, PlannedStage, plan
 from dlm.recipe.ranks import LEADER_ALONE, check_ranks, launcher

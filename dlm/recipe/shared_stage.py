@@ -12,7 +12,6 @@ from dlm.recipe.ranks import devices_per_node
 from dlm.training.device import prepare_torch
 from dlm.training.job import StageJob
 from dlm.training.quiet import quiet_libraries
-from dlm.training.train import slurm_environment
 
 
 def carry_out_shared(
@@ -26,6 +25,6 @@ def carry_out_shared(
     if devices * hardware.num_nodes == 1 and process_rank():
         return {}
     gpus = hardware.accelerator != "cpu" and torch.cuda.is_available()
-    with joined(devices, hardware.num_nodes, slurm_environment(), gpus=gpus) as share:
+    with joined(devices, hardware.num_nodes, gpus=gpus) as share:
         prepare_torch(hardware.num_threads)
         return work(job, share)

@@ -16,10 +16,9 @@ from dlm.models.backbone import Backbone
 from dlm.stages.work import StageWork
 from dlm.training.builders import build_stage
 from dlm.training.data import build_data
-from dlm.training.device import computes_on_cpu
+from dlm.training.device import computes_on_cpu, peak_notes, peak_tflops
 from dlm.training.job import StageJob
 from dlm.training.layout import choose_layout
-from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.response_positions import settle_positions
 from dlm.training.start import starting_point
 from dlm.training.train import (

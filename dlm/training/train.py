@@ -1,6 +1,5 @@
 """``train_stage``: the entry of everything that trains, to be read from top to bottom."""
 
-import os
 from dataclasses import replace
 from datetime import timedelta
 from statistics import median
@@ -8,8 +7,6 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
 from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint, no_code_from
@@ -29,6 +26,7 @@ from dlm.config.durations import seconds_of
 from dlm.config.schema import HardwareConfig, StageConfig
 from dlm.data.modules import RowsDataModule
 from dlm.distributed.checkpoint_io import CheckpointFiles
+from dlm.distributed.joining import slurm_environment
 from dlm.distributed.strategies import DEFAULT_TIMEOUT_S, build_strategy
 from dlm.errors import UserError
 from dlm.generation.settings import GenerationSettings
@@ -40,12 +38,18 @@ from dlm.stages.length import LengthPrediction
 from dlm.stages.work import StageWork
 from dlm.training.builders import build_stage, generation_settings
 from dlm.training.data import build_data
-from dlm.training.device import check_devices, check_precision, computes_on_cpu, prepare_torch
+from dlm.training.device import (
+    check_devices,
+    check_precision,
+    computes_on_cpu,
+    peak_notes,
+    peak_tflops,
+    prepare_torch,
+)
 from dlm.training.export import export_stage
 from dlm.training.exported_step import fitting_metric, monitored, scores_answers
 from dlm.training.job import StageJob
 from dlm.training.layout import choose_layout
-from dlm.training.peak import peak_notes, peak_tflops
 from dlm.training.quiet import quiet_libraries
 from dlm.training.response_positions import settle_positions
 from dlm.training.rows_report import class_notes, data_notes, refuse_unknown_rows, rows_read
@@ -259,12 +263,6 @@ def build_deadline(hardware: HardwareConfig) -> Deadline | None:
     """The end of this attempt, if it has one."""
     limit = hardware.max_time
     return None if limit is None else Deadline(seconds_of(limit), STARTED_S)
-
-
-def slurm_environment() -> list[SLURMEnvironment]:
-    """Slurm's ranks where srun started us, without Lightning's requeueing: ours exits with 75."""
-    launched = "SLURM_JOB_ID" in os.environ and not TorchElasticEnvironment.detect()
-    return [SLURMEnvironment(auto_requeue=False)] if launched and SLURMEnvironment.detect() else []
 
 
 def generated_score(

@@ -21,8 +21,8 @@ def bench(options: argparse.Namespace) -> int:
     Raises:
         UserError: An option or the recipe does not fit, or an earlier stage is not done.
     """
-    from dlm.recipe.handoff import verify_needed
     from dlm.recipe.kinds import data_identity
+    from dlm.recipe.manifest import verify_needed
     from dlm.recipe.plan import plan
     from dlm.training.bench import bench_stage
 

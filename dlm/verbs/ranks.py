@@ -27,8 +27,7 @@ def sharing(devices: int | None) -> Iterator[Share]:
         yield ALONE
         return
     from dlm.training.quiet import quiet_libraries
-    from dlm.training.train import slurm_environment
 
     quiet_libraries()
-    with joined(per_node, num_nodes, slurm_environment(), gpus=False) as share:
+    with joined(per_node, num_nodes, gpus=False) as share:
         yield share

@@ -21,7 +21,7 @@ def report(options: argparse.Namespace) -> int:
     from dlm.report.markdown import report_markdown, write_csv
     from dlm.report.page import report_page
     from dlm.report.run import read_runs
-    from dlm.report.same_data import data_differences
+    from dlm.report.run_differences import data_differences
     from dlm.report.study import read_study
 
     directories = [Path(word) for word in options.runs]

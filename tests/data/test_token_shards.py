@@ -16,7 +16,7 @@ from dlm.data.rows.canvas import CanvasRows
 from dlm.data.rows.encoding import EncodedRows, limit_length
 from dlm.data.rows.shards import portions
 from dlm.data.rows.shards.encoder import RowEncoder
-from dlm.data.rows.shards.key import shard_key
+from dlm.data.rows.shards.prepare import shard_key
 from dlm.data.rows.shards.writer import ShardWriter
 from dlm.data.sources import BadRows, Source
 from dlm.errors import UserError

@@ -6,10 +6,9 @@ import pytest
 
 from dlm.errors import UserError
 from dlm.planning.batches import GlobalBatch, Rows, Share, batch_shape, shares
-from dlm.planning.disk import checkpoint_bytes, export_bytes
 from dlm.planning.flops import hours, training_work
 from dlm.planning.gpus import gpu_named
-from dlm.planning.memory import GIB, Load
+from dlm.planning.memory import GIB, Load, checkpoint_bytes, export_bytes
 from dlm.planning.parameters import Parameters
 from dlm.planning.shapes import NetworkShape
 from dlm.planning.stage_plan import Cluster, StageInputs, plan_stage

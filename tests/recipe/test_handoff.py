@@ -3,7 +3,7 @@
 import pytest
 from small_platform import Workplace
 
-from dlm.recipe import handoff
+from dlm.recipe import manifest
 
 Output = pytest.CaptureFixture[str]
 
@@ -40,7 +40,7 @@ def test_each_export_is_read_once_a_run(place: Workplace, monkeypatch: pytest.Mo
         read.append(directory.name)
         return []
 
-    monkeypatch.setattr(handoff, "verify_exports", count)
+    monkeypatch.setattr(manifest, "verify_exports", count)
     stages = place.recipe.stages
     stages["twin"] = stages["adapt"]
     assert place.run() == 0 and read == ["01_pretrain"]

@@ -16,7 +16,7 @@ from dlm.recipe.lock import StageLock, lock_path
 from dlm.report.markdown import report_markdown, write_csv
 from dlm.report.page import report_page
 from dlm.report.run import read_runs
-from dlm.report.same_data import data_differences
+from dlm.report.run_differences import data_differences
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)> | & `x` _y_"
 

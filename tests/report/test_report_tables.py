@@ -5,10 +5,19 @@ import re
 
 import pytest
 
-from dlm.report.axes import log_ticks, number_text, ticks
-from dlm.report.charts import HEIGHT, WIDTH, Series, bar_chart, interval_graphic, line_chart
+from dlm.report.charts import (
+    HEIGHT,
+    WIDTH,
+    Series,
+    bar_chart,
+    interval_graphic,
+    line_chart,
+    log_ticks,
+    number_text,
+    ticks,
+)
 from dlm.report.curves import thinned
-from dlm.report.differences import difference_html
+from dlm.report.samples import difference_html
 from dlm.report.tables import Cell, Column, Table, table_csv, table_html, table_markdown
 
 TABLE = Table(

@@ -14,7 +14,7 @@ from resume_tools import (
     signal_in_mid_epoch,
 )
 
-from dlm.training.train import slurm_environment
+from dlm.distributed.joining import slurm_environment
 
 TWO = ("hardware.devices=2", "hardware.strategy=ddp")
 ASKED = re.compile(

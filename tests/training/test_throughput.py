@@ -27,7 +27,7 @@ from dlm.config.loading import load_recipe
 from dlm.config.schema import StageConfig
 from dlm.data.batches.batching import TokenBatch, TokenDataset
 from dlm.planning.gpus import gpu_of_driver, gpus
-from dlm.training import peak, train
+from dlm.training import device, train
 
 Output = pytest.CaptureFixture[str]
 BATCH_S, FETCH_S, VALIDATION_S, SAVE_S = 1.0, 0.25, 100.0, 1000.0
@@ -289,18 +289,18 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch, name: str, precision: str = "32-true
 
 def test_the_peak_of_a_known_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = on_gpu(monkeypatch, "NVIDIA H100 80GB HBM3", "bf16-mixed")
-    assert peak.peak_tflops(stage) == 989 and peak.peak_notes(stage) == []
+    assert device.peak_tflops(stage) == 989 and device.peak_notes(stage) == []
     stage = on_gpu(monkeypatch, "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
-    assert peak.peak_tflops(stage) == 494.5
+    assert device.peak_tflops(stage) == 494.5
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest")
-    assert peak.peak_tflops(stage) == 67
+    assert device.peak_tflops(stage) == 67
 
 
 def test_the_peak_of_an_unknown_gpu_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = on_gpu(monkeypatch, "NVIDIA H100 PCIe")
-    assert peak.peak_tflops(stage) is None
-    assert peak.peak_notes(stage) == [
+    assert device.peak_tflops(stage) is None
+    assert device.peak_notes(stage) == [
         "no MFU is given: the peak of NVIDIA H100 PCIe is not among those of dlm/planning/gpus.yaml"
     ]
 
@@ -313,4 +313,4 @@ def test_no_two_gpus_have_one_name_by_the_driver() -> None:
 
 def test_a_cpu_has_no_peak() -> None:
     stage = load_recipe("quickstart").stages["adapt"]
-    assert peak.peak_tflops(stage) is None and peak.peak_notes(stage) == []
+    assert device.peak_tflops(stage) is None and device.peak_notes(stage) == []

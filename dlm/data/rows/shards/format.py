@@ -8,6 +8,7 @@ after the other, where each row begins (and the last one ends), and the prompts'
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlm.data.rows.shards.place import writing
+from dlm.data.sources import Place
 from dlm.errors import UserError
 from dlm.files import replacing, write_text
 
@@ -190,3 +193,23 @@ def reached_of(values: dict[str, Any]) -> Reached:
     """Read back what ``asdict`` made."""
     lists = {name: tuple(values[name]) for name in ("source_rows", "carry")}
     return Reached(**{**values, **lists})
+
+
+BAD_ROWS = "bad_rows.jsonl"
+
+
+def write_bad_rows(directory: Path, rows: Sequence[tuple[Place, str]]) -> None:
+    """One JSON list a line: origin, number and unit of the place, and the reason."""
+    if rows:
+        lines = (json.dumps([*place, reason], ensure_ascii=False) for place, reason in rows)
+        with writing(directory):
+            write_text(directory / BAD_ROWS, "".join(f"{line}\n" for line in lines))
+
+
+def read_bad_rows(directory: Path) -> Iterator[tuple[Place, str]]:
+    """What :func:`write_bad_rows` wrote; nothing where no row was skipped."""
+    path = directory / BAD_ROWS
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            origin, number, unit, reason = json.loads(line)
+            yield Place(origin, number, unit), reason

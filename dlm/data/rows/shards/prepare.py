@@ -1,5 +1,7 @@
 """Tokenize a data set once, from a stream of examples into shards; neither is held in memory."""
 
+import hashlib
+import json
 import shutil
 import time
 from collections import Counter
@@ -13,10 +15,15 @@ from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.blocks import cut_blocks
 from dlm.data.rows.encoding import misfit_text, no_row_left
-from dlm.data.rows.shards.bad_rows import read_bad_rows, write_bad_rows
 from dlm.data.rows.shards.encoder import Ids, RowEncoder
-from dlm.data.rows.shards.format import SHARD_TOKENS, DamagedShards, Reached
-from dlm.data.rows.shards.key import shard_key
+from dlm.data.rows.shards.format import (
+    SHARD_TOKENS,
+    VERSION,
+    DamagedShards,
+    Reached,
+    read_bad_rows,
+    write_bad_rows,
+)
 from dlm.data.rows.shards.place import only_one, shard_directory
 from dlm.data.rows.shards.portions import Portion, encoded_portions, portions
 from dlm.data.rows.shards.reading import TokenShards
@@ -235,3 +242,22 @@ def _behind(reached: Reached, portion: Portion, rows: int) -> Reached:
         examples=0 if portion.ends else reached.examples + len(portion.examples),
         source_rows=(*earlier, current + rows),
     )
+
+
+def shard_key(wanted: RowsWanted, encoder: RowEncoder) -> str:
+    """The content key of a data set, 32 hexadecimal digits of a sha256."""
+    content = {
+        "version": VERSION,
+        "examples": wanted.examples.identity(),
+        "encoder": encoder.identity,
+        "conditional": wanted.conditional,
+        "max_length": wanted.max_length,
+        "too_long": wanted.too_long,
+        "text_blocks": wanted.text_blocks,
+        "canvas_length": wanted.canvas_length,
+        "on_bad_row": wanted.on_bad_row,
+    }
+    if wanted.sides is not None:
+        content["sides"] = list(wanted.sides)
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
