@@ -31,13 +31,13 @@ from dlm.evaluation.progress import FILE, Progress, Told, progress_key
 from dlm.evaluation.results import (
     PARTIAL,
     Result,
-    Scored,
     read_result,
     read_samples,
     write_partial,
     write_result,
     write_samples,
 )
+from dlm.evaluation.scored import Scored
 from dlm.evaluation.scores import SPACED, TOKENIZED
 from dlm.evaluation.task_rows import TaskRows
 from dlm.evaluation.words import check_spaced, check_tokenizer

@@ -8,7 +8,7 @@ from dlm.errors import UserError
 from dlm.evaluation.answer_scores import EXTRACTED
 from dlm.evaluation.extraction.final_number import final_number
 from dlm.evaluation.metrics import Sample
-from dlm.evaluation.results import Scored, unknown_figures
+from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows, refuse_none_left
 from dlm.generation.empty import empty_answers
 from dlm.generation.generate import generate

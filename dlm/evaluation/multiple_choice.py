@@ -6,7 +6,7 @@ Where k choices have that bound, each of them is chosen by 1/k.
 from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.share import ALONE, Share
 from dlm.evaluation.perplexity import likelihood_settings, shown_likelihood
-from dlm.evaluation.results import Scored, unknown_figures
+from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows, refuse_none_left
 from dlm.generation.likelihood import multiple_choice, pair_rows
 from dlm.generation.model import GenerativeModel

@@ -8,7 +8,7 @@ from typing import Any
 
 from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.share import ALONE, Share
-from dlm.evaluation.results import Scored
+from dlm.evaluation.scored import Scored
 from dlm.evaluation.task_rows import TaskRows
 from dlm.evaluation.tasks import NEXT_TOKEN, Task
 from dlm.generation.likelihood import conditional_bounds, pair_rows, perplexity, rolling_bounds

@@ -10,7 +10,7 @@ from dlm.report.curve_charts import curve_rows, stages_by_name, validation_table
 from dlm.report.run import Run
 from dlm.report.run_differences import run_differences
 from dlm.report.score_tables import comparison_table, evaluations, score_rows, score_table
-from dlm.report.stage_tables import provenance_table, stage_table
+from dlm.report.stage_tables import detail_table, provenance_table, stage_table
 from dlm.report.study import Study
 from dlm.report.study_tables import study_tables
 from dlm.report.tables import Table, csv_text, table_csv, table_markdown
@@ -53,11 +53,6 @@ def tables(runs: Sequence[Run], study: Study | None = None) -> Iterator[Table]:
     """The tables of the page, in its order."""
     if study is not None:
         yield from study_tables(study)
-    for run in runs:
-        yield stage_table(run)
-    for name, stages in stages_by_name(runs).items():
-        if table := validation_table(name, stages):
-            yield table
     for stage, tasks in evaluations(runs).items():
         for task, entries in tasks.items():
             yield score_table(stage, task, entries)
@@ -65,6 +60,13 @@ def tables(runs: Sequence[Run], study: Study | None = None) -> Iterator[Table]:
                 yield between
         if compared := comparison_table(stage, runs):
             yield compared
+    for run in runs:
+        yield stage_table(run)
+        if (details := detail_table(run)).rows:
+            yield details
+    for name, stages in stages_by_name(runs).items():
+        if table := validation_table(name, stages):
+            yield table
     for run in runs:
         if (table := provenance_table(run)).rows:
             yield table

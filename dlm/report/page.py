@@ -15,7 +15,7 @@ from dlm.report.samples import stage_samples, task_samples
 from dlm.report.scaling_charts import scaling_charts
 from dlm.report.score_tables import comparison_table, evaluations, score_table
 from dlm.report.speed_charts import speed_charts
-from dlm.report.stage_tables import badge, provenance_table, stage_table
+from dlm.report.stage_tables import badge, detail_table, provenance_table, stage_table
 from dlm.report.study import Study, study_scores
 from dlm.report.study_tables import cells_table, tables_of_scores
 from dlm.report.tables import Table, sources_line, table_html
@@ -43,14 +43,14 @@ def report_page(runs: Sequence[Run], made: str, differences: Sequence[str], plac
         title = f"{study.name}: report"
     sections = [
         ("study", "Study", "" if study is None else _study(study)),
-        ("stages", "Stages", _stages(runs)),
-        ("curves", "Training and validation", _curves(runs)),
         (
             "scores",
             "Scores" if study is None else "Scores of each cell",
             _scores(runs, between=study is None),
         ),
         ("samples", "Samples", _samples(runs)),
+        ("stages", "Stages", _stages(runs)),
+        ("curves", "Training and validation", _curves(runs)),
         ("traces", "Denoising traces", _traces(runs, place)),
         ("configuration", "Commands and configuration", _configuration(runs)),
     ]
@@ -133,7 +133,12 @@ def _warnings(runs: Sequence[Run], differences: Sequence[str]) -> str:
 
 
 def _stages(runs: Sequence[Run]) -> str:
-    return "".join(_titled(stage_table(run), runs) for run in runs)
+    parts = []
+    for run in runs:
+        details = detail_table(run)
+        folded = _folded(details.title, table_html(details)) if details.rows else ""
+        parts.append(_titled(stage_table(run), runs) + folded)
+    return "".join(parts)
 
 
 def _study(study: Study) -> str:

@@ -16,19 +16,28 @@ _COLUMNS = (
     Column("time", number=True),
     Column("steps", number=True),
     Column("exported", number=True),
+    Column("attempts", number=True),
+)
+_DETAILS = (
+    Column("stage"),
     Column("figures", wide=True),
     Column("starts from", wide=True),
     Column("fingerprint"),
-    Column("attempts", number=True),
 )
 _SHOWN_ELSEWHERE = ("steps", "exported_step")
 _PROVENANCE = ("git_commit", "host", "versions", "device")
 
 
 def stage_table(run: Run) -> Table:
-    """A row a stage."""
+    """A line a stage: how far, how long."""
     rows = tuple(_row(run, number, stage) for number, stage in enumerate(run.stages, start=1))
     return Table(f"stages_{run.label}", f"Stages of {run.label}", _COLUMNS, rows)
+
+
+def detail_table(run: Run) -> Table:
+    """What a stage says of itself beside that, of those that have begun."""
+    rows = tuple(_details(run, stage) for stage in run.stages if stage.identity or stage.metrics)
+    return Table(f"details_{run.label}", f"Figures of the stages of {run.label}", _DETAILS, rows)
 
 
 def provenance_table(run: Run) -> Table:
@@ -76,12 +85,6 @@ def _row(run: Run, number: int, stage: Stage) -> tuple[Cell, ...]:
     manifest = f"{run.place(stage.directory)}/manifest.json" if stage.manifest else ""
     seconds = stage.seconds
     attempts = stage.manifest.attempts if stage.manifest else stage.started.get("attempt")
-    told = [] if stage.kind == "evaluate" else [
-        (name, value) for name, value in figures(stage.metrics) if name not in _SHOWN_ELSEWHERE
-    ]  # fmt: skip
-    text = " · ".join(f"{name} {figure_text(value)}" for name, value in told)
-    needs = stage.identity.needs if stage.identity else {}
-    fingerprint = stage.identity.fingerprint if stage.identity else ""
     return (
         Cell(str(number)),
         Cell(stage.name),
@@ -92,12 +95,26 @@ def _row(run: Run, number: int, stage: Stage) -> tuple[Cell, ...]:
         _steps(run, stage, manifest),
         _cell(figure_text(stage.exported_step) if stage.exported_step is not None else "",
               stage.exported_step, manifest, "metrics.exported_step"),
-        _cell(text, None, manifest, "metrics"),
-        _cell(", ".join(f"{name} {key[:8]}" for name, key in needs.items()), None, file, "needs"),
-        _cell(fingerprint[:8], fingerprint or None, file, "fingerprint"),
         _cell("" if attempts is None else str(attempts), attempts, file,
               "attempts" if stage.manifest else "attempt"),
     )  # fmt: skip
+
+
+def _details(run: Run, stage: Stage) -> tuple[Cell, ...]:
+    file = run.place(stage.directory / _file_of(stage))
+    manifest = f"{run.place(stage.directory)}/manifest.json" if stage.manifest else ""
+    told = [] if stage.kind == "evaluate" else [
+        (name, value) for name, value in figures(stage.metrics) if name not in _SHOWN_ELSEWHERE
+    ]  # fmt: skip
+    text = " · ".join(f"{name} {figure_text(value)}" for name, value in told)
+    needs = stage.identity.needs if stage.identity else {}
+    fingerprint = stage.identity.fingerprint if stage.identity else ""
+    return (
+        Cell(stage.name),
+        _cell(text, None, manifest, "metrics"),
+        _cell(", ".join(f"{name} {key[:8]}" for name, key in needs.items()), None, file, "needs"),
+        _cell(fingerprint[:8], fingerprint or None, file, "fingerprint"),
+    )
 
 
 def _cell(text: str, value: Any, file: str, place: str) -> Cell:
