@@ -24,7 +24,7 @@ from dlm.config.schema import (
     VocabularyConfig,
 )
 from dlm.errors import StageFailed, UserError
-from dlm.evaluation.results import unknown_figures
+from dlm.evaluation.scored import unknown_figures
 from dlm.export import full_vocabulary
 from dlm.export.full_vocabulary import write_full_vocabulary
 from dlm.generation.generate import generate
