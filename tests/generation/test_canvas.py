@@ -17,7 +17,7 @@ from dlm.evaluation.results import Result
 from dlm.evaluation.table import markdown_table
 from dlm.evaluation.task_rows import TaskRows
 from dlm.evaluation.tasks import load_task
-from dlm.generation.empty import empty_note
+from dlm.generation.empty import empty_answers, empty_note
 from dlm.generation.generate import generate
 from dlm.generation.infill import infill, parse_infill
 from dlm.generation.lengths import settled
@@ -98,11 +98,11 @@ def test_empty_answers_are_counted_beside_the_scores_and_said_where_most_are() -
     assert "empty_answers" not in some
     shown = Result("s", "t", {"rows": 2, **SHOWN, **figures}, [])
     assert "2 of 2 answers are empty" in markdown_table([shown], [])
-    said = empty_note(["", " ", "a"], on_canvas=True)
+    said = empty_note(empty_answers(["", " ", "a"]), 3, on_canvas=True)
     assert said is not None and said.startswith("2 of 3 answers are empty: the end of a canvas")
     assert "objective.canvas_padding=first_end_only" in said
-    assert "canvas" not in str(empty_note([""], on_canvas=False))
-    assert empty_note(["", "a"], on_canvas=True) is None and empty_note([], on_canvas=True) is None
+    assert "canvas" not in str(empty_note(1, 1, on_canvas=False))
+    assert empty_note(1, 2, on_canvas=True) is None and empty_note(0, 0, on_canvas=True) is None
 
 
 @pytest.mark.parametrize("block_length", [None, 4])
