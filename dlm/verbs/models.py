@@ -47,6 +47,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     quiet_libraries()
     model = open_located(located, trust_remote_code=options.trust_remote_code)
     if not model.texts:
+        _refuse_no_prompt(options, model.kind)
         asked.refuse_empty()
     _refuse_what_needs_a_canvas(options, model.kind)
     if share.first:
@@ -153,6 +154,20 @@ def open_located(
             f"{located.place} is no directory here, and as a hub name: {str(error).rstrip('.')}. "
             "Give a run, a stage, a model directory or a hub name (owner/model)"
         ) from error
+
+
+def _refuse_no_prompt(options: argparse.Namespace, kind: str) -> None:
+    """Only a model of texts that ends them itself draws them without being told anything."""
+    told = ("prompt", "input", "infill", "prefix", "suffix", "span")
+    if any(getattr(options, name) is not None for name in told):
+        return
+    how = "give --prompt or --input"
+    if kind == "diffusion":
+        how += (
+            ", or say how long texts are to be: --infill '[MASK:20]' draws texts of 20 tokens from "
+            "a model that was trained on texts"
+        )
+    raise UserError(f"--num-samples without a prompt: {options.model} answers prompts; {how}")
 
 
 def _refuse_what_needs_a_canvas(options: argparse.Namespace, kind: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cli_tools import Caller, TrainedRun
 
+from dlm.callbacks.metrics_log import logged_at
 from dlm.cli import main
 from dlm.data.generated import generate as generated_rows
 from dlm.generation.generate import generate
@@ -106,6 +107,24 @@ def test_the_generated_score_of_training_decodes_the_canvas(canvas_run: TrainedR
     settings = GenerationSettings(num_iterations=8)
     expected = generate(model, [row["source"] for row in rows], settings)
     assert [row["hypothesis"] for row in rows] == [answer.text for answer in expected.answers]
+
+
+def test_validations_keep_how_many_answers_are_empty_and_how_long_they_are(
+    canvas_run: TrainedRun,
+) -> None:
+    stage = canvas_run.stage("adapt")
+    rows = generated_rows("number_pairs", split="validation", count=60, seed=0, **TASK_OPTIONS)[:20]
+    model = open_model(stage / "export")
+    settings = GenerationSettings(num_iterations=8)
+    answers = generate(model, [row["src"] for row in rows], settings).answers
+    ids = model.tokenizer([row["tgt"] for row in rows], add_special_tokens=False)["input_ids"]
+    figures = logged_at(stage / "logs" / "metrics.csv", 3)
+    empty = sum(not answer.text for answer in answers) / 20
+    assert figures["validation/empty_answers"] == pytest.approx(empty)
+    ratio = sum(answer.length for answer in answers) / sum(map(len, ids))
+    assert figures["validation/length_ratio"] == pytest.approx(ratio, rel=1e-5)
+    metrics = read(stage / "manifest.json")["metrics"]
+    assert metrics.get("validation_empty_answers", 0) == pytest.approx(empty, abs=1e-4)
 
 
 def test_a_model_with_a_canvas_answers_without_a_length_predictor(
