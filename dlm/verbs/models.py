@@ -17,6 +17,7 @@ from dlm.verbs.trace import trace_place
 
 if TYPE_CHECKING:
     from dlm.data.prompt_forms import PromptForm
+    from dlm.verbs.answers import Answers
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -40,7 +41,6 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     )
 
     from dlm.data.prompt_forms import worded_otherwise
-    from dlm.generation.empty import empty_answers, empty_note, empty_text
     from dlm.training.quiet import quiet_libraries
     from dlm.verbs.answers import answer_prompts, draws, fill_in
 
@@ -76,18 +76,25 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     else:
         answers.write(output)
         print(f"{len(answers.texts)} answers in {output}")
-    if answers.without_end:
-        print(f"{answers.without_end} of {len(answers.texts)} answers fill the canvas of "
-              f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
-    if empty := empty_answers(answers.texts):
-        count = len(answers.texts)
-        note = empty_note(empty, count, on_canvas=settings.length == "canvas")
-        print(note or empty_text(empty, count), file=sys.stderr)
+    _say_empty_or_endless(answers, settings)
     if trace is not None:
         answers.write_trace(trace, options.model, model)
         # Standard output holds the answers alone.
         print(f"trace of {len(answers.texts)} answers in {trace}", file=sys.stderr)
     return 0
+
+
+def _say_empty_or_endless(answers: "Answers", settings: Any) -> None:
+    """How many answers say nothing, or do not end."""
+    from dlm.generation.empty import empty_answers, empty_note, empty_text
+
+    count = len(answers.texts)
+    if answers.without_end:
+        print(f"{answers.without_end} of {count} answers fill the canvas of "
+              f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
+    if empty := empty_answers(answers.texts):
+        note = empty_note(empty, count, on_canvas=settings.length == "canvas")
+        print(note or empty_text(empty, count), file=sys.stderr)
 
 
 def _forms_of(located: LocatedModel) -> "tuple[PromptForm, ...]":
