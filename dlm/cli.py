@@ -323,10 +323,19 @@ def _generation_arguments(parser: argparse.ArgumentParser, *, lengths: Sequence[
                         help="classifier-free guidance; doubles the network calls")  # fmt: skip
     parser.add_argument("--block-length", type=int, metavar="N",
                         help="answer in blocks of N tokens from left to right")  # fmt: skip
+    parser.add_argument("--min-length", type=int, metavar="N",
+                        help="an answer's end cannot come before N tokens")  # fmt: skip
+    parser.add_argument("--end-penalty", type=float, metavar="X",
+                        help="subtract X from the logit of the end token: longer answers"
+                        )  # fmt: skip
     parser.add_argument("--prompt-cache", type=int, metavar="K",
                         help="approximate: compute prompts in every K-th iteration")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="for samplers that draw at random")
     parser.add_argument("--beam-size", type=int, metavar="K", help="autoregressive models only")
+    parser.add_argument("--set", action="append", dest="settings", metavar="generation.KEY=VALUE",
+                        help="any setting of a recipe's section generation, such as "
+                             "generation.end_last=true; may be repeated, the last of a key holds"
+                        )  # fmt: skip
 
 
 def _take_overrides(options: argparse.Namespace, rest: list[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
+from dlm.callbacks import EMPTY_ANSWERS, LENGTH_RATIO
 from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.strategies import is_cut
 from dlm.files import make_folder, make_way
@@ -15,7 +16,7 @@ from dlm.generation.generate import generate
 from dlm.generation.lengths import references_beyond
 from dlm.generation.model import GenerativeModel, ModelKind
 from dlm.generation.settings import GenerationSettings
-from dlm.generation.text_metrics import text_metric
+from dlm.generation.text_metrics import AnswerLengths, text_metric
 from dlm.tokens.special import SpecialTokens
 
 
@@ -41,6 +42,9 @@ class GeneratedScore(Callback):
         self.settings = settings
         self.metric_name = metric
         self.metric: Any = text_metric(metric)
+        self.lengths: Any = AnswerLengths()
+        self.reference_tokens: list[int] | None = None
+        """Tokens of each validation reference; None: not validated yet."""
         self.samples = samples
         self.directory = directory
         self.canvas_length = canvas_length
@@ -57,8 +61,9 @@ class GeneratedScore(Callback):
             pl_module.backbone, self.tokenizer, SpecialTokens.of(self.tokenizer), self.kind,  # type: ignore[arg-type]
             canvas_length=self.canvas_length,
         )  # fmt: skip
-        if self.beyond is None:
+        if self.reference_tokens is None:
             lengths = [len(ids) for ids in encode_responses(self.tokenizer, self.references)]
+            self.reference_tokens = lengths
             self.beyond = references_beyond(
                 model, model.heads(self.prompts), lengths, self.settings
             )
@@ -67,18 +72,31 @@ class GeneratedScore(Callback):
         answers = generate(model, prompts, self.settings, references=references).answers
         hypotheses = [answer.text for answer in answers]
         self.metric = self.metric.to(pl_module.device)
+        self.lengths = self.lengths.to(pl_module.device)
         if not alike or trainer.is_global_zero:
             self.metric.update(hypotheses, [[reference] for reference in references])
+            tokens = [answer.length for answer in answers]
+            self.lengths.update(hypotheses, tokens, self.reference_tokens[mine])
         # Computed over all devices already; without sync_dist Lightning warns that it might not be.
         pl_module.log(f"validation/{self.metric_name}", self.metric.compute(), sync_dist=True)
         self.metric.reset()
+        self._log_lengths(trainer, pl_module)
+        if trainer.is_global_zero:
+            self._write(trainer.global_step, prompts, references, hypotheses)
+
+    def _log_lengths(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The share of empty answers and, where answers end themselves, their tokens by the
+        references'."""
+        answers, empty, tokens, references = self.lengths.compute().tolist()
+        self.lengths.reset()
+        pl_module.log(EMPTY_ANSWERS, empty / max(1, answers), sync_dist=True)
+        if self.settings.length != "oracle" and references:
+            pl_module.log(LENGTH_RATIO, tokens / references, sync_dist=True)
         on_canvas = self.settings.length == "canvas" or self.canvas_length is not None
-        note = empty_note(hypotheses, on_canvas=on_canvas)
+        note = empty_note(empty, answers, on_canvas=on_canvas)
         if note and trainer.is_global_zero and not self._said:
             self._said = True
             print(f"validation: {note}", flush=True)
-        if trainer.is_global_zero:
-            self._write(trainer.global_step, prompts, references, hypotheses)
 
     def figures(self) -> dict[str, int]:
         """For the manifest."""

@@ -69,6 +69,12 @@ class MetricsLog(Logger):
             csv.writer(file).writerows([_HEADER, *rows])
 
 
+def logged_at(path: Path, step: int) -> dict[str, float]:
+    """Metric -> its value after this many steps; none of a file that is not there."""
+    rows = _whole_rows(path)[0] if path.is_file() else []
+    return {row[1]: float(row[2]) for row in rows if int(row[0]) == step}
+
+
 def _whole_rows(path: Path) -> tuple[list[list[str]], str]:
     """The rows that can be read, and what is wrong with the others in words.
 

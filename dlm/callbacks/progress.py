@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dlm.callbacks import EMPTY_ANSWERS, LENGTH_RATIO
 from dlm.callbacks.throughput import Throughput, rate_text
 from dlm.files import make_folder, make_way
 
@@ -60,10 +61,13 @@ class StageProgress(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         shown = {
-            name.removeprefix("validation/"): float(value)
+            _own(name): float(value)
             for name, value in trainer.callback_metrics.items()
             if name.startswith("validation/")
         }
+        if not shown.get(_own(EMPTY_ANSWERS)):
+            for name in (EMPTY_ANSWERS, LENGTH_RATIO):
+                shown.pop(_own(name), None)
         text = " · ".join(f"{name} {value:.4g}" for name, value in shown.items())
         self.console.print(
             f"{self.name} {trainer.global_step}/{self.steps} · validation: {text}", highlight=False
@@ -91,6 +95,10 @@ class StageProgress(Callback):
         figures = self.meter.latest
         tokens = f" · {rate_text(figures.tokens_per_s)}" if figures else ""
         return f"loss {loss:.4f} · {rate:.1f} steps/s{tokens} · {_clock(left)} left"
+
+
+def _own(name: str) -> str:
+    return name.removeprefix("validation/")
 
 
 def _clock(seconds: float) -> str:

@@ -129,6 +129,13 @@ def load_settings(cls: type[T], path: Path) -> tuple[T, RawRecipe, list[Problem]
     return _build(cls, raw, "", problems), raw, problems
 
 
+def typed_settings(cls: type[T], raw: RawRecipe, key: str) -> tuple[T, list[Problem]]:
+    """What of a section's values, below ``key``, fits ``cls``, and what is wrong with the others:
+    names and types, no ranges."""
+    problems: list[Problem] = []
+    return _build(cls, raw, key, problems), problems
+
+
 def resolved_yaml(recipe: RecipeConfig) -> str:
     """The recipe as YAML that ``load_recipe`` reads back into an equal one, nothing left implied.
 

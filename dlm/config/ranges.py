@@ -64,6 +64,7 @@ _RANGES: tuple[tuple[Range, str], ...] = (
         "generation.max_new_tokens generation.num_iterations length.max_response_length",
     ),
     (Range(3, MOST_TOKENS), "data.text_blocks"),
+    (Range(0, MOST_TOKENS), "generation.min_length"),
     (Range(0, 1000), "data.few_shot.count"),
     (Range(1, 1000), "data.overlap_words"),
     (Range(1, 10**7), "data.few_shot.pool_rows tokenizer_training.vocab_size"),
@@ -93,7 +94,7 @@ _RANGES: tuple[tuple[Range, str], ...] = (
     (
         Range(0),
         "optim.weight_decay generation.length_penalty generation.temperature "
-        "generation.entropy_bound generation.guidance",
+        "generation.entropy_bound generation.guidance generation.end_penalty",
     ),
     (
         _SHARE,
@@ -106,7 +107,7 @@ RANGE_OF = {key: allowed for allowed, keys in _RANGES for key in keys.split()}
 
 _AS_SETTING = {
     "generation": "num_iterations canvas_length length_beam block_length prompt_cache beam_size "
-    "temperature threshold guidance seed",
+    "temperature threshold guidance min_length end_penalty seed",
     "hardware": "devices",
 }
 """Options of the command line that are a setting of a section, by its name."""

@@ -10,7 +10,7 @@ from dlm.evaluation.extraction.final_number import final_number
 from dlm.evaluation.metrics import Sample
 from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows, refuse_none_left
-from dlm.generation.empty import empty_answers
+from dlm.generation.empty import empty_answers, length_ratio
 from dlm.generation.generate import generate
 from dlm.generation.lengths import longest_prompt, references_beyond, settled
 from dlm.generation.model import GenerativeModel
@@ -90,6 +90,9 @@ def score_generation(
         figures["references_cut"] = beyond
     if empty := empty_answers([answer.text for answer in generation.answers]):
         figures["empty_answers"] = empty
+    lengths = [answer.length for answer in generation.answers]
+    if (ratio := length_ratio(lengths, back.tokens)) is not None:
+        figures["length_ratio"] = round(ratio, 4)
     figures |= unknown_figures(model, kept.prompts)
     figures["reachable"] = back.share
     shown = {"generation": {"kind": model.kind, **settings.shown(model.kind)}}

@@ -9,6 +9,7 @@ from rich.text import Text
 from dlm.evaluation.metrics import Sample
 from dlm.evaluation.results import Result
 from dlm.evaluation.tasks import NEXT_TOKEN
+from dlm.generation.empty import empty_text
 from dlm.quoting import markdown_row, markdown_text
 
 HEADER = ["task", "system", "score [95 % interval]", "settings"]
@@ -100,7 +101,9 @@ def _left_out(metrics: dict[str, Any]) -> list[str]:
     if count := metrics.get("clusters"):
         shown.append(f"interval over {count} clusters of rows")
     if count := metrics.get("empty_answers"):
-        shown.append(f"{count} of {metrics['rows']} answers are empty")
+        shown.append(empty_text(count, metrics["rows"]) + _lengths(metrics))
+    if count := metrics.get("answers_without_end"):
+        shown.append(f"{count} of {metrics['rows']} answers fill the canvas without an end")
     if count := metrics.get("answers_not_extracted"):
         shown.append(f"no answer found in {count} of {metrics['rows']} (wrong)")
     if count := metrics.get("equal_bounds"):
@@ -110,6 +113,11 @@ def _left_out(metrics: dict[str, Any]) -> list[str]:
     if count := metrics.get("references_cut"):
         shown.append(f"{count} references longer than an answer can be")
     return shown
+
+
+def _lengths(metrics: Mapping[str, Any]) -> str:
+    ratio = metrics.get("length_ratio")
+    return "" if ratio is None else f" ({ratio:.2f} of the references' tokens)"
 
 
 def score_table(results: Sequence[Result]) -> Table:

@@ -10,6 +10,7 @@ from dlm.evaluation.results import Result
 from dlm.evaluation.table import beside_text, score_digits, settings_text
 from dlm.export.history import History, PastStage
 from dlm.export.origin import NOT_STATED
+from dlm.generation.empty import empty_text
 from dlm.generation.model import Description
 from dlm.quoting import markdown_code, markdown_row, markdown_text, yaml_text
 
@@ -244,6 +245,10 @@ def _score_rows(result: Result) -> Iterator[list[str]]:
     sampler = metrics.get("generation", {}).get("sampler", "")
     sampler = f"{sampler}, " if sampler else ""
     chance = f", chance {metrics['chance']:.1f}" if "chance" in metrics else ""
+    if empty := metrics.get("empty_answers"):
+        chance += f", {empty_text(empty, metrics['rows'])}"
+    if endless := metrics.get("answers_without_end"):
+        chance += f", {endless} without an end"
     for name, value in metrics["scores"].items():
         digits = score_digits(name)
         error = f" ± {value['standard_error']:.{digits}f}" if "standard_error" in value else ""

@@ -29,7 +29,7 @@ SAMPLER = re.compile(r"(?:(reparam-(?:un)?cond)-deterministic|(frozen|cmlm))-(li
 ALIASES = {"rdm": "reparam-uncond-deterministic-cosine", "mask-predict": "cmlm-linear",
            "llada": "frozen-llada"}  # fmt: skip
 NOT_READ = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound", "guidance",
-            "block_length", "end_last")  # fmt: skip
+            "block_length", "end_last", "min_length", "end_penalty")  # fmt: skip
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dlm.diffusion.sampling.ends import HeldBack
 from dlm.distributed.share import ALONE, Share
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import longest_answers, pad
@@ -129,6 +130,9 @@ def _extend(
     active = [(beam, hypothesis) for beam in beams for hypothesis in beam.active]
     logits_BV = model.backbone.logits(read(active)).float()
     end = model.special.end
+    if held_back := HeldBack.of(end, settings.min_length, settings.end_penalty):
+        number_B = torch.tensor([len(h.tokens) for _, h in active], device=model.device)
+        logits_BV = held_back.applied(logits_BV, number_B)
     forbidden = model.forbidden_ids
     logits_BV = logits_BV.index_fill(-1, forbidden[forbidden != end], -torch.inf)
     top = logits_BV.log_softmax(-1).topk(min(settings.beam_size + 1, logits_BV.shape[1]))

@@ -144,7 +144,9 @@ def denoise_masks(
             forbidden_ids=model.forbidden_ids_on_canvas if ends_itself else model.forbidden_ids,
             key=DrawKey(settings.seed, _row_numbers(tokens_BL, valid_BL)),
             block_length=parts.block_length,
-            end_token_id=model.special.end if ends_itself else None, observe=observe,
+            end_token_id=model.special.end if ends_itself else None,
+            min_length=settings.min_length if ends_itself else 0,
+            end_penalty=settings.end_penalty if ends_itself else 0.0, observe=observe,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dlm.diffusion.sampling.choice import choose_tokens, log_probabilities
 from dlm.diffusion.sampling.draws import DrawKey, Draws
+from dlm.diffusion.sampling.ends import HeldBack
 from dlm.distributed.share import ALONE, Share
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.lengths import longest_answers, pad
@@ -50,11 +51,15 @@ def _drawn(
     tokens: dict[int, list[int]] = {number: [] for number in batch}
     log_p = dict.fromkeys(batch, 0.0)
     ended: set[int] = set()
+    held_back = HeldBack.of(model.special.end, settings.min_length, settings.end_penalty)
     calls = 0
     while growing := [i for i in batch if i not in ended and len(tokens[i]) < limits[i]]:
-        log_p_BV = _next_token(model, [heads[i] + tokens[i] for i in growing])
+        logits_BV = _next_token(model, [heads[i] + tokens[i] for i in growing])
         calls += 1
         places_B1 = torch.tensor([[len(tokens[i])] for i in growing], device=model.device)
+        if held_back is not None:
+            logits_BV = held_back.applied(logits_BV, places_B1[:, 0])
+        log_p_BV = log_probabilities(logits_BV, model.forbidden_ids_on_canvas)
         rows_B = torch.tensor(growing, device=model.device)
         chosen_B = choose_tokens(
             log_p_BV[:, None], Draws(DrawKey(settings.seed, rows_B), 0, places_B1),
@@ -75,7 +80,7 @@ def _drawn(
 
 
 def _next_token(model: GenerativeModel, rows: list[list[int]]) -> Tensor:
-    """log p of the token behind each row, float32 [B, V]; of special tokens the end alone."""
+    """Logits of the token behind each row [B, V]."""
     tokens_BL, valid_BL = pad(rows, model)
     last_B = valid_BL.sum(dim=1) - 1
     row_B = torch.arange(len(rows), device=model.device)
@@ -84,4 +89,4 @@ def _next_token(model: GenerativeModel, rows: list[list[int]]) -> Tensor:
         response_BL=model.behind_prompts(valid_BL, last_B + 1),
         place_M=row_B * tokens_BL.shape[1] + last_B,
     )  # fmt: skip
-    return log_probabilities(model.backbone.logits(hidden_BH), model.forbidden_ids_on_canvas)
+    return model.backbone.logits(hidden_BH)

@@ -107,7 +107,8 @@ def infill(
             "an autoregressive model writes from left to right and cannot fill in text: use a "
             "diffusion model"
         )
-    settings = replace(settings, end_last=None)  # nothing ends itself here
+    # Nothing ends itself here.
+    settings = replace(settings, end_last=None, min_length=0, end_penalty=0.0)
     pieces = Pieces(model.tokenizer)
     begin = [[model.special.begin]] * len(templates)
     heads = begin if prompts is None else encode_prompts(model.tokenizer, prompts)

@@ -30,11 +30,13 @@ def settled(model: GenerativeModel, settings: GenerationSettings) -> GenerationS
 
     Raises:
         UserError: A canvas is asked of a model that was not trained with one, or is not a whole
-            number of blocks; prompts that are exact are to be approximated.
+            number of blocks; an answer is to be longer than it can be; prompts that are exact are
+            to be approximated.
     """
     if model.kind == "autoregressive":
         # Answers to prompts are searched for, texts may be drawn.
         kept = settings.temperature if model.texts else None
+        _check_least(settings, settings.max_new_tokens, "generation.max_new_tokens")
         return replace(settings, temperature=kept)
     if settings.prompt_cache and model.backbone.attention == "prefix_lm":
         raise UserError(
@@ -45,7 +47,14 @@ def settled(model: GenerativeModel, settings: GenerationSettings) -> GenerationS
     ends_itself = model.canvas_length is not None and model.length_predictor is None
     length = settings.length or ("canvas" if ends_itself else "predicted")
     if length != "canvas":
-        return replace(settings, length=length, canvas_length=None, end_last=None)
+        if length == "predicted" and model.length_predictor is not None:
+            longest = model.length_predictor.max_length
+            _check_least(settings, longest, "the longest length of the length predictor")
+        least = 0 if length == "oracle" else settings.min_length
+        return replace(
+            settings, length=length, canvas_length=None, end_last=None, min_length=least,
+            end_penalty=0.0,
+        )  # fmt: skip
     if model.canvas_length is None:
         raise UserError(
             "this model was not trained with a canvas, so its answers do not end themselves: train "
@@ -53,6 +62,7 @@ def settled(model: GenerativeModel, settings: GenerationSettings) -> GenerationS
             "model) or oracle"
         )
     canvas_length = settings.canvas_length or model.canvas_length
+    _check_least(settings, canvas_length, "the canvas")
     if settings.block_length and canvas_length % settings.block_length:
         raise UserError(
             f"a canvas of {canvas_length} tokens is not a whole number of blocks of "
@@ -62,11 +72,25 @@ def settled(model: GenerativeModel, settings: GenerationSettings) -> GenerationS
     return replace(settings, length=length, canvas_length=canvas_length)
 
 
+def _check_least(settings: GenerationSettings, most: int, what: str) -> None:
+    if settings.min_length > most:
+        raise UserError(
+            f"generation.min_length = {settings.min_length}: no answer can be so long, {what} is "
+            f"{most} tokens: lower it"
+        )
+
+
+def _least_room(settings: GenerationSettings) -> int:
+    """Tokens of the shortest answer that may come out, with its end; at least one and its end."""
+    return max(1, settings.min_length) + 1
+
+
 def longest_prompt(model: GenerativeModel, settings: GenerationSettings) -> int:
-    """Tokens of the longest prompt that leaves room for an answer in the model's positions: for one
-    token and its end, or for a whole canvas. The settings are ``settled``."""
+    """Tokens of the longest prompt that leaves room for an answer in the model's positions: for the
+    shortest that is allowed and its end, or for a whole canvas. The settings are ``settled``."""
     on_canvas = model.kind == "diffusion" and settings.length == "canvas"
-    return model.backbone.longest_prompt((settings.canvas_length or 2) if on_canvas else 2)
+    least = _least_room(settings)
+    return model.backbone.longest_prompt((settings.canvas_length or least) if on_canvas else least)
 
 
 def candidate_lengths(
@@ -82,7 +106,7 @@ def candidate_lengths(
         UserError: Lengths are to be predicted without a predictor, or an oracle without
             references; a prompt leaves no room for an answer.
     """
-    room = room_for_answers(model, prompt_ids)
+    room = room_for_answers(model, prompt_ids, settings)
     if settings.length == "oracle":
         if references is None:
             raise UserError("length=oracle needs references: use length=predicted")
@@ -116,7 +140,8 @@ def _predicted(
             tokens_BL, valid_BL, response_BL=torch.zeros_like(valid_BL)
         )
         logits_BC = predictor(feature_BLH, valid_BL)
-        length_BK = top_lengths(logits_BC, settings.length_beam)
+        shorter = max(0, settings.min_length - 1)
+        length_BK = top_lengths(logits_BC[:, shorter:], settings.length_beam) + shorter
         log_p_BK = logits_BC.float().log_softmax(-1).gather(1, length_BK - 1)
         return length_BK.tolist(), log_p_BK.tolist()
 
@@ -135,17 +160,21 @@ def pad(rows: list[list[int]], model: GenerativeModel) -> tuple[torch.Tensor, to
     return tokens.to(model.device), valid.to(model.device)
 
 
-def room_for_answers(model: GenerativeModel, prompt_ids: list[list[int]]) -> list[int]:
+def room_for_answers(
+    model: GenerativeModel, prompt_ids: list[list[int]], settings: GenerationSettings
+) -> list[int]:
     """The longest answer that fits the model's positions behind each prompt, with its end token.
 
     Raises:
         UserError: A prompt leaves no room for an answer.
     """
     longest = max(map(len, prompt_ids))
-    if model.backbone.room_behind(longest) < 2:
+    if model.backbone.room_behind(longest) < _least_room(settings):
+        least = f" of at least {settings.min_length} tokens" if settings.min_length > 1 else ""
         raise UserError(
-            f"a prompt of {longest} tokens leaves no room for an answer in "
+            f"a prompt of {longest} tokens leaves no room for an answer{least} in "
             f"{model.backbone.room_text}: shorten the prompt"
+            + (", or lower generation.min_length" if least else "")
         )
     return [model.backbone.room_behind(len(ids)) - 1 for ids in prompt_ids]
 
@@ -159,7 +188,7 @@ def longest_answers(
     Raises:
         UserError: A prompt leaves no room for an answer.
     """
-    room = room_for_answers(model, prompt_ids)
+    room = room_for_answers(model, prompt_ids, settings)
     if model.kind == "autoregressive":
         most = settings.max_new_tokens
     elif settings.length == "canvas":

@@ -13,6 +13,7 @@ LengthSource = Literal["predicted", "oracle", "canvas"]
 _SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound",
                     "end_last")  # fmt: skip
 _UNLESS_SET = (*_SAMPLER_OPTIONS, "guidance", "block_length", "prompt_cache")
+_UNLESS_ZERO = ("min_length", "end_penalty")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class GenerationSettings:
     guidance_keeps_special: bool = False
     block_length: int | None = None
     end_last: bool | None = None
+    min_length: int = 0
+    end_penalty: float = 0.0
     prompt_cache: int | None = None
     seed: int = 0
     batch_tokens: int = 8192
@@ -84,6 +87,7 @@ class GenerationSettings:
             if parts.block_length is not None:
                 values["block_length"] = parts.block_length
                 names += ["block_length"] * ("block_length" not in names)
+        names += [name for name in _UNLESS_ZERO if values[name]]
         return {name: values[name] for name in names}
 
 

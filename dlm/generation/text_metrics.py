@@ -7,6 +7,8 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from torchmetrics import Metric
 
+from dlm.generation.empty import empty_answers
+
 
 class ExactMatch(Metric):
     """Share of answers equal to their reference, in percent."""
@@ -25,6 +27,24 @@ class ExactMatch(Metric):
 
     def compute(self) -> torch.Tensor:
         return 100 * self.right / self.total.clamp(min=1)
+
+
+class AnswerLengths(Metric):
+    """Answers that are blank, and tokens of answers and of references, all of them sums."""
+
+    sums: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, texts: list[str], lengths: list[int], references: list[int]) -> None:
+        found = [len(texts), empty_answers(texts), sum(lengths), sum(references)]
+        self.sums += torch.tensor(found, device=self.sums.device)
+
+    def compute(self) -> torch.Tensor:
+        """Answers, blank ones, their tokens, tokens of references; int64 [4]."""
+        return self.sums
 
 
 class CorpusScore(Metric):

@@ -23,7 +23,8 @@ from dlm.harness.likelihoods import Pair, Scale, greedy, log_likelihood, pair_bo
 from dlm.harness.writing import Wanted, not_read, write
 from dlm.recipe.locate import locate_model
 from dlm.training.quiet import quiet_libraries
-from dlm.verbs.models import OPTION_OF, chosen_settings, open_located
+from dlm.verbs.generation_settings import OPTION_OF, chosen_settings
+from dlm.verbs.models import open_located
 
 log = logging.getLogger(__name__)
 

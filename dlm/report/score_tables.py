@@ -144,8 +144,9 @@ def settings_text(metrics: Mapping[str, Any]) -> str:
     given["model"] = metrics.get("model")
     if metrics.get("few_shot"):
         given["few_shot"] = metrics["few_shot"]
-    for name in ("answers_not_extracted", "skipped_rows"):
-        if metrics.get(name):
+    counted = ("answers_not_extracted", "skipped_rows", "empty_answers", "answers_without_end")
+    for name in (*counted, *(["length_ratio"] if metrics.get("empty_answers") else [])):
+        if metrics.get(name) is not None and (metrics[name] or name == "length_ratio"):
             given[name] = metrics[name]
     return ", ".join(f"{name} {_setting(value)}" for name, value in figures(given))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -9,13 +10,14 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from dlm.callbacks import EMPTY_ANSWERS, LENGTH_RATIO
 from dlm.callbacks.checkpoint import TrainingCheckpoint, newest_checkpoint, no_code_from
 from dlm.callbacks.counted import SomethingCounts
 from dlm.callbacks.ema import WeightAverage
 from dlm.callbacks.generated_score import GeneratedScore
 from dlm.callbacks.host_memory import HostMemory
 from dlm.callbacks.last_validation import LastStepValidation
-from dlm.callbacks.metrics_log import MetricsLog
+from dlm.callbacks.metrics_log import MetricsLog, logged_at
 from dlm.callbacks.nonfinite import NonFinite
 from dlm.callbacks.preemption import Deadline, Preemption
 from dlm.callbacks.progress import StageProgress
@@ -106,11 +108,13 @@ def train_stage(job: StageJob) -> dict[str, Any]:
         )
     if meter.steps:
         rank_zero_only(print)(f"{job.name}: {meter.note()}", flush=True)
+    exported = export_stage(job, start, stage, data, trainer, checkpoint)
     return (
-        export_stage(job, start, stage, data, trainer, checkpoint)
+        exported
         | rows_read(data, job.config.train.steps)
         | skipped_steps(trainer)
         | (score.figures() if score else {})
+        | empty_figures(job, exported["exported_step"])
         | meter.metrics()
     )
 
@@ -119,6 +123,20 @@ def skipped_steps(trainer: Trainer) -> dict[str, int]:
     """How many steps were left out, if any."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return next(c.figures() for c in callbacks if isinstance(c, NonFinite))
+
+
+def empty_figures(job: StageJob, step: int) -> dict[str, float]:
+    """The share of empty answers that the exported step gave, if any, and how long they were."""
+    logged = logged_at(metrics_file(job), step)
+    if not logged.get(EMPTY_ANSWERS):
+        return {}
+    names = (EMPTY_ANSWERS, LENGTH_RATIO)
+    return {name.replace("/", "_"): round(logged[name], 4) for name in names if name in logged}
+
+
+def metrics_file(job: StageJob) -> Path:
+    """Where a stage's curves are."""
+    return job.directory / "logs" / "metrics.csv"
 
 
 def build_checkpoint(job: StageJob, score: GeneratedScore | None) -> TrainingCheckpoint:
@@ -186,7 +204,7 @@ def build_trainer(
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=config.logging.every_n_steps,
-        logger=MetricsLog(job.directory / "logs" / "metrics.csv", resumed_step=resumed_step),
+        logger=MetricsLog(metrics_file(job), resumed_step=resumed_step),
         profiler=meter.watch,
         callbacks=callbacks,
         plugins=[checkpoint.files, *slurm_environment()],

@@ -17,7 +17,8 @@ from dlm.generation.trace import History, Trace, TraceFile
 from dlm.generation.trace_page import trace_page
 from dlm.generation.trace_picture import trace_picture
 
-_LENGTH_SETTINGS = ("length", "canvas_length", "end_last", "length_beam", "rerank")
+_LENGTH_SETTINGS = ("length", "canvas_length", "end_last", "min_length", "end_penalty",
+                    "length_beam", "rerank")  # fmt: skip
 
 
 @dataclass(frozen=True)

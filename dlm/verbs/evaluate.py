@@ -10,7 +10,8 @@ from dlm.distributed.share import Share
 from dlm.errors import UserError
 from dlm.names import TABLE
 from dlm.recipe.locate import locate_model
-from dlm.verbs.models import OPTION_OF, chosen_settings, open_located
+from dlm.verbs.generation_settings import asked_settings, chosen_settings
+from dlm.verbs.models import open_located
 from dlm.verbs.ranks import sharing
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _BEGUN = ".evaluation.json"
 """In the output from the first batch to the table: what was asked."""
-_GENERATION_OPTION_OF = {**OPTION_OF, "few_shot": "--few-shot"}
 _LIKELIHOOD_OPTION_OF = {"estimator": "--estimator", "likelihood_samples": "--likelihood-samples"}
 
 
@@ -64,7 +64,8 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
     if share.first:
         check_system(located.name, model, settings, rows)
         _begin(options, output)
-    oracle = with_oracle_lengths(model, settings) if options.length is None else None
+    lengths_given = asked_settings(options).values.get("length") is not None
+    oracle = None if lengths_given else with_oracle_lengths(model, settings)
     results = []
     for task_rows in rows:
         systems = [(located.name, settings, output / task_rows.task.name)]
@@ -95,9 +96,13 @@ def _tasks(options: argparse.Namespace) -> "list[Task]":
         raise UserError("--tasks names no task: `dlm ls tasks` lists them")
     generates = [task.kind == "generation" for task in tasks]
     if not any(generates):
-        _refuse(options, _GENERATION_OPTION_OF, "no task of --tasks generates")
+        given = [*asked_settings(options).written.values()]
+        given += ["--few-shot"] * (options.few_shot is not None)
+        _refuse(given, "no task of --tasks generates")
     if all(generates):
-        _refuse(options, _LIKELIHOOD_OPTION_OF, "no task of --tasks estimates a likelihood")
+        given = [option for name, option in _LIKELIHOOD_OPTION_OF.items()
+                 if getattr(options, name) is not None]  # fmt: skip
+        _refuse(given, "no task of --tasks estimates a likelihood")
     if options.few_shot and not all(generates):
         others = [task.name for task in tasks if task.kind != "generation"]
         raise UserError(
@@ -114,7 +119,7 @@ def _asked(options: argparse.Namespace) -> str:
     said = {
         name: value
         for name, value in vars(options).items()
-        if name not in where and isinstance(value, str | int | float) and value is not False
+        if name not in where and isinstance(value, str | int | float | list) and value is not False
     }
     return json.dumps(said, sort_keys=True) + "\n"
 
@@ -124,10 +129,9 @@ def _begin(options: argparse.Namespace, output: Path) -> None:
     (output / _BEGUN).write_text(_asked(options), encoding="utf-8")
 
 
-def _refuse(options: argparse.Namespace, option_of: dict[str, str], reason: str) -> None:
-    for name, option in option_of.items():
-        if getattr(options, name, None) is not None:
-            raise UserError(f"{option} would be ignored: {reason}; remove it")
+def _refuse(given: list[str], reason: str) -> None:
+    if given:
+        raise UserError(f"{given[0]} would be ignored: {reason}; remove it")
 
 
 def _output(options: argparse.Namespace) -> Path:

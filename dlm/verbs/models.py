@@ -1,8 +1,7 @@
-"""dlm generate, dlm export; the model and the settings that a command line asks for."""
+"""dlm generate, dlm export; the model that a command line asks for."""
 
 import argparse
 import sys
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,25 +9,15 @@ from typing import TYPE_CHECKING, Any
 from dlm.distributed.share import Share
 from dlm.errors import UserError
 from dlm.recipe.locate import LocatedModel, locate_model
+from dlm.verbs.generation_settings import chosen_settings, refuse_lengths_of_infilling
 from dlm.verbs.prompts import Prompts, given_prompts
 from dlm.verbs.ranks import sharing
 from dlm.verbs.templates import given_templates
 from dlm.verbs.trace import trace_place
 
 if TYPE_CHECKING:
-    from dlm.config.schema import GenerationConfig
     from dlm.data.prompt_forms import PromptForm
-
-OPTION_OF = {"sampler": "--sampler", "num_iterations": "--num-iterations",
-             "length_beam": "--length-beam", "rerank": "--rerank", "length": "--length",
-             "canvas_length": "--canvas-length", "temperature": "--temperature",
-             "threshold": "--threshold", "guidance": "--guidance",
-             "block_length": "--block-length", "prompt_cache": "--prompt-cache",
-             "seed": "--seed", "beam_size": "--beam-size"}  # fmt: skip
-_AUTOREGRESSIVE_ONLY = ("beam_size",)
-_OF_DRAWN_TEXTS = ("temperature", "seed")
-_DIFFUSION_ONLY = tuple(name for name in OPTION_OF if name not in _AUTOREGRESSIVE_ONLY)
-_OF_PREDICTED_LENGTHS = ("length_beam", "rerank")
+    from dlm.verbs.answers import Answers
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -52,13 +41,13 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     )
 
     from dlm.data.prompt_forms import worded_otherwise
-    from dlm.generation.empty import empty_note
     from dlm.training.quiet import quiet_libraries
     from dlm.verbs.answers import answer_prompts, draws, fill_in
 
     quiet_libraries()
     model = open_located(located, trust_remote_code=options.trust_remote_code)
     if not model.texts:
+        _refuse_no_prompt(options, model.kind)
         asked.refuse_empty()
     _refuse_what_needs_a_canvas(options, model.kind)
     if share.first:
@@ -66,7 +55,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
         if note := worded_otherwise(_forms_of(located), prompts):
             print(note, file=sys.stderr)
     if templates:
-        _refuse_lengths_of_infilling(options)
+        refuse_lengths_of_infilling(options)
     # Without references there are no oracle lengths, whatever the stage says.
     settings = chosen_settings(options, located, model, references=False)
     if times > 1 and not draws(model, settings):
@@ -87,16 +76,25 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     else:
         answers.write(output)
         print(f"{len(answers.texts)} answers in {output}")
-    if answers.without_end:
-        print(f"{answers.without_end} of {len(answers.texts)} answers fill the canvas of "
-              f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
-    if note := empty_note(answers.texts, on_canvas=settings.length == "canvas"):
-        print(note, file=sys.stderr)
+    _say_empty_or_endless(answers, settings)
     if trace is not None:
         answers.write_trace(trace, options.model, model)
         # Standard output holds the answers alone.
         print(f"trace of {len(answers.texts)} answers in {trace}", file=sys.stderr)
     return 0
+
+
+def _say_empty_or_endless(answers: "Answers", settings: Any) -> None:
+    """How many answers say nothing, or do not end."""
+    from dlm.generation.empty import empty_answers, empty_note, empty_text
+
+    count = len(answers.texts)
+    if answers.without_end:
+        print(f"{answers.without_end} of {count} answers fill the canvas of "
+              f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
+    if empty := empty_answers(answers.texts):
+        note = empty_note(empty, count, on_canvas=settings.length == "canvas")
+        print(note or empty_text(empty, count), file=sys.stderr)
 
 
 def _forms_of(located: LocatedModel) -> "tuple[PromptForm, ...]":
@@ -165,90 +163,18 @@ def open_located(
         ) from error
 
 
-def chosen_settings(
-    options: argparse.Namespace, located: LocatedModel, model: Any, *, references: bool = True
-) -> Any:
-    """The stage's own generation settings, with what the command line says on top, and what they
-    leave open decided by the model."""
-    _refuse_options_of_the_other_kind(options, model)
-    from dlm.config.ranges import option_outside
-    from dlm.generation.lengths import settled
-    from dlm.training.builders import generation_settings
-
-    given = {name: getattr(options, name, None) for name in OPTION_OF}
-    config = located.stage.generation if located.stage else _settings_of_export(located.place)
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if chosen.get("sampler", config.sampler) != config.sampler:
-        # The stage's iterations are those of the stage's sampler.
-        chosen = {"num_iterations": None, **chosen}
-    if config.length == "oracle" and not references:
-        chosen = {"length": None, **chosen}
-    if problem := option_outside(chosen):  # of the harness, whose arguments are no options
-        raise UserError(problem)
-    settings = generation_settings(config, **chosen)
-    settings.check_parts()
-    settings = settled(model, settings)
-    if model.kind == "diffusion":
-        _refuse_options_of_other_lengths(options, settings.length)
-    return settings
-
-
-def _settings_of_export(place: str) -> "GenerationConfig":
-    """Those that ``dlm export`` wrote beside the weights; the defaults where there are none."""
-    from dlm.config.schema import GenerationConfig
-    from dlm.generation.model import read_description
-
-    given = read_description(Path(place)).generation or {}
-    known = {field.name for field in fields(GenerationConfig)}
-    if unknown := sorted(set(given) - known):
-        raise UserError(
-            f"dlm.json in {place} has generation settings that are not known here "
-            f"({', '.join(unknown)}): use the version of dlm that wrote it"
+def _refuse_no_prompt(options: argparse.Namespace, kind: str) -> None:
+    """Only a model of texts that ends them itself draws them without being told anything."""
+    told = ("prompt", "input", "infill", "prefix", "suffix", "span")
+    if any(getattr(options, name) is not None for name in told):
+        return
+    how = "give --prompt or --input"
+    if kind == "diffusion":
+        how += (
+            ", or say how long texts are to be: --infill '[MASK:20]' draws texts of 20 tokens from "
+            "a model that was trained on texts"
         )
-    return GenerationConfig(**given)
-
-
-def _refuse_options_of_other_lengths(options: argparse.Namespace, length: str | None) -> None:
-    """An option about lengths that lengths from elsewhere never read."""
-    unread = _OF_PREDICTED_LENGTHS if length == "canvas" else ("canvas_length",)
-    for name in unread:
-        if getattr(options, name) is not None:
-            raise UserError(
-                f"{OPTION_OF[name]} would be ignored: lengths are from --length {length}; "
-                "remove it, or choose another --length"
-            )
-
-
-def _refuse_lengths_of_infilling(options: argparse.Namespace) -> None:
-    """A text to fill in says itself how long its spans are."""
-    for name in ("length", "canvas_length"):
-        if getattr(options, name) is not None:
-            raise UserError(
-                f"{OPTION_OF[name]} would be ignored: the masks of a text to fill in say how many "
-                "tokens are missing; remove it"
-            )
-
-
-def _refuse_options_of_the_other_kind(options: argparse.Namespace, opened: Any) -> None:
-    """An option that the model's way of generating never reads."""
-    own: tuple[str, ...] = _DIFFUSION_ONLY
-    model = "a diffusion model"
-    if opened.kind != "diffusion":
-        model, own = "an autoregressive model", _AUTOREGRESSIVE_ONLY
-        if opened.texts:
-            own = (*own, *_OF_DRAWN_TEXTS)
-            if getattr(options, "temperature", None) and getattr(options, "beam_size", None):
-                raise UserError(
-                    "--beam-size would be ignored: with --temperature tokens are drawn, nothing is "
-                    "searched for; remove one of them"
-                )
-    for name, option in OPTION_OF.items():
-        if getattr(options, name, None) is not None and name not in own:
-            choices = ", ".join(OPTION_OF[other] for other in own)
-            raise UserError(
-                f"{option} would be ignored: {options.model} is {model}, which reads {choices}; "
-                "remove it"
-            )
+    raise UserError(f"--num-samples without a prompt: {options.model} answers prompts; {how}")
 
 
 def _refuse_what_needs_a_canvas(options: argparse.Namespace, kind: str) -> None:

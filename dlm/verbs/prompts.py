@@ -57,6 +57,8 @@ def given_prompts(
         prompts = _read(Path(options.input), forms)
     else:
         texts = list(options.prompt or [])
+        if not texts and not templates:
+            return Prompts([""], ["what --num-samples draws"])
         if templates and len(texts) not in (0, len(templates)):
             raise UserError(
                 f"{len(texts)} prompts for {len(templates)} texts to fill in: give each text its "

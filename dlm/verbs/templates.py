@@ -20,10 +20,12 @@ def given_templates(options: argparse.Namespace) -> "list[InfillTemplate]":
     """
     between = [name for name in ("prefix", "suffix", "span") if getattr(options, name) is not None]
     if options.infill is None and not between:
-        if options.prompt is None and options.input is None:
+        asked = (options.prompt, options.input, options.num_samples)
+        if all(given is None for given in asked):
             options.parser.error(
                 "one of the arguments --prompt --input is required, or a text to fill in: "
-                "--infill, or --prefix and --suffix with --span"
+                "--infill, or --prefix and --suffix with --span (a model of texts needs "
+                "--num-samples alone)"
             )
         return []
     if options.infill is not None and between:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cli_tools import Caller, TrainedRun
 
+from dlm.callbacks.metrics_log import logged_at
 from dlm.cli import main
 from dlm.data.generated import generate as generated_rows
 from dlm.generation.generate import generate
@@ -108,6 +109,24 @@ def test_the_generated_score_of_training_decodes_the_canvas(canvas_run: TrainedR
     assert [row["hypothesis"] for row in rows] == [answer.text for answer in expected.answers]
 
 
+def test_validations_keep_how_many_answers_are_empty_and_how_long_they_are(
+    canvas_run: TrainedRun,
+) -> None:
+    stage = canvas_run.stage("adapt")
+    rows = generated_rows("number_pairs", split="validation", count=60, seed=0, **TASK_OPTIONS)[:20]
+    model = open_model(stage / "export")
+    settings = GenerationSettings(num_iterations=8)
+    answers = generate(model, [row["src"] for row in rows], settings).answers
+    ids = model.tokenizer([row["tgt"] for row in rows], add_special_tokens=False)["input_ids"]
+    figures = logged_at(stage / "logs" / "metrics.csv", 3)
+    empty = sum(not answer.text for answer in answers) / 20
+    assert figures["validation/empty_answers"] == pytest.approx(empty)
+    ratio = sum(answer.length for answer in answers) / sum(map(len, ids))
+    assert figures["validation/length_ratio"] == pytest.approx(ratio, rel=1e-5)
+    metrics = read(stage / "manifest.json")["metrics"]
+    assert metrics.get("validation_empty_answers", 0) == pytest.approx(empty, abs=1e-4)
+
+
 def test_a_model_with_a_canvas_answers_without_a_length_predictor(
     call: Caller, canvas_run: TrainedRun, tmp_path: Path
 ) -> None:
@@ -141,6 +160,30 @@ def test_answers_that_fill_the_canvas_are_counted_aloud(
         ("adapt", ("--length-beam", "2"), "--length-beam would be ignored: lengths are from --len"),
         ("adapt", ("--rerank", "mean"), "--rerank would be ignored"),
         ("adapt", ("--canvas-length", "0"), "--canvas-length must be at least 1 and at most "),
+        ("adapt", ("--min-length", "17"), "min_length = 17: no answer can be so long, the canvas"),
+        ("adapt", ("--min-length", "-1"), "--min-length must be at least 0 and at most"),
+        ("adapt", ("--end-penalty", "nan"), "--end-penalty must be at least 0, not nan"),
+        ("length", ("--end-penalty", "1"), "--end-penalty would be ignored: lengths are from --l"),
+        ("adapt", ("--infill", "[MASK]", "--min-length", "2"), "--min-length would be ignored: th"),
+        (
+            "adapt",
+            ("--set", "generation.end_lst=true"),
+            "unknown setting; did you mean 'end_last'?",
+        ),
+        ("adapt", ("--set", "end_last=true"), "given here, as generation.end_last=VALUE"),
+        ("adapt", ("--set", "train.steps=3"), "settings of the section generation alone"),
+        ("adapt", ("--set", "generation.end_last"), "--set takes generation.KEY=VALUE, such as"),
+        ("adapt", ("--set", "generation.end_last=3"), "must be true or false or null"),
+        ("adapt", ("--set", "generation.top_p=2"), "generation.top_p=2: must be between 0 and 1"),
+        ("adapt", ("--set", "generation.seed=1", "--seed", "1"), "--seed say the same setting: re"),
+        ("adapt", ("--set", "generation.beam_size=2"), "--set generation.beam_size would be ignor"),
+        ("adapt", ("--set", "generation.rerank=mbr"), "--set generation.rerank would be ignored"),
+        ("length", ("--set", "generation.end_last=true"), "--set generation.end_last would be ign"),
+        (
+            "adapt",
+            ("--infill", "[MASK]", "--set", "generation.length_beam=2"),
+            "--set generation.length_beam would be ignored: the masks",
+        ),
         ("adapt", ("--block-length", "5"), "a canvas of 16 tokens is not a whole number of blocks"),
         (
             "adapt",
@@ -162,6 +205,38 @@ def test_what_would_be_ignored_or_does_not_fit_is_refused(
     outcome = call("generate", canvas_run.stage(stage), "--prompt", "six", *words)
     assert outcome.code == 2
     assert said in outcome.err
+
+
+def test_any_setting_of_a_recipe_can_be_given(call: Caller, canvas_run: TrainedRun) -> None:
+    words = ("generate", canvas_run.stage("adapt"), "--prompt", "seven", "--prompt", "nine")
+    flag = call(*words, "--canvas-length", "8", "--sampler", "llada")
+    names = ("--set", "generation.canvas_length=8", "--set", "generation.sampler=llada")
+    assert call(*words, *names).out == flag.out
+    last = ("--set", "generation.canvas_length=16", *names)
+    assert call(*words, *last).out == flag.out
+    assert call(*words, "--set", "generation.steps=3").out == call(*words, "--steps", "3").out
+    drawn = ("--sampler", "mdlm", "--set", "generation.top_k=1")
+    assert call(*words, *drawn).code == 0
+
+
+def test_no_answer_is_shorter_than_was_asked(
+    call: Caller, canvas_run: TrainedRun, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    words = ("generate", canvas_run.stage("adapt"), "--prompt", "seven", "--trace", trace)
+    assert call(*words, "--min-length", "16", "--end-penalty", "2").code == 0
+    first = json.loads(trace.read_text(encoding="utf-8").splitlines()[0])["settings"]
+    assert (first["min_length"], first["end_penalty"]) == (16, 2.0)
+
+
+def test_settings_that_are_given_stand_beside_the_scores(
+    call: Caller, canvas_run: TrainedRun, tmp_path: Path
+) -> None:
+    words = ("--tasks", "numbers_en_de", "--limit", "2", "--output", tmp_path / "scores")
+    given = ("--set", "generation.end_last=true", "--min-length", "3")
+    assert call("evaluate", canvas_run.stage("adapt"), *words, *given).code == 0
+    found = read(tmp_path / "scores" / "numbers_en_de" / "metrics.json")["generation"]
+    assert (found["end_last"], found["min_length"]) == (True, 3)
 
 
 def test_lengths_are_predicted_where_a_predictor_was_trained_and_a_canvas_on_demand(

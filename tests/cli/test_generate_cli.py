@@ -371,3 +371,37 @@ def test_an_export_says_how_its_prompts_are_worded(trained: TrainedRun) -> None:
         assert said["prompts"] == [{"task": "translation", "prompt": "{src}"}]
     pretrained = json.loads((trained.stage("pretrain") / "export" / "dlm.json").read_text())
     assert "prompts" not in pretrained
+
+
+def test_a_model_of_texts_draws_them_without_a_prompt(
+    call: Caller, trained: TrainedRun, tmp_path: Path
+) -> None:
+    """The n-th is a function of seed and n, whatever else is drawn."""
+    model = tmp_path / "model"
+    shutil.copytree(trained.stage("adapt") / "export", model)
+    (model / "dlm.json").write_text(json.dumps({"kind": "autoregressive", "texts": True}))
+    write_sums(model)
+    words = ("--temperature", "1.5", "--set", "generation.max_new_tokens=6")
+    outputs: list[Path] = []
+    for number, extra in (("5", ()), ("3", ()), ("5", ("--set", "generation.batch_tokens=8"))):
+        outputs.append(tmp_path / f"{len(outputs)}.jsonl")
+        done = call("generate", model, "--num-samples", number, *words, *extra, "--output",
+                    outputs[-1])  # fmt: skip
+        assert done.code == 0, done.err
+    five, three, alone = (
+        [json.loads(line)["text"] for line in output.read_text(encoding="utf-8").splitlines()]
+        for output in outputs
+    )
+    assert len(five) == 5 and len(set(five)) > 1
+    assert five[:3] == three and alone == five
+
+
+def test_a_diffusion_model_without_a_prompt_is_told_how_to_say_the_length(
+    call: Caller, trained: TrainedRun
+) -> None:
+    outcome = call("generate", trained.stage("length"), "--num-samples", "3")
+    assert outcome.code == 2
+    assert "--num-samples without a prompt" in outcome.err and "--infill '[MASK:20]'" in outcome.err
+    words = ("--infill", "[MASK:4]", "--num-samples", "3", "--sampler", "mdlm", "--steps", "2")
+    drawn = call("generate", trained.stage("adapt"), *words)
+    assert drawn.code == 0 and len(drawn.out.splitlines()) == 3

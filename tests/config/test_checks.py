@@ -12,6 +12,7 @@ from dlm.config.loading import load_recipe, resolved_yaml
 from dlm.config.ranges import RANGE_OF
 from dlm.config.schema import DEFAULT_BATCH_SIZE, SECTIONS_OF_KIND
 from dlm.errors import UserError
+from dlm.recipe.fingerprint import semantic_config
 
 Write = Callable[..., Path]
 EVALUATION = "stages.scores.evaluation"
@@ -78,6 +79,16 @@ EVALUATION = "stages.scores.evaluation"
             "canvas_length = 8: ignored setting: with generation.length = predicted there is no",
         ),
         ("stages.adapt.generation={end_last: true}", "generation.end_last = True: ignored setting"),
+        (
+            "stages.adapt.generation={end_penalty: 1}",
+            "generation.end_penalty = 1.0: ignored setting",
+        ),
+        (
+            "stages.adapt.generation={min_length: 3}",
+            "generation.min_length = 3: ignored setting: without a canvas answers have their ref",
+        ),
+        ("generation.min_length=-1", "generation.min_length = -1: must be at least 0 and at most"),
+        ("generation.end_penalty=-1", "generation.end_penalty = -1.0: must be at least 0"),
         # References.
         ("stages.adapt.init_from=pretrian", "did you mean 'pretrain'?"),
         ("stages.adapt.init_from=length", "this stage comes later; name an earlier one"),
@@ -287,6 +298,25 @@ def test_a_canvas_is_a_whole_number_of_blocks_where_it_is_decoded(chain: Path) -
     with pytest.raises(UserError, match="= oracle there is no canvas to decode"):
         generation = "stages.adapt.generation={length: oracle, canvas_length: 30}"
         load_recipe(chain, [canvas, generation])
+
+
+def test_a_least_length_fits_the_canvas(chain: Path) -> None:
+    canvas = "stages.adapt.data={canvas_length: 32}"
+    load_recipe(chain, [canvas, "stages.adapt.generation.min_length=32"])
+    with pytest.raises(UserError, match="min_length = 33: longer than the canvas of 32 tokens"):
+        load_recipe(chain, [canvas, "stages.adapt.generation.min_length=33"])
+    system = f"{EVALUATION}.systems.diffusion.generation"
+    oracle = f"{system}={{length: oracle, min_length: 3}}"
+    with pytest.raises(UserError, match="min_length = 3: ignored setting"):
+        load_recipe(chain, [oracle])
+
+
+def test_what_holds_ends_back_is_in_the_fingerprint_where_it_is_set(chain: Path) -> None:
+    plain = semantic_config(load_recipe(chain).stages["adapt"])["generation"]
+    assert not {"min_length", "end_penalty"} & set(plain)
+    asked = load_recipe(chain, ["generation.min_length=3", "generation.end_penalty=0.5"])
+    found = semantic_config(asked.stages["adapt"])["generation"]
+    assert found == plain | {"min_length": 3, "end_penalty": 0.5}
 
 
 def test_heads_of_a_length_predictor_are_free_where_the_backbone_is_unknown(chain: Path) -> None:

@@ -17,7 +17,7 @@ from dlm.evaluation.results import Result
 from dlm.evaluation.table import markdown_table
 from dlm.evaluation.task_rows import TaskRows
 from dlm.evaluation.tasks import load_task
-from dlm.generation.empty import empty_note
+from dlm.generation.empty import empty_answers, empty_note
 from dlm.generation.generate import generate
 from dlm.generation.infill import infill, parse_infill
 from dlm.generation.lengths import settled
@@ -97,12 +97,16 @@ def test_empty_answers_are_counted_beside_the_scores_and_said_where_most_are() -
     some = score_generation(canvas_model(end_bias=-90), rows, SETTINGS).figures
     assert "empty_answers" not in some
     shown = Result("s", "t", {"rows": 2, **SHOWN, **figures}, [])
-    assert "2 of 2 answers are empty" in markdown_table([shown], [])
-    said = empty_note(["", " ", "a"], on_canvas=True)
+    assert figures["length_ratio"] == 0.0 and some["length_ratio"] > 1
+    table = markdown_table([shown], [])
+    assert "2 of 2 answers are empty (0.00 of the references' tokens)" in table
+    filled = Result("s", "t", {"rows": 2, **SHOWN, **some}, [])
+    assert "2 of 2 answers fill the canvas without an end" in markdown_table([filled], [])
+    said = empty_note(empty_answers(["", " ", "a"]), 3, on_canvas=True)
     assert said is not None and said.startswith("2 of 3 answers are empty: the end of a canvas")
     assert "objective.canvas_padding=first_end_only" in said
-    assert "canvas" not in str(empty_note([""], on_canvas=False))
-    assert empty_note(["", "a"], on_canvas=True) is None and empty_note([], on_canvas=True) is None
+    assert "canvas" not in str(empty_note(1, 1, on_canvas=False))
+    assert empty_note(1, 2, on_canvas=True) is None and empty_note(0, 0, on_canvas=True) is None
 
 
 @pytest.mark.parametrize("block_length", [None, 4])

@@ -6,7 +6,7 @@ import pytest
 import sacrebleu
 import torch
 
-from dlm.generation.text_metrics import METRICS, text_metric
+from dlm.generation.text_metrics import METRICS, AnswerLengths, text_metric
 
 CORPORA: dict[str, tuple[list[str], list[str]]] = {
     "sentences": (
@@ -95,3 +95,11 @@ def test_states_add_up_over_ranks_even_where_a_rank_has_no_rows(name: str) -> No
     whole._update_count = 1
     expected = compute(name, hypotheses, references, [])
     assert float(whole.compute()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_lengths_and_empty_answers_add_up_over_batches() -> None:
+    lengths = AnswerLengths()
+    lengths.update(["", "a b", " "], [0, 2, 1], [3, 2, 4])
+    lengths.update([], [], [])
+    lengths.update(["c"], [1], [5])
+    assert lengths.compute().tolist() == [4, 2, 4, 14]

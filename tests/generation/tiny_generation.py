@@ -51,6 +51,7 @@ class FixedLengths(nn.Module):
 
     def __init__(self, *lengths: int, max_length: int = 40) -> None:
         super().__init__()
+        self.max_length = max_length
         self.logits = torch.zeros(max_length) - 9
         for rank, length in enumerate(lengths):
             self.logits[length - 1] = -float(rank)

@@ -7,7 +7,7 @@ from dlm.config.references import Finding, holds
 from dlm.config.schema import RecipeConfig, StageConfig
 
 _NEEDED = "needs data.canvas_length, without which nothing is trained on a canvas; or remove it"
-_OF_CANVAS = ("canvas_length", "end_last")
+_OF_CANVAS = ("canvas_length", "end_last", "end_penalty")
 _HEAD = 3
 """begin, end and at least one token between them, before a canvas."""
 
@@ -49,6 +49,10 @@ def canvas_findings(
     if block and block >= 1 and length % block:
         reason = f"must divide the canvas of {length} tokens"
         yield Finding(("generation.block_length", "data.canvas_length"), reason, block)
+    if generation.min_length > length:
+        reason = f"longer than the canvas of {length} tokens; lower it"
+        keys = ("generation.min_length", "data.canvas_length")
+        yield Finding(keys, reason, generation.min_length)
 
 
 def _without_canvas(
@@ -67,14 +71,17 @@ def _without_canvas(
 def _ignored(
     stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any], length: str | None
 ) -> Iterator[Finding]:
-    for name in _OF_CANVAS:
+    for name in (*_OF_CANVAS, "min_length"):
         value = getattr(stage.generation, name)
         inherited = value == getattr(recipe.generation, name)
         if value and holds(own, f"generation.{name}") and not inherited:
-            yield Finding((f"generation.{name}", "generation.length"), _ignored_with(length), value)
+            reason = _ignored_with(name, length)
+            yield Finding((f"generation.{name}", "generation.length"), reason, value)
 
 
-def _ignored_with(length: str | None) -> str:
+def _ignored_with(name: str, length: str | None) -> str:
+    if name == "min_length":
+        return "ignored setting: without a canvas answers have their references' lengths; remove it"
     lengths = f"generation.length = {length or 'predicted'}"
     return f"ignored setting: with {lengths} there is no canvas to decode; remove it"
 
@@ -88,9 +95,10 @@ def systems_without_canvas(stage: StageConfig, recipe: RecipeConfig) -> Iterator
         if model is None or model.kind == "autoregressive":
             continue
         if wanted in ("predicted", "oracle") or (wanted is None and not ends_itself(model)):
-            for key in (key for key in _OF_CANVAS if system.generation.get(key)):
+            unread = (*_OF_CANVAS, "min_length") if wanted == "oracle" else _OF_CANVAS
+            for key in (key for key in unread if system.generation.get(key)):
                 place = f"evaluation.systems.{name}.generation.{key}"
-                yield Finding((place,), _ignored_with(wanted), system.generation[key])
+                yield Finding((place,), _ignored_with(key, wanted), system.generation[key])
         elif canvas_of(recipe.stages, system.model) is None:
             reason = (
                 "was not trained with a canvas: give that stage data.canvas_length, or set "

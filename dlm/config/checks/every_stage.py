@@ -104,6 +104,8 @@ _KINDS_OF_SETTING: dict[str, tuple[str, ...]] = {
     "generation.beam_size": _AUTOREGRESSIVE,
     "generation.length_penalty": _AUTOREGRESSIVE,
     "generation.max_new_tokens": _AUTOREGRESSIVE,
+    "generation.min_length": ("autoregressive", *_DIFFUSION),
+    "generation.end_penalty": ("autoregressive", *_DIFFUSION),
 }
 """Settings that fewer kinds read than their section."""
 

@@ -9,7 +9,7 @@ from dlm.config.references import Finding, holds, sources_read
 from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
 
 _OF_THE_TWIN = ("beam_size", "length_penalty", "max_new_tokens")
-_OF_BOTH = ("batch_tokens",)
+_OF_BOTH = ("batch_tokens", "min_length", "end_penalty")
 _WITHOUT_LENGTHS = ("pretrain", "adapt", "instruct")
 
 

@@ -53,6 +53,13 @@ class GenerationConfig:
     end_last: bool | None = None
     """length canvas only: positions that would be end tokens are set behind all others (of a
     block). For samplers that choose positions by how sure the network is of them."""
+    min_length: int = field(default=0, metadata=WHEN_SET)
+    """Least tokens of an answer: its end cannot come before. On a canvas and in the twin the end
+    token is barred so long; predicted lengths are of so many at least; lengths of references
+    (oracle) and of spans to fill in are given, and it is not read there."""
+    end_penalty: float = field(default=0.0, metadata=WHEN_SET)
+    """length canvas and autoregressive: subtracted from the logit of the end token, so that answers
+    grow longer; scores are those of what is left."""
     prompt_cache: int | None = None
     """Approximate, for bidirectional attention: keys and values of what stands before the canvas
     are computed anew only in every N-th iteration, in between the canvas alone. None: in

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dlm.diffusion.sampling.draws import DrawKey, Draws
+from dlm.diffusion.sampling.ends import HeldBack
 from dlm.diffusion.sampling.needed import Reader
 from dlm.diffusion.sampling.network import EverySlot, Predict, SlotNetwork
 from dlm.diffusion.sampling.predict import ranked
@@ -41,6 +42,8 @@ def denoise(
     key: DrawKey | None = None,
     block_length: int | None = None,
     end_token_id: int | None = None,
+    min_length: int = 0,
+    end_penalty: float = 0.0,
     observe: Observe | None = None,
     looks: bool | None = None,
 ) -> Denoised:
@@ -65,14 +68,16 @@ def denoise(
         end_token_id: A token behind which a row says nothing more: once a finished block holds it,
             the row's later blocks are filled with it and not generated. None: there is no such
             token.
+        min_length: The end token may not stand before slot ``min_length``, counted from 0.
+        end_penalty: Subtracted from the end token's logit.
         observe: Called after every iteration.
         looks: Whether the canvas is looked at in every iteration, for rows whose prediction is
             known because nothing in them changed. A GPU has to be waited for; what cannot be
             foreseen (``Rule.num_read``) is looked at in any case. None: on a CPU.
 
     Raises:
-        ValueError: Something is drawn and there is no ``key``, or end tokens are to be set last and
-            there are none.
+        ValueError: Something is drawn and there is no ``key``, or end tokens are to be set last or
+            held back and there are none.
     """
     if sampler.end_last and end_token_id is None:
         raise ValueError("end_last is read where answers end themselves (length=canvas): remove it")
@@ -80,7 +85,8 @@ def denoise(
     looks = slot_BN.device.type == "cpu" if looks is None else looks
     rows_differ = sampler.rule.stops_early or num_iterations is None
     canvas = Canvas.all_noise(slot_BN, mask_token_id)
-    reader = Reader(network, sampler, slot_BN, forbidden_ids, looks)
+    held_back = HeldBack.of(end_token_id, min_length, end_penalty)
+    reader = Reader(network, sampler, slot_BN, forbidden_ids, looks, held_back)
     number_BN = slot_BN.cumsum(dim=1) - 1
     iterations = 0
     for block, block_BN in enumerate(_blocks(slot_BN, block_length)):

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dlm.diffusion.sampling.ends import HeldBack
 from dlm.diffusion.sampling.network import SlotNetwork, Wanted
 from dlm.diffusion.sampling.predict import nothing_predicted, predicted
 from dlm.diffusion.sampling.rules import NumRead
@@ -26,10 +27,12 @@ class Reader:
         slot_BN: Tensor,
         forbidden_ids: Tensor,
         looks: bool,
+        held_back: HeldBack | None = None,
     ) -> None:
         """``looks``: whether the canvas is looked at in every iteration, which is exact and lets a
         GPU wait; a rule that says no ``num_read`` is looked at in any case."""
         self._network, self._sampler, self._forbidden_ids = network, sampler, forbidden_ids
+        self._held_back = held_back
         self._num_read = None if looks else sampler.rule.num_read
         self._remembers = self._num_read is None and sampler.repeats and network.repeats
         self._prediction = nothing_predicted(slot_BN)
@@ -53,7 +56,7 @@ class Reader:
             wanted = replace(wanted, iteration=step.draws.iteration)
             self._prediction = predicted(
                 self._network, canvas, wanted, self._prediction, self._sampler,
-                self._forbidden_ids, step.draws,
+                self._forbidden_ids, step.draws, self._held_back,
             )  # fmt: skip
             self.calls += 1
         return self._prediction

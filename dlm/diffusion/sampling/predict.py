@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dlm.diffusion.sampling.choice import SCORES, choose_tokens, log_probabilities, tempered
 from dlm.diffusion.sampling.draws import Draws
+from dlm.diffusion.sampling.ends import HeldBack
 from dlm.diffusion.sampling.network import SlotNetwork, Wanted
 from dlm.diffusion.sampling.samplers import Sampler
 from dlm.diffusion.sampling.state import Canvas, Prediction, Step
@@ -29,16 +30,17 @@ def predicted(
     sampler: Sampler,
     forbidden_ids: Tensor,
     draws: Draws,
+    held_back: HeldBack | None = None,
 ) -> Prediction:
     """``before`` with tokens, log-probabilities and scores of the wanted slots renewed."""
     states = network.states(canvas.tokens_BN, wanted)
     likeliest = sampler.temperature == 0 and sampler.score == "log_probability"
-    if likeliest and not sampler.score_of_drawn:
+    if likeliest and not sampler.score_of_drawn and held_back is None:
         tokens_S, log_p_S = network.likeliest(states, forbidden_ids)
         score_S = log_p_S
     else:
         tokens_S, log_p_S, score_S = _read(
-            network, states, draws.of_slots(wanted.slot_S), sampler, forbidden_ids
+            network, states, draws.of_slots(wanted.slot_S), sampler, forbidden_ids, held_back
         )
 
     def renewed(old_BN: Tensor, new_S: Tensor) -> Tensor:
@@ -53,16 +55,20 @@ def predicted(
 
 
 def _read(
-    network: SlotNetwork, states: Tensor, draws: Draws, sampler: Sampler, forbidden_ids: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+    network: SlotNetwork, states: Tensor, draws: Draws, sampler: Sampler, forbidden_ids: Tensor,
+    held_back: HeldBack | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The whole distribution of this many slots at a time; draws of rows of one slot each."""
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     most = _LOGITS.get(states.device.type, _LOGITS["cuda"])
     rows = max(1, most // network.vocab_size)
     for first in range(0, len(states), rows):
         part = slice(first, first + rows)
-        log_p_S1V = log_probabilities(network.logits(states[part]), forbidden_ids)[:, None]
         here = draws.of_rows(part)
+        logits_SV = network.logits(states[part])
+        if held_back is not None:
+            logits_SV = held_back.applied(logits_SV, here.number_BN[:, 0])
+        log_p_S1V = log_probabilities(logits_SV, forbidden_ids)[:, None]
         tokens_S1 = choose_tokens(
             log_p_S1V, here, temperature=sampler.temperature, top_k=sampler.top_k,
             top_p=sampler.top_p,
