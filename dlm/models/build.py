@@ -49,6 +49,7 @@ from dlm.models.positions import positions
 from dlm.models.sums import check_sums
 from dlm.models.weight_names import check_names
 from dlm.places import place_of
+from dlm.saying import say_once
 from dlm.tokens.special import SpecialTokens
 
 NOT_BUILT = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
@@ -88,6 +89,7 @@ def build_from_scratch(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = new_network(config)
+    _freeze_unread(network)
     return Backbone(network.train())
 
 
@@ -189,7 +191,9 @@ def load_backbone(
             raise
         raise UserError(f"{own_code_text(name)}. Without it: {error}") from error
     check_missing(name, network, loading["missing_keys"], fresh_head)
-    _freeze_unread_bias(network)
+    if (prepare := family_of(config).prepare) is not None and (done := prepare(network)):
+        say_once(name, f"the model '{name}': {done}", about="prepared")
+    _freeze_unread(network)
     return Backbone(network.train())
 
 
@@ -225,12 +229,19 @@ def _check_weights(directory: Path, config: PretrainedConfig, *, trust_remote_co
     check_shapes(directory, network, shapes)
 
 
-def _freeze_unread_bias(network: Any) -> None:
-    """BERT's and RoBERTa's heads hold a bias beside that of the output layer. Where the two are not
-    tied (tie_word_embeddings: false) it is not read: it gets no gradient, which DDP waits for."""
+def _freeze_unread(network: Any) -> None:
+    """What no logit reads gets no gradient, which DDP would wait for: parts of a body that are for
+    other tasks; and where the two are not tied (tie_word_embeddings: false), the bias that heads
+    hold beside that of the output layer."""
+    body = network.base_model
+    for part in (getattr(body, "pooler", None), getattr(body, "contact_head", None)):
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False)
+    if family_of(network.config).bias_beside:
+        return
     output = network.get_output_embeddings()
     heads = [getattr(getattr(network, "cls", None), "predictions", None)]
-    for head in (*heads, getattr(network, "lm_head", None)):
+    for head in (*heads, *(getattr(network, name, None) for name in ("lm_head", "predictions"))):
         bias = getattr(head, "bias", None)
         if head is not output and isinstance(bias, nn.Parameter) and bias is not output.bias:
             bias.requires_grad_(False)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_backbones import (
     ARCHITECTURES,
+    ENCODERS,
     TEXTS,
     from_scratch,
     padded,
@@ -18,9 +19,9 @@ from tokenizers import Tokenizer, models
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
-    DistilBertConfig,
-    DistilBertForMaskedLM,
     PreTrainedTokenizerFast,
+    RoFormerConfig,
+    RoFormerForMaskedLM,
 )
 
 from dlm.errors import UserError
@@ -30,10 +31,11 @@ from dlm.models.families import FAMILIES
 from dlm.tokens.special import SpecialTokens
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+every_encoder = pytest.mark.parametrize("architecture", ENCODERS)
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 
 
-@every_architecture
+@every_encoder
 @torch.no_grad()
 def test_logits_at_chosen_positions_are_the_hugging_face_models_own(architecture: str) -> None:
     backbone = tiny_backbone(architecture)
@@ -46,7 +48,7 @@ def test_logits_at_chosen_positions_are_the_hugging_face_models_own(architecture
     torch.testing.assert_close(got, expected[row, column], **CLOSE)
 
 
-@every_architecture
+@every_encoder
 @torch.no_grad()
 def test_padding_on_the_left_right_or_not_at_all_gives_the_same_logits(architecture: str) -> None:
     backbone = tiny_backbone(architecture)
@@ -60,7 +62,7 @@ def test_padding_on_the_left_right_or_not_at_all_gives_the_same_logits(architect
             torch.testing.assert_close(logits[number, valid[number]], alone, **CLOSE)
 
 
-@every_architecture
+@every_encoder
 @torch.no_grad()
 def test_what_lies_under_the_padding_does_not_matter(architecture: str) -> None:
     backbone = tiny_backbone(architecture)
@@ -70,7 +72,7 @@ def test_what_lies_under_the_padding_does_not_matter(architecture: str) -> None:
     torch.testing.assert_close(before[valid], after[valid], **CLOSE)
 
 
-@every_architecture
+@every_encoder
 @torch.no_grad()
 def test_word_order_matters(architecture: str) -> None:
     backbone = tiny_backbone(architecture)
@@ -104,7 +106,7 @@ def test_sizes_are_those_asked_for(architecture: str) -> None:
     assert (config.pad_token_id, config.eos_token_id) == (special.pad, special.end)
 
 
-@every_architecture
+@every_encoder
 @torch.no_grad()
 def test_export_reloads_to_the_same_weights_and_opens_in_transformers(
     architecture: str, tmp_path: Path
@@ -199,11 +201,12 @@ def test_modernbert_from_scratch_attends_globally_in_every_layer() -> None:
 
 
 def test_an_unsupported_model_type_is_refused_with_those_that_are_supported() -> None:
-    network = DistilBertForMaskedLM(
-        DistilBertConfig(vocab_size=20, dim=8, n_layers=1, n_heads=1, hidden_dim=8)
-    )
-    with pytest.raises(UserError, match="type 'distilbert' are not supported") as error:
-        Backbone(network)
+    config = RoFormerConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=8,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="type 'roformer' are not supported") as error:
+        Backbone(RoFormerForMaskedLM(config))
     assert all(name in str(error.value) for name in FAMILIES)
 
 
