@@ -67,7 +67,7 @@ def of_type(model_type: str, **changes: Any) -> Backbone:
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "intermediate_size"):
         if not hasattr(config_of_type(model_type), name):
             del sizes[name]
-    config = config_of_type(model_type, **sizes, **{**PRETRAINED[model_type], **changes})
+    config = config_of_type(model_type, **(sizes | PRETRAINED[model_type] | changes))
     if counts_from_pad(config):
         config.max_position_embeddings += special.pad + 1
     if hasattr(config, "mask_token_id"):
