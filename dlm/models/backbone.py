@@ -380,9 +380,7 @@ class Backbone(nn.Module):
         layer = self._output_matrix()
         if layer is None:
             return likeliest_of_logits(self.logits(hidden_SH), forbidden_ids)
-        return likeliest(
-            self._transform(hidden_SH), layer.weight, self._bias(layer), forbidden_ids
-        )
+        return likeliest(self._transform(hidden_SH), layer.weight, self._bias(layer), forbidden_ids)
 
     def _output_matrix(self) -> nn.Linear | None:
         """The output layer, where a part of its rows can be multiplied; None: only a call of it

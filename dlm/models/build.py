@@ -45,7 +45,7 @@ from dlm.models.outside import (
     own_code,
     own_code_text,
 )
-from dlm.models.positions import positions
+from dlm.models.positions import position_offset, positions
 from dlm.models.sums import check_sums
 from dlm.models.weight_names import check_names
 from dlm.places import place_of
@@ -55,6 +55,20 @@ from dlm.tokens.special import SpecialTokens
 NOT_BUILT = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
              RuntimeError, ZeroDivisionError)  # fmt: skip
 """What transformers and torch raise of settings that describe no network; they are not checked."""
+
+
+_AS_PUBLISHED: dict[str, dict[str, Any]] = {
+    "albert": {},
+    "deberta-v2": {
+        "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    "esm": {"position_embedding_type": "rotary"},
+    "nomic_bert": {},
+}  # fmt: skip
+"""Types that are built from scratch by transformers' names -> settings of the models that gave them
+their name, which transformers' own defaults are not."""
 
 
 def build_from_scratch(
@@ -127,12 +141,18 @@ def scratch_config(
         # Tied like the other encoders, which its class would not do.
         # By name: older versions of transformers have no such class.
         return config_of_type("eurobert", **sizes, **rotary, tie_word_embeddings=True)
+    if architecture == "albert":
+        sizes = {**sizes, "embedding_size": min(128, sizes["hidden_size"])}
     rates: dict[str, Any] = {
         "hidden_dropout_prob": dropout,
         "attention_probs_dropout_prob": dropout,
     }
     if architecture == "bert":
         return BertConfig(**sizes, **rates, max_position_embeddings=max_positions)
+    if architecture in _AS_PUBLISHED:
+        config = config_of_type(architecture, **sizes, **rates, **_AS_PUBLISHED[architecture])
+        config.max_position_embeddings = max_positions + position_offset(config)
+        return config
     kind = XLMRobertaConfig if architecture == "xlm-roberta" else RobertaConfig
     return kind(
         **sizes,

@@ -28,7 +28,7 @@ _ONLY: dict[str, dict[str, tuple[Any, str]]] = {
     },
     "deberta": {"legacy": _LEGACY},
     "esm": {"is_folding_model": (False, "it folds proteins, and predicts no tokens")},
-    "mpnet": {"pad_token_id": (1, "transformers counts its positions from there, whatever is said")},
+    "mpnet": {"pad_token_id": (1, "transformers counts its positions from there")},
 }  # fmt: skip
 """Model type -> setting -> the one value that is supported, and why no other."""
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
@@ -40,8 +40,8 @@ def check_config(name: str | Path, config: PretrainedConfig) -> None:
 
     Raises:
         UserError: It has relative positions (transformers 5 reads past them and gives absolute
-            ones), or a setting that its type is not supported with, or it is an encoder's type used as a decoder, or
-            its weights are quantized.
+            ones), or a setting that its type is not supported with, or it is an encoder's type used
+            as a decoder, or its weights are quantized.
     """
     family = FAMILIES[config.model_type]
     positions = getattr(config, "position_embedding_type", None) or "absolute"

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import gelu
 
 Head = Callable[[Tensor], Tensor]
-"""A function of hidden states [..., H] to what the output layer takes, in most families [..., H]."""
+"""A function of hidden states [..., H] to the output layer's input, in most families [..., H]."""
 HeadOf = Callable[[Any], Head]
 """A network -> what its head does."""
 

@@ -43,8 +43,15 @@ _LLAMA = LayerTensors(0, 6, 2, 3, 4, 0, norm_float=2)
 FAMILIES: dict[str, LayerTensors] = {
     **dict.fromkeys(_LIKE_BERT, _POST_NORM),
     **dict.fromkeys(
-        ("roberta-prelayernorm", "jina_embeddings_v3", "megatron-bert", "squeezebert", "rembert",
-         "mpnet"), _POST_NORM,
+        (
+            "roberta-prelayernorm",
+            "jina_embeddings_v3",
+            "megatron-bert",
+            "squeezebert",
+            "rembert",
+            "mpnet",
+        ),
+        _POST_NORM,
     ),
     "distilbert": replace(_POST_NORM, dropouts=1),
     # GELU by tanh, in five steps.

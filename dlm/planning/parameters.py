@@ -1,6 +1,7 @@
 """How many parameters a network has, and of which kind: counted on the meta device."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,8 +41,9 @@ def count_parameters(network: nn.Module, predictor: LengthPredictor | None = Non
     """Count a Hugging Face language model; with ``predictor`` the network is frozen."""
     total = _numel(network)
     tables = {p for m in network.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    shared = getattr(network.config, "num_hidden_groups", None)
-    passes = network.config.num_hidden_layers / shared if shared else 1.0
+    config: Any = network.config
+    shared = getattr(config, "num_hidden_groups", None)
+    passes = config.num_hidden_layers / shared if shared else 1.0
     body = {p for p in network.base_model.parameters() if p not in tables}  # type: ignore[union-attr]
     linear = {
         p for m in network.modules() if isinstance(m, nn.Linear | Conv1D) for p in m.parameters()

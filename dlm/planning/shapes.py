@@ -58,7 +58,9 @@ def network_shape(config: PretrainedConfig, dropout: float | None = None) -> Net
         for names in (_HIDDEN, _ATTENTION)
     )
     has_hidden = any(hasattr(config, name) for name in _HIDDEN)
-    widths = (getattr(config, name, None) for name in ("intermediate_size", "n_inner", "hidden_dim"))
+    widths = (
+        getattr(config, name, None) for name in ("intermediate_size", "n_inner", "hidden_dim")
+    )
     return NetworkShape(
         model_type=str(config.model_type),
         layers=int(config.num_hidden_layers),

@@ -19,6 +19,7 @@ from tiny_backbones import (
 from transformers import AutoModelForMaskedLM
 
 from dlm.errors import UserError
+from dlm.export.diffusion_generate import OFFSET_POSITIONS
 from dlm.models.backbone import Backbone
 from dlm.models.build import load_backbone, load_config
 from dlm.models.families import FAMILIES, REFUSED
@@ -34,6 +35,10 @@ def test_the_tests_know_every_encoder_and_what_is_its_own() -> None:
     assert {*BY_PLACE} == {name for name, f in families.items() if f.by_place}
 
 
+def test_the_script_of_an_export_knows_who_counts_from_the_padding_token() -> None:
+    assert {*OFFSET_POSITIONS} == {n for n, family in FAMILIES.items() if family.counts_from_pad}
+
+
 @pytest.mark.parametrize("family", ENCODERS)
 def test_every_parameter_that_is_trained_has_a_gradient(family: str, tmp_path: Path) -> None:
     """DDP waits for those that have none."""
@@ -47,7 +52,8 @@ def test_every_parameter_that_is_trained_has_a_gradient(family: str, tmp_path: P
 
 @pytest.mark.parametrize("family", OWN_ATTENTION)
 def test_attention_of_its_own_says_why_nothing_replaces_it(family: str) -> None:
-    backbone, said = tiny_backbone(family), []
+    backbone = tiny_backbone(family)
+    said: list[str] = []
     backbone.say = said.append
     cpu = torch.device("cpu")
     assert not backbone.packs(cpu) and not backbone.caches_prompts(cpu)

@@ -16,6 +16,7 @@ from dlm.tokens.train import train_tokenizer
 
 torch.set_num_threads(1)
 ARCHITECTURES = ["xlm-roberta", "roberta", "bert", "modernbert", "eurobert"]
+SCRATCH = [*ARCHITECTURES, "esm", "albert", "deberta-v2", "nomic_bert"]
 PRETRAINED: dict[str, dict[str, Any]] = {
     "camembert": {}, "data2vec-text": {}, "xlm-roberta-xl": {}, "roberta-prelayernorm": {},
     "ernie": {"use_task_id": True}, "electra": {"embedding_size": 12},
@@ -31,7 +32,7 @@ PRETRAINED: dict[str, dict[str, Any]] = {
                    "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "type_vocab_size": 0,
                    "position_biased_input": False},
 }  # fmt: skip
-"""The other encoders, which no recipe builds from scratch, and what is not as in the rest."""
+"""The encoders that are built here by transformers' names, and what is not as in the rest."""
 ENCODERS = [*ARCHITECTURES, *PRETRAINED]
 BY_PLACE = ["mpnet", "deberta", "deberta-v2"]
 """Whose attention reads distances in the row."""

@@ -44,9 +44,19 @@ class ModelConfig:
     the hub or a directory. Off unless you asked for it; nothing asks on the terminal. Evaluate and
     generate stages read it at the top of the recipe."""
     architecture: Literal[
-        "xlm-roberta", "roberta", "bert", "modernbert", "eurobert", "gpt2", "llama"
+        "xlm-roberta",
+        "roberta",
+        "bert",
+        "modernbert",
+        "eurobert",
+        "esm",
+        "albert",
+        "deberta-v2",
+        "nomic_bert",
+        "gpt2",
+        "llama",
     ] = "xlm-roberta"
-    """Architecture from scratch."""
+    """Architecture from scratch. Other types of models are read with ``pretrained`` alone."""
     hidden_size: int = 512
     """Width of the network."""
     num_layers: int = 6
