@@ -83,8 +83,9 @@ class ModelConfig:
     behind the prompt, whose length differs from row to row. fixed: from ``response_start`` on, so
     that token i of every response has the same position. It belongs to the model and is kept with
     its export. None: as in the model that the stage starts from; of a model that has seen no
-    responses fixed, but continued in instruct, for causal language models, and where the rows leave
-    no room for one start (a line says so)."""
+    responses fixed, but continued in instruct, for causal language models, for networks that read
+    distances in the row (MPNet, DeBERTa), and where the rows leave no room for one start (a line
+    says so)."""
     response_start: int | None = field(default=None, metadata=WHEN_SET)
     """response_positions fixed: the position of a response's first token. No prompt may be longer
     (begin and end tokens included), and responses have the positions behind it. None: as in the
