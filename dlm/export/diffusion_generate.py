@@ -30,7 +30,8 @@ ALIASES = {"rdm": "reparam-uncond-deterministic-cosine", "mask-predict": "cmlm-l
            "llada": "frozen-llada"}  # fmt: skip
 NOT_READ = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound", "guidance",
             "block_length", "end_last", "min_length", "end_penalty")  # fmt: skip
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text",
+                    "roberta-prelayernorm", "esm", "mpnet")  # fmt: skip
 
 
 def stop(reason: str) -> NoReturn:
@@ -111,6 +112,9 @@ class DiffusionModel:
         self.prefix_lm = said["attention"] == "prefix_lm"
         if self.prefix_lm and "sliding_attention" in (getattr(network.config, "layer_types", "")):
             stop("prefix_lm with sliding-window layers is not read here: use `dlm generate`")
+        own_masks = network.config._attn_implementation == "eager"
+        if self.prefix_lm and (own_masks or network.config.model_type == "esm"):
+            stop("prefix_lm of this type of model is not read here: use `dlm generate`")
         self.network, self.device = network.eval().to(device), device
         self.settings: Any = said.get("generation") or {}
         self.canvas_length: int | None = said["canvas_length"]

@@ -26,6 +26,7 @@ from dlm.models.attention.masks import (
     square_mask,
     within_window,
 )
+from dlm.models.attention.own_code import as_taken, spare_embeddings
 from dlm.models.attention.packed import install, obstacle
 from dlm.models.attention.prompt_cache import PromptCache, continued_documents, grown
 from dlm.models.families import family_of
@@ -51,6 +52,8 @@ class Backbone(nn.Module):
         self.network = network
         family = family_of(network.config)
         self._transform = family.head(network)
+        self._own_attention = family.own_attention
+        self._bias_beside = family.bias_beside
         self.position_offset = position_offset(network.config)
         # How far layers of sliding-window attention see to both sides, in an encoder that has them.
         narrow = "sliding_attention" in (getattr(network.config, "layer_types", None) or ())
@@ -58,6 +61,8 @@ class Backbone(nn.Module):
         self._window: int | None = network.config.sliding_window if both else None
         self.causal = family.causal
         """Whether the network was made to predict the next token."""
+        self.by_place = family.by_place
+        """Whether attention reads how far apart tokens lie in the row, whatever their positions."""
         self.shifted = self.causal
         """Whether its state at i-1 fills in token i."""
         self.attention: AttentionPattern = "bidirectional"
@@ -78,6 +83,7 @@ class Backbone(nn.Module):
         self._said: set[str] = set()
         install(network)
         cut_last_layer(network)
+        spare_embeddings(network)
 
     @property
     def max_length(self) -> int:
@@ -197,6 +203,8 @@ class Backbone(nn.Module):
             mask = attention_mask(pattern, valid_BL, response_BL)
         if self._annealed(pattern) and self.annealing is not None:
             mask = mask & self.annealing.visible(self.step, token_index_BL)
+        if mask.dim() == 4:
+            mask = as_taken(mask, self._own_attention, self.network.dtype)
         masks: Tensor | dict[str, Tensor] = mask
         if self._window is not None and mask.dim() == 4:
             # One square mask alone would be taken as it is in the sliding-window layers too.
@@ -350,7 +358,7 @@ class Backbone(nn.Module):
         # Looked up at every call: a resized vocabulary has another layer.
         output_layer: Any = self.network.get_output_embeddings()
         logits: Tensor = output_layer(self._transform(hidden))
-        return logits
+        return logits + self.network.lm_head.bias if self._bias_beside else logits
 
     def token_losses(
         self, hidden_MH: Tensor, target_M: Tensor, never: int | None = None
@@ -363,7 +371,7 @@ class Backbone(nn.Module):
             return losses_of_logits(self.logits(hidden_MH), target_M, never)
         transformed_MH = self._transform(hidden_MH)
         return chunked_losses(
-            transformed_MH, layer.weight, layer.bias, target_M, rows=rows, never=never
+            transformed_MH, layer.weight, self._bias(layer), target_M, rows=rows, never=never
         )
 
     def likeliest(self, hidden_SH: Tensor, forbidden_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -372,13 +380,19 @@ class Backbone(nn.Module):
         layer = self._output_matrix()
         if layer is None:
             return likeliest_of_logits(self.logits(hidden_SH), forbidden_ids)
-        return likeliest(self._transform(hidden_SH), layer.weight, layer.bias, forbidden_ids)
+        return likeliest(self._transform(hidden_SH), layer.weight, self._bias(layer), forbidden_ids)
 
     def _output_matrix(self) -> nn.Linear | None:
         """The output layer, where a part of its rows can be multiplied; None: only a call of it
         will do (weights that are not here, cut by zero3, are gathered for that alone)."""
         layer = self.network.get_output_embeddings()
         return layer if type(layer) is nn.Linear and layer.weight.numel() else None
+
+    def _bias(self, layer: nn.Linear) -> Tensor | None:
+        """The output layer's, which is not always its own."""
+        head: Any = self.network.lm_head if self._bias_beside else layer
+        bias: Tensor | None = head.bias
+        return bias
 
     def save(self, directory: Path) -> None:
         """Write a Hugging Face directory that ``AutoModelForMaskedLM`` loads, or

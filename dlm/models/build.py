@@ -45,15 +45,30 @@ from dlm.models.outside import (
     own_code,
     own_code_text,
 )
-from dlm.models.positions import positions
+from dlm.models.positions import position_offset, positions
 from dlm.models.sums import check_sums
 from dlm.models.weight_names import check_names
 from dlm.places import place_of
+from dlm.saying import say_once
 from dlm.tokens.special import SpecialTokens
 
 NOT_BUILT = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
              RuntimeError, ZeroDivisionError)  # fmt: skip
 """What transformers and torch raise of settings that describe no network; they are not checked."""
+
+
+_AS_PUBLISHED: dict[str, dict[str, Any]] = {
+    "albert": {},
+    "deberta-v2": {
+        "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    "esm": {"position_embedding_type": "rotary"},
+    "nomic_bert": {},
+}  # fmt: skip
+"""Types that are built from scratch by transformers' names -> settings of the models that gave them
+their name, which transformers' own defaults are not."""
 
 
 def build_from_scratch(
@@ -88,6 +103,7 @@ def build_from_scratch(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = new_network(config)
+    _freeze_unread(network)
     return Backbone(network.train())
 
 
@@ -125,12 +141,18 @@ def scratch_config(
         # Tied like the other encoders, which its class would not do.
         # By name: older versions of transformers have no such class.
         return config_of_type("eurobert", **sizes, **rotary, tie_word_embeddings=True)
+    if architecture == "albert":
+        sizes = {**sizes, "embedding_size": min(128, sizes["hidden_size"])}
     rates: dict[str, Any] = {
         "hidden_dropout_prob": dropout,
         "attention_probs_dropout_prob": dropout,
     }
     if architecture == "bert":
         return BertConfig(**sizes, **rates, max_position_embeddings=max_positions)
+    if architecture in _AS_PUBLISHED:
+        config = config_of_type(architecture, **sizes, **rates, **_AS_PUBLISHED[architecture])
+        config.max_position_embeddings = max_positions + position_offset(config)
+        return config
     kind = XLMRobertaConfig if architecture == "xlm-roberta" else RobertaConfig
     return kind(
         **sizes,
@@ -189,7 +211,9 @@ def load_backbone(
             raise
         raise UserError(f"{own_code_text(name)}. Without it: {error}") from error
     check_missing(name, network, loading["missing_keys"], fresh_head)
-    _freeze_unread_bias(network)
+    if (prepare := family_of(config).prepare) is not None and (done := prepare(network)):
+        say_once(name, f"the model '{name}': {done}", about="prepared")
+    _freeze_unread(network)
     return Backbone(network.train())
 
 
@@ -225,12 +249,19 @@ def _check_weights(directory: Path, config: PretrainedConfig, *, trust_remote_co
     check_shapes(directory, network, shapes)
 
 
-def _freeze_unread_bias(network: Any) -> None:
-    """BERT's and RoBERTa's heads hold a bias beside that of the output layer. Where the two are not
-    tied (tie_word_embeddings: false) it is not read: it gets no gradient, which DDP waits for."""
+def _freeze_unread(network: Any) -> None:
+    """What no logit reads gets no gradient, which DDP would wait for: parts of a body that are for
+    other tasks; and where the two are not tied (tie_word_embeddings: false), the bias that heads
+    hold beside that of the output layer."""
+    body = network.base_model
+    for part in (getattr(body, "pooler", None), getattr(body, "contact_head", None)):
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False)
+    if family_of(network.config).bias_beside:
+        return
     output = network.get_output_embeddings()
     heads = [getattr(getattr(network, "cls", None), "predictions", None)]
-    for head in (*heads, getattr(network, "lm_head", None)):
+    for head in (*heads, *(getattr(network, name, None) for name in ("lm_head", "predictions"))):
         bias = getattr(head, "bias", None)
         if head is not output and isinstance(bias, nn.Parameter) and bias is not output.bias:
             bias.requires_grad_(False)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dlm.errors import UserError
 from dlm.models.checkpoint_files import vocabulary_files
-from dlm.models.families import is_causal
+from dlm.models.families import FAMILIES, is_causal
 from dlm.models.positions import counts_from_pad
 
 _BUFFERS = (
@@ -16,6 +17,20 @@ _BUFFERS = (
 """Endings of names that old files hold and that are no weights: counts and masks."""
 _UNUSED = ("pooler.",)
 """Parts of a network's body that language models do without."""
+_LEGACY = (True, "its head has no output layer that can be read in part")
+_ONLY: dict[str, dict[str, tuple[Any, str]]] = {
+    "deberta-v2": {
+        "conv_kernel_size": (
+            0, "its convolution mixes neighbouring tokens, which may be of other rows or not to be "
+            "seen",
+        ),
+        "legacy": _LEGACY,
+    },
+    "deberta": {"legacy": _LEGACY},
+    "esm": {"is_folding_model": (False, "it folds proteins, and predicts no tokens")},
+    "mpnet": {"pad_token_id": (1, "transformers counts its positions from there")},
+}  # fmt: skip
+"""Model type -> setting -> the one value that is supported, and why no other."""
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 """A weight's name, its shape in the file, its shape in the network."""
 
@@ -25,16 +40,26 @@ def check_config(name: str | Path, config: PretrainedConfig) -> None:
 
     Raises:
         UserError: It has relative positions (transformers 5 reads past them and gives absolute
-            ones), or it is an encoder's type used as a decoder, or
-            its weights are quantized.
+            ones), or a setting that its type is not supported with, or it is an encoder's type used
+            as a decoder, or its weights are quantized.
     """
+    family = FAMILIES[config.model_type]
     positions = getattr(config, "position_embedding_type", None) or "absolute"
-    if positions != "absolute" and not is_causal(config.model_type):
+    if positions not in family.position_types and not family.causal:
+        known = " and ".join(family.position_types)
         raise UserError(
             f"the model '{name}' has position_embedding_type '{positions}' in its config.json, and "
-            "transformers 5 knows absolute positions alone in this family: it would be another "
-            "network than the one that was trained. Take a checkpoint with absolute positions"
+            f"transformers 5 knows {known} positions alone in this family: it would be another "
+            f"network than the one that was trained. Take a checkpoint with {known} positions"
         )
+    for setting, (fits, reason) in _ONLY.get(config.model_type, {}).items():
+        value = getattr(config, setting, fits)
+        if value != fits:
+            raise UserError(
+                f"the model '{name}' has {setting}: {value} in its config.json, and models of type "
+                f"'{config.model_type}' are supported with {fits} alone: {reason}. Take another "
+                "checkpoint"
+            )
     if getattr(config, "quantization_config", None):
         raise UserError(
             f"the model '{name}' is quantized (quantization_config in its config.json), and is "

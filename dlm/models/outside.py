@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from dlm.errors import UserError, first_line
-from dlm.models.families import is_causal
+from dlm.models.families import family_of, is_causal
 from dlm.saying import say_once
 
 REMEDY = (
@@ -93,7 +93,7 @@ def open_network(
     """
     try:
         network, loading = _auto_model(config).from_pretrained(
-            name, config=config, dtype=torch.float32, attn_implementation="sdpa",
+            name, config=config, dtype=torch.float32, attn_implementation=_attention(config),
             use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True,
             revision=revision, trust_remote_code=trust_remote_code,
         )  # fmt: skip
@@ -106,7 +106,7 @@ def open_network(
 def new_network(config: PretrainedConfig, *, trust_remote_code: bool = False) -> Any:
     """The language model that a configuration describes, with random weights."""
     network: nn.Module = _auto_model(config).from_config(
-        config, attn_implementation="sdpa", trust_remote_code=trust_remote_code
+        config, attn_implementation=_attention(config), trust_remote_code=trust_remote_code
     )
     return network
 
@@ -153,6 +153,11 @@ def _say_ignored(name: str | Path, trusted: bool) -> None:
     if not trusted and own_code(name):
         line = f"{own_code_text(name)}. It is opened by transformers' own classes"
         say_once(name, line, about="own code")
+
+
+def _attention(config: PretrainedConfig) -> str:
+    """transformers' name for attention by its own functions, or by code of the network's own."""
+    return "sdpa" if family_of(config).own_attention is None else "eager"
 
 
 def _auto_model(config: PretrainedConfig) -> Any:

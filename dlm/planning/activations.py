@@ -7,6 +7,7 @@ were read off the modules and are checked against what torch saves (tests/planni
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from dlm.models import families
 from dlm.models.families import is_causal
 from dlm.planning.precision import Bytes
 from dlm.planning.shapes import BatchShape, NetworkShape
@@ -37,9 +38,33 @@ class LayerTensors:
 
 
 _POST_NORM = LayerTensors(2, 4, 2, 2, 2, 2)
+_LIKE_BERT = ("bert", "roberta", "xlm-roberta", "camembert", "data2vec-text", "ernie", "electra")
 _LLAMA = LayerTensors(0, 6, 2, 3, 4, 0, norm_float=2)
 FAMILIES: dict[str, LayerTensors] = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert"), _POST_NORM),
+    **dict.fromkeys(_LIKE_BERT, _POST_NORM),
+    **dict.fromkeys(
+        (
+            "roberta-prelayernorm",
+            "jina_embeddings_v3",
+            "megatron-bert",
+            "squeezebert",
+            "rembert",
+            "mpnet",
+        ),
+        _POST_NORM,
+    ),
+    "distilbert": replace(_POST_NORM, dropouts=1),
+    # GELU by tanh, in five steps.
+    "albert": replace(_POST_NORM, intermediate=5, dropouts=1),
+    # A gated feed-forward; in the second with a random mask of its own, as wide as four of [T, H].
+    "nomic_bert": replace(_POST_NORM, intermediate=4),
+    "gte": replace(_POST_NORM, intermediate=4, dropouts=6),
+    # GELU written out; in the second a gate, and norms of queries and keys.
+    "esm": replace(_POST_NORM, intermediate=4),
+    "esmc": replace(_POST_NORM, hidden=6, intermediate=4, dropouts=0),
+    # The first one's norms are written out too.
+    "deberta": replace(_POST_NORM, norm_inputs=10, hidden=6),
+    "deberta-v2": replace(_POST_NORM, hidden=5),
     # Pre-norm: the same tensors, one dropout fewer.
     "xlm-roberta-xl": LayerTensors(2, 4, 2, 2, 2, 1),
     # One product for q, k and v, kept whole beside the rotated q and k; a gated feed-forward.
@@ -55,9 +80,7 @@ FAMILIES: dict[str, LayerTensors] = {
 
 
 BEHIND_ATTENTION: dict[str, LayerTensors] = {
-    **dict.fromkeys(
-        ("bert", "roberta", "xlm-roberta", "camembert"), LayerTensors(1, 1, 0, 1, 2, 1)
-    ),
+    **dict.fromkeys(_LIKE_BERT, LayerTensors(1, 1, 0, 1, 2, 1)),
     "modernbert": LayerTensors(1, 1, 0, 0, 4, 1),
     "eurobert": LayerTensors(0, 1, 0, 1, 4, 0, norm_float=1),
 }
@@ -123,13 +146,18 @@ def _attention_bytes(
     network: NetworkShape, batch: BatchShape, size: Bytes, attention: Attention, dropout_bytes: int
 ) -> int:
     square = batch.positions * batch.width
-    if attention == "fused":
+    own = families.FAMILIES[network.model_type].own_attention
+    if attention == "fused" and own is None:
         # Log-sums of the softmax, and the mask as numbers.
         return 4 * network.heads * batch.positions + square * size.compute
     probabilities = network.heads * square
+    distances = network.distances
+    if network.model_type == "deberta":  # its distances are no longer than the row
+        distances = min(distances, 4 * batch.width)
+    kept = (probabilities + network.heads * batch.positions * distances) * size.compute
     if not network.attention_dropout:
-        return probabilities * size.compute
-    return probabilities * (2 * size.compute + dropout_bytes)
+        return kept
+    return kept + probabilities * (size.compute + dropout_bytes)
 
 
 def saved_activations(

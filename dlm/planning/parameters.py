@@ -1,6 +1,7 @@
 """How many parameters a network has, and of which kind: counted on the meta device."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,8 @@ class Parameters:
     embedding: int
     """Of the tables: tokens, positions, types. The output layer's matrix is one where tied."""
     body: int
-    """What every token passes: the network below its output layer, without the tables."""
+    """What every token passes: the network below its output layer, without the tables. A parameter
+    that several layers share (ALBERT) counts in each."""
     linear: int
     """Of linear layers, the output layer too: what autocast copies to half precision."""
     trainable: int
@@ -39,6 +41,9 @@ def count_parameters(network: nn.Module, predictor: LengthPredictor | None = Non
     """Count a Hugging Face language model; with ``predictor`` the network is frozen."""
     total = _numel(network)
     tables = {p for m in network.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    config: Any = network.config
+    shared = getattr(config, "num_hidden_groups", None)
+    passes = config.num_hidden_layers / shared if shared else 1.0
     body = {p for p in network.base_model.parameters() if p not in tables}  # type: ignore[union-attr]
     linear = {
         p for m in network.modules() if isinstance(m, nn.Linear | Conv1D) for p in m.parameters()
@@ -47,12 +52,12 @@ def count_parameters(network: nn.Module, predictor: LengthPredictor | None = Non
     return Parameters(
         total=total + extra,
         embedding=sum(p.numel() for p in tables),
-        body=sum(p.numel() for p in body),
+        body=int(sum(p.numel() for p in body) * passes),
         linear=sum(p.numel() for p in linear),
         trainable=total if predictor is None else extra,
         largest=max(p.numel() for p in network.parameters()),
         predictor=extra,
-        frozen_body=sum(p.numel() for p in body if not p.requires_grad),
+        frozen_body=int(sum(p.numel() for p in body if not p.requires_grad) * passes),
     )
 
 

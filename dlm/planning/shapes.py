@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
-_HIDDEN = ("hidden_dropout_prob", "resid_pdrop", "mlp_dropout", "hidden_dropout")
+_HIDDEN = ("hidden_dropout_prob", "resid_pdrop", "mlp_dropout", "hidden_dropout", "dropout")
 _ATTENTION = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")
 
 
@@ -25,6 +25,8 @@ class NetworkShape:
     """Whether hidden states are dropped at random."""
     attention_dropout: bool = True
     """Whether attention's probabilities are."""
+    distances: int = 0
+    """Scores of a query in one head against distances in the row, both ways together (DeBERTa)."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,26 @@ def network_shape(config: PretrainedConfig, dropout: float | None = None) -> Net
         for names in (_HIDDEN, _ATTENTION)
     )
     has_hidden = any(hasattr(config, name) for name in _HIDDEN)
+    widths = (
+        getattr(config, name, None) for name in ("intermediate_size", "n_inner", "hidden_dim")
+    )
     return NetworkShape(
         model_type=str(config.model_type),
         layers=int(config.num_hidden_layers),
         hidden=hidden,
-        intermediate=int(getattr(config, "intermediate_size", None)
-                         or getattr(config, "n_inner", None) or 4 * hidden),
+        intermediate=next((int(width) for width in widths if width), 4 * hidden),
         heads=heads,
         vocabulary=int(config.vocab_size),
         key_value_share=key_values * head_size / hidden,
         dropout=(hidden_rate if dropout is None else dropout) > 0 and has_hidden,
         attention_dropout=(attention_rate if dropout is None else dropout) > 0,
-    )  # fmt: skip
+        distances=_distances(config),
+    )
+
+
+def _distances(config: PretrainedConfig) -> int:
+    if not getattr(config, "relative_attention", False):
+        return 0
+    spans = (getattr(config, name, -1) for name in ("position_buckets", "max_relative_positions"))
+    span = next((int(span) for span in spans if span > 0), int(config.max_position_embeddings))
+    return 2 * span * len(config.pos_att_type or ())

@@ -63,6 +63,12 @@ def settle_positions(job: StageJob, backbone: Backbone, data: RowsDataModule) ->
             f"{job.name}: model.response_token_type=true: a model of type "
             f"'{backbone.network.config.model_type}' has no second token type; remove it"
         )
+    if where.start is not None and backbone.by_place:
+        raise UserError(
+            f"{job.name}: model.response_positions=fixed: the attention of a model of type "
+            f"'{backbone.network.config.model_type}' reads how far apart tokens lie in the row, "
+            "so responses cannot stand from one start on; set it to continued, or remove it"
+        )
     if where.start is not None and (
         longest.prompt > where.start or longest.response > backbone.max_length - where.start
     ):
@@ -82,13 +88,17 @@ def settle_positions(job: StageJob, backbone: Backbone, data: RowsDataModule) ->
 def _measured(
     job: StageJob, backbone: Backbone, longest: RowSides
 ) -> tuple[ResponsePositions, str | None]:
-    """The start that the rows need; by default, where they leave no room for one or the network
-    writes from left to right, responses follow their prompts. And what is to be said of that."""
+    """The start that the rows need; by default, where they leave no room for one, or the network
+    writes from left to right or reads distances in the row, responses follow their prompts. And
+    what is to be said of that."""
     typed = bool(job.config.model.response_token_type)
     needed = longest.prompt + longest.response
     if job.config.model.response_positions is None:
         if backbone.causal:
             return ResponsePositions(None, typed), None
+        if backbone.by_place:
+            note = "responses follow their prompts: attention reads how far apart tokens lie"
+            return ResponsePositions(None, typed), note
         if needed > backbone.max_length:
             return ResponsePositions(None, typed), (
                 f"responses follow their prompts: from one start on the longest prompt "

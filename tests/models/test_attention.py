@@ -4,13 +4,13 @@ from itertools import product
 
 import pytest
 import torch
-from tiny_backbones import ARCHITECTURES, padded, random_rows, tiny_backbone
+from tiny_backbones import ENCODERS, padded, random_rows, tiny_backbone
 from torch import Tensor
 
 from dlm.models.attention.masks import AttentionPattern, attention_mask, square_mask
 
 PROMPT, RESPONSE = 5, 4
-every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+every_architecture = pytest.mark.parametrize("architecture", ENCODERS)
 
 
 def response_of(prompt_lengths: list[int], valid_BL: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from test_attention import changed, moved, response_of
-from tiny_backbones import ARCHITECTURES, body_of, from_scratch, padded, random_rows, tiny_backbone
+from tiny_backbones import ENCODERS, body_of, from_scratch, padded, random_rows, tiny_backbone
 from tiny_causal import (
     CAUSAL,
     causal_backbone,
@@ -91,7 +91,7 @@ def test_prefix_lm_hides_the_response_from_the_prompt_and_shows_the_response_eve
         assert found[place] == seen, place
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ENCODERS)
 def test_prefix_lm_of_a_masked_language_model_hides_the_response_from_the_prompt(
     architecture: str,
 ) -> None:

@@ -6,7 +6,7 @@ from transformers import CONFIG_MAPPING
 from dlm.models.families import FAMILIES, is_causal
 
 ALL_DROPOUTS = {
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout",
+    "dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout",
     "embedding_dropout", "mlp_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
 }  # fmt: skip
 

@@ -384,7 +384,7 @@ def test_a_network_with_code_of_its_own_is_named_by_it(tmp_path: Path) -> None:
 
 def test_validate_says_that_a_type_of_model_is_not_supported(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "esm"}))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "fnet"}))
     (tmp_path / "t.txt").write_text("MKT\n")
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
@@ -393,7 +393,7 @@ def test_validate_says_that_a_type_of_model_is_not_supported(tmp_path: Path) -> 
     )
     (line,) = unknown_names(load_recipe(recipe))
     assert line.startswith("stages.pretrain.model.pretrained: ")
-    assert "models of type 'esm' are not supported" in line
+    assert "models of type 'fnet' are not supported: it mixes tokens by a Fourier" in line
 
 
 OWN_TOKENIZER = """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_attention import response_of
-from tiny_backbones import ARCHITECTURES, padded, random_rows, tiny_backbone
+from tiny_backbones import ENCODERS, padded, random_rows, tiny_backbone
 from tiny_causal import CAUSAL, causal_backbone
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, ModernBertConfig
@@ -18,7 +18,7 @@ from dlm.models.packed import Packing
 
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 LENGTHS, PROMPTS = [9, 3, 7, 1, 12, 4, 5], [4, 1, 3, 1, 11, 4, 2]
-every_family = pytest.mark.parametrize("family", [*ARCHITECTURES, *CAUSAL])
+every_family = pytest.mark.parametrize("family", [*ENCODERS, *CAUSAL])
 every_pattern = pytest.mark.parametrize(
     "pattern", ["bidirectional", "prefix_lm", "causal", "prefix_causal"]
 )

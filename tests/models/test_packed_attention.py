@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_backbones import ARCHITECTURES, padded, random_rows, tiny_backbone
+from tiny_backbones import ENCODERS, OWN_ATTENTION, padded, random_rows, tiny_backbone
 from tiny_causal import CAUSAL, causal_backbone
 from torch import Tensor
 
@@ -28,6 +28,9 @@ from dlm.models.packed import Packing
 LENGTHS = [9, 3, 7, 1, 12, 4, 5, 12]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 layouts = pytest.mark.parametrize("causal", [False, True])
+every_kernel = pytest.mark.parametrize(
+    "family", [family for family in [*ENCODERS, *CAUSAL] if family not in OWN_ATTENTION]
+)
 windows = pytest.mark.parametrize("window", [None, 2, 50])
 
 
@@ -167,7 +170,7 @@ def packed_states(backbone: Backbone, pattern: Any = "bidirectional") -> Tensor:
     return backbone.hidden(tokens, valid, attention=pattern, response_BL=response, packing=packing)
 
 
-@pytest.mark.parametrize("family", [*ARCHITECTURES, *CAUSAL])
+@every_kernel
 @pytest.mark.parametrize("pattern", ["bidirectional", "prefix_lm", "causal", "prefix_causal"])
 @torch.no_grad()
 def test_no_mask_is_made_for_documents(
@@ -179,7 +182,7 @@ def test_no_mask_is_made_for_documents(
     assert torch.equal(packed_states(backbone, pattern), expected)
 
 
-@pytest.mark.parametrize("family", [*ARCHITECTURES, *CAUSAL])
+@every_kernel
 @torch.no_grad()
 def test_padded_rows_are_computed_by_sdpa_bit_by_bit(family: str) -> None:
     backbone = backbone_of(family)

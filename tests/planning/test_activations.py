@@ -157,6 +157,34 @@ def test_so_are_those_of_the_other_causal_types_with_grouped_heads(family: str) 
     assert planned == pytest.approx(measured, rel=0.15)
 
 
+MORE: dict[str, dict[str, Any]] = {
+    "data2vec-text": {}, "roberta-prelayernorm": {}, "ernie": {}, "electra": {},
+    "distilbert": {"hidden_dim": 256}, "albert": {"embedding_size": 64}, "nomic_bert": {},
+    "gte": {}, "jina_embeddings_v3": {}, "esm": {"position_embedding_type": "rotary"}, "esmc": {},
+    "megatron-bert": {}, "squeezebert": {"embedding_size": 64},
+    "rembert": {"input_embedding_size": 64, "output_embedding_size": 64}, "mpnet": {},
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"],
+                   "position_buckets": 8, "share_att_key": True},
+}  # fmt: skip
+"""The encoders that are not built by ``config``, and what of them is not as in the rest."""
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("family", MORE)
+def test_so_are_those_of_the_other_encoders(family: str, dropout: float) -> None:
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "max_position_embeddings": 80, "pad_token_id": 1,
+    } | dict.fromkeys(families.FAMILIES[family].dropouts, dropout)  # fmt: skip
+    if hasattr(AutoConfig.for_model(family), "intermediate_size"):
+        sizes["intermediate_size"] = 256
+    settings = AutoConfig.for_model(family, **sizes, **MORE[family])
+    own = families.FAMILIES[family].own_attention is not None
+    measured, planned = measured_and_planned(settings, implementation="eager" if own else "sdpa")
+    assert planned == pytest.approx(measured, rel=0.15), f"{planned / measured:.3f}"
+
+
 @pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
 @pytest.mark.parametrize("precision", ["bf16", "bf16-mixed"])
 def test_so_are_those_of_bf16_weights_and_of_autocast(family: str, precision: str) -> None:

@@ -1,10 +1,12 @@
 """Parameters of networks without their weights."""
 
+from typing import Any
+
 import pytest
 from test_activations import config
 
 from dlm.errors import UserError
-from dlm.models.outside import meta_network
+from dlm.models.outside import config_of_type, meta_network
 from dlm.planning.known_models import known_configurations, offline_config
 from dlm.planning.parameters import count_parameters, meta_predictor
 from dlm.planning.shapes import network_shape
@@ -45,6 +47,19 @@ def test_the_four_xlm_r_sizes(name: str, total: int, shape: tuple[int, ...]) -> 
 
 def test_short_names_are_known_too() -> None:
     assert offline_config("xlm-roberta-base").hidden_size == 768
+
+
+def test_parameters_that_layers_share_are_passed_in_each() -> None:
+    sizes: dict[str, Any] = {
+        "vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2,
+        "embedding_size": 8, "num_hidden_layers": 6,
+    }  # fmt: skip
+    one, each = (
+        count_parameters(meta_network(config_of_type("albert", **sizes, num_hidden_groups=groups)))
+        for groups in (1, 6)
+    )
+    assert each.total > 2 * one.total
+    assert one.body == pytest.approx(each.body, rel=0.1)
 
 
 def test_a_predictor_freezes_the_backbone() -> None:

@@ -21,6 +21,20 @@ Finished = Callable[[str], Path]
 """Family -> the run directory of adapt, length and scores on it."""
 CAUSAL = ("gpt2", "llama", "qwen2")
 MASKED = ("xlm-roberta", "roberta", "bert", "modernbert", "eurobert")
+OTHERS: dict[str, dict[str, Any]] = {
+    "electra": {"embedding_size": 12}, "distilbert": {"hidden_dim": 32},
+    "ernie": {}, "roberta-prelayernorm": {}, "data2vec-text": {}, "megatron-bert": {},
+    "esm": {"position_embedding_type": "rotary", "token_dropout": True},
+    "albert": {"embedding_size": 12}, "mpnet": {},
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"],
+                   "position_buckets": 16, "share_att_key": True, "position_biased_input": False},
+    "nomic_bert": {}, "gte": {}, "jina_embeddings_v3": {}, "esmc": {},
+    "squeezebert": {"embedding_size": 16, "q_groups": 2, "k_groups": 2, "v_groups": 2,
+                    "intermediate_groups": 2, "output_groups": 2},
+    "rembert": {"input_embedding_size": 12, "output_embedding_size": 20},
+}  # fmt: skip
+"""Other encoders, and what of their configurations is not as in the rest."""
 _BERT = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]",
          "unk_token": "[UNK]"}  # fmt: skip
 _ROBERTA = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>",
@@ -32,18 +46,20 @@ SPECIAL: dict[str, dict[str, str]] = {
     "xlm-roberta": _ROBERTA, "roberta": _ROBERTA, "bert": _BERT, "modernbert": _BERT,
     "eurobert": {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>",
                  "pad_token": "<|end_of_text|>", "mask_token": "<|mask|>"},
+    **dict.fromkeys(OTHERS, _ROBERTA),
 }  # fmt: skip
 """The special tokens that each family's tokenizer has, in the order of their ids."""
 
 
-def write_family(directory: Path, family: str) -> Path:
-    """A directory as the hub has them: config, weights, tokenizer; dropout 0.1 where it can be."""
+def write_family(directory: Path, family: str, **changes: Any) -> Path:
+    """A directory as the hub has them: config, weights, tokenizer; dropout 0.1 where it can be;
+    ``changes`` of its config."""
     tokenizer = _tokenizer(family)
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 2,
         "num_attention_heads": 2, "max_position_embeddings": 130,
         "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id if family in MASKED else None,
+        "pad_token_id": None if family in CAUSAL else tokenizer.pad_token_id,
     }  # fmt: skip
     if family == "gpt2":
         sizes["n_inner"] = 32
@@ -53,9 +69,12 @@ def write_family(directory: Path, family: str) -> Path:
         sizes["intermediate_size"] = 32
     if family == "modernbert":
         sizes |= {"global_attn_every_n_layers": 2, "local_attention": 16, "mlp_dropout": 0.1}
-    if family == "eurobert":
+    sizes |= OTHERS.get(family, {})
+    if family == "distilbert":
+        del sizes["intermediate_size"]
+    if family in ("eurobert", "esm", "esmc"):
         sizes["mask_token_id"] = tokenizer.mask_token_id
-    config = AutoConfig.for_model(family, **sizes)
+    config = AutoConfig.for_model(family, **(sizes | changes))
     kind = AutoModelForCausalLM if family in CAUSAL else AutoModelForMaskedLM
     torch.manual_seed(0)
     kind.from_config(config).save_pretrained(directory)

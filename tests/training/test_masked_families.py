@@ -13,7 +13,8 @@ from dlm.generation.model import open_model
 from dlm.generation.settings import GenerationSettings
 
 PROMPTS = ["one hundred", "two"]
-every_family = pytest.mark.parametrize("family", MASKED)
+FAMILIES = (*MASKED, "esm", "electra", "deberta-v2")
+every_family = pytest.mark.parametrize("family", FAMILIES)
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,7 @@ def test_the_scores_of_both_systems_are_written(finished: Finished, family: str)
 
 
 @pytest.mark.parametrize(
-    "family", ["bert", *(pytest.param(n, marks=pytest.mark.slow) for n in MASKED if n != "bert")]
+    "family", ["bert", *(pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES if n != "bert")]
 )
 def test_prefix_lm_trains_and_generates(family: str, tmp_path: Path) -> None:
     model = write_family(tmp_path / "model", family)

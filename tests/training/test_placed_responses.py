@@ -148,6 +148,21 @@ def test_by_default_a_causal_model_stays_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "options", [FIXED, ("model.response_positions=fixed", "model.response_start=40")]
+)
+def test_networks_that_read_distances_have_no_start(
+    options: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = write_family(tmp_path / "mpnet", "mpnet")
+    assert run_family(model, tmp_path / "run", *options, only="adapt") == 2
+    found = " ".join(capfd.readouterr().err.split())
+    assert "of a model of type 'mpnet' reads how far apart tokens lie in the row" in found
+    assert run_family(model, tmp_path / "other", only="adapt") == 0
+    assert said(tmp_path / "other", "adapt") == CONTINUED.as_json()
+    assert "adapt: responses follow their prompts: attention reads" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("options", "text"),
     [
         (("model.response_start=3",), "responses start at position 3 .*: train with a start from"),

@@ -44,9 +44,19 @@ class ModelConfig:
     the hub or a directory. Off unless you asked for it; nothing asks on the terminal. Evaluate and
     generate stages read it at the top of the recipe."""
     architecture: Literal[
-        "xlm-roberta", "roberta", "bert", "modernbert", "eurobert", "gpt2", "llama"
+        "xlm-roberta",
+        "roberta",
+        "bert",
+        "modernbert",
+        "eurobert",
+        "esm",
+        "albert",
+        "deberta-v2",
+        "nomic_bert",
+        "gpt2",
+        "llama",
     ] = "xlm-roberta"
-    """Architecture from scratch."""
+    """Architecture from scratch. Other types of models are read with ``pretrained`` alone."""
     hidden_size: int = 512
     """Width of the network."""
     num_layers: int = 6
@@ -73,8 +83,9 @@ class ModelConfig:
     behind the prompt, whose length differs from row to row. fixed: from ``response_start`` on, so
     that token i of every response has the same position. It belongs to the model and is kept with
     its export. None: as in the model that the stage starts from; of a model that has seen no
-    responses fixed, but continued in instruct, for causal language models, and where the rows leave
-    no room for one start (a line says so)."""
+    responses fixed, but continued in instruct, for causal language models, for networks that read
+    distances in the row (MPNet, DeBERTa), and where the rows leave no room for one start (a line
+    says so)."""
     response_start: int | None = field(default=None, metadata=WHEN_SET)
     """response_positions fixed: the position of a response's first token. No prompt may be longer
     (begin and end tokens included), and responses have the positions behind it. None: as in the

@@ -20,6 +20,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from dlm.models.attention.documents import Documents, Group
+from dlm.models.families import family_of
 
 NAME = "dlm_documents"
 """What transformers knows the function by."""
@@ -165,6 +166,8 @@ def obstacle(
     config = network.config
     if annealed:
         return "attention is being annealed"
+    if family_of(config).own_attention is not None:
+        return f"a network of type '{config.model_type}' attends by code of its own"
     if config._attn_implementation != NAME:
         return f"the network attends by {config._attn_implementation}, not sdpa"
     if device.type == "cpu":
