@@ -16,7 +16,6 @@ from dlm.config.checks.every_stage import SECTIONS, reads, recipe_problems, stag
 from dlm.config.other_names import own_key
 from dlm.config.references import NOTHING, Problem
 from dlm.config.schema import (
-    GenerationConfig,
     RecipeConfig,
     StageConfig,
     StageKind,
@@ -26,6 +25,7 @@ from dlm.config.schema import (
 from dlm.config.shipped import RawRecipe
 from dlm.config.sweep import Cell, check_overrides, sweep_cells, sweep_problems, with_seeds
 from dlm.errors import UserError, did_you_mean, nearest, quote_it
+from dlm.generation.settings import GenerationSettings
 
 T = TypeVar("T")
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "quoted text"}
@@ -257,7 +257,7 @@ def _typed(cls: type, name: str, hint: Any, value: Any, at: str, problems: list[
     """The value of one field, plain; NOTHING after a problem."""
     item = get_args(hint)[-1] if get_args(hint) else None
     if cls is SystemConfig and name == "generation" and isinstance(value, Mapping):
-        generation = _build(GenerationConfig, value, at, problems)
+        generation = _build(GenerationSettings, value, at, problems)
         return {key: getattr(generation, key) for key in value if hasattr(generation, str(key))}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, value, at, problems)

@@ -12,9 +12,10 @@ from dlm.evaluation.scored import Scored, unknown_figures
 from dlm.evaluation.task_rows import TaskRows, refuse_none_left
 from dlm.generation.empty import empty_answers, length_ratio
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generated
 from dlm.generation.lengths import longest_prompt, references_beyond, settled
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import Generated, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 
 
 def check_generation(model: GenerativeModel, rows: TaskRows, settings: GenerationSettings) -> None:

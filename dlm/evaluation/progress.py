@@ -18,9 +18,10 @@ from dlm.distributed.share import Share
 from dlm.evaluation.results import UNPAIRED
 from dlm.evaluation.task_rows import TaskRows
 from dlm.files import make_folder, make_way, replacing
+from dlm.generation.generated import Generated
 from dlm.generation.model import GenerativeModel
 from dlm.generation.rerank import Candidate
-from dlm.generation.settings import Generated, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -9,12 +9,12 @@ from typing import Any
 
 from safetensors import safe_open
 
-from dlm.config.schema import GenerationConfig
 from dlm.errors import UserError
 from dlm.export.card import SCRIPT, Exported, model_card
 from dlm.export.history import History, read_history
 from dlm.files import write_json
 from dlm.generation.model import DESCRIPTION_FILE, read_description
+from dlm.generation.settings import GenerationSettings
 from dlm.models.checkpoint_files import check_files
 from dlm.models.outside import open_config
 from dlm.models.positions import positions
@@ -30,7 +30,7 @@ def write_export(
     source: Path,
     target: Path,
     name: str,
-    generation: GenerationConfig | None,
+    generation: GenerationSettings | None,
     copy: Callable[[Path, Path], object] | None = None,
     *,
     trust_remote_code: bool = False,
@@ -84,7 +84,7 @@ def _verify(source: Path) -> None:
         )
 
 
-def _add_settings(directory: Path, generation: GenerationConfig) -> None:
+def _add_settings(directory: Path, generation: GenerationSettings) -> None:
     path = directory / DESCRIPTION_FILE
     said = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, said | {"generation": plain(generation)})

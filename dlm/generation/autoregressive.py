@@ -11,9 +11,10 @@ from torch import Tensor
 from dlm.diffusion.sampling.ends import HeldBack
 from dlm.distributed.share import ALONE, Share
 from dlm.generation.batches import batches_of_like_length
+from dlm.generation.generated import Generated, Generation
 from dlm.generation.lengths import longest_answers, pad
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 from dlm.models.attention.prompt_cache import PromptCache
 
 

@@ -7,9 +7,10 @@ from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
 from dlm.generation.diffusion import denoise_masks
+from dlm.generation.generated import Generated, Generation
 from dlm.generation.lengths import longest_prompt
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 from dlm.generation.slot_network import SlotRow
 from dlm.generation.trace import History, Recorder
 

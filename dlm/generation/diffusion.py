@@ -15,11 +15,12 @@ from dlm.diffusion.sampling.network import SlotNetwork
 from dlm.distributed.share import ALONE, Share
 from dlm.errors import UserError
 from dlm.generation.batches import batches_of_like_length
+from dlm.generation.generated import Generated, Generation
 from dlm.generation.lengths import LengthChoice, candidate_lengths, pad
 from dlm.generation.model import GenerativeModel
 from dlm.generation.prefix_network import context_network
 from dlm.generation.rerank import Candidate, best_of_each_prompt
-from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 from dlm.generation.slot_network import SlotRow
 from dlm.generation.trace import History, Recorder
 

@@ -8,9 +8,10 @@ from dlm.diffusion.sampling.draws import DrawKey, Draws
 from dlm.diffusion.sampling.ends import HeldBack
 from dlm.distributed.share import ALONE, Share
 from dlm.generation.batches import batches_of_like_length
+from dlm.generation.generated import Generated, Generation
 from dlm.generation.lengths import longest_answers, pad
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 
 
 def draw_texts(

@@ -6,9 +6,10 @@ from dlm.generation.autoregressive import generate_autoregressively
 from dlm.generation.canvas import generate_on_canvas
 from dlm.generation.diffusion import generate_by_diffusion
 from dlm.generation.drawn_texts import draw_texts
+from dlm.generation.generated import Generation
 from dlm.generation.lengths import settled
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 
 
 def generate(

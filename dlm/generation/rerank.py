@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from sacrebleu.metrics.chrf import CHRF
+
+from dlm.generation.settings import Rerank
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ def _mean_of(values: list[float]) -> float:
     return sum(values) / len(values) if values else 100.0
 
 
-Rerank = Literal["mean", "joint", "mbr"]
 _OF_ITS_OWN: dict[str, Callable[[Candidate], float]] = {"mean": mean, "joint": joint}
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from dlm.data.rows.encoding import encode_responses
 from dlm.errors import UserError
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generated
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import Generated, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens")
 _READ = ("until", "do_sample", "temperature", "top_k", "top_p", *_LIMITS)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from dlm.names import COMPARISONS, TABLE
 from dlm.recipe.console import make_console, say
 from dlm.recipe.manifest import EXPORT
 from dlm.recipe.shared_stage import carry_out_shared
-from dlm.training.builders import generation_settings
 from dlm.training.job import StageJob
 
 _SHOWN_SAMPLES = 2
@@ -67,7 +66,7 @@ def _evaluate(job: StageJob, share: Share) -> dict[str, Any]:
         model = open_model(
             job.exports.get(system.model, system.model), device=device, trust_remote_code=trusted
         )
-        settings = generation_settings(job.config.generation, **system.generation)
+        settings = replace(job.config.generation, **system.generation)
         results += _evaluate_system(
             job, name, system, settings, model, chosen[name], partial, share
         )
@@ -110,7 +109,7 @@ def _without_oracle_row(
         rows.task.name
         for name, system in systems.items()
         if system.model == model
-        and generation_settings(job.config.generation, **system.generation).length == "oracle"
+        and replace(job.config.generation, **system.generation).length == "oracle"
         for rows in chosen[name]
     }
     return [t for t in tasks if t.task.kind == "generation" and t.task.name not in there]
@@ -128,7 +127,7 @@ def _check_all(job: StageJob, chosen: Mapping[str, list[TaskRows]]) -> None:
         )
         for name, system in systems.items():
             if system.model == place:
-                settings = generation_settings(job.config.generation, **system.generation)
+                settings = replace(job.config.generation, **system.generation)
                 check_system(name, model, settings, chosen[name])
 
 

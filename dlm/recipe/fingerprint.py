@@ -8,7 +8,8 @@ from typing import Any
 
 from dlm.config.checks.data import tasks_of
 from dlm.config.checks.every_stage import reads
-from dlm.config.schema import SECTIONS_OF_KIND, GenerationConfig, StageConfig
+from dlm.config.schema import SECTIONS_OF_KIND, StageConfig
+from dlm.generation.settings import GenerationSettings
 from dlm.training.exported_step import exports_best, scores_answers
 
 FORMAT = 1
@@ -17,7 +18,7 @@ FORMAT = 1
 NOT_SET = "(not set)"
 ROWS, LOCAL_FILES = "rows", "local files"
 """Keys of the data's identity where a stage also reads models or tokenizers from directories."""
-_WHERE = {f.name for f in fields(GenerationConfig) if not f.metadata.get("semantic", True)}
+_WHERE = {f.name for f in fields(GenerationSettings) if not f.metadata.get("semantic", True)}
 _USUAL_ITERATIONS = 10
 _OWN_ITERATIONS = ("llada", "dream-entropy", "fast-dllm", "eb", "mdlm")
 _SAMPLER_RULES = {

@@ -19,14 +19,14 @@ from dlm.distributed.share import Share
 from dlm.errors import Preempted, UserError
 from dlm.evaluation.progress import Progress
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generated
 from dlm.generation.lengths import longest_prompt, settled
 from dlm.generation.model import GenerativeModel, open_model
-from dlm.generation.settings import Generated, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 from dlm.recipe.console import duration, say
 from dlm.recipe.manifest import read_manifest
 from dlm.recipe.shared_stage import carry_out_shared
 from dlm.recipe.written_rows import RowsOnDisk, Written
-from dlm.training.builders import generation_settings
 from dlm.training.job import StageJob
 from dlm.training.sources import build_bad_rows, build_examples
 from dlm.training.train import build_deadline
@@ -73,7 +73,7 @@ class Writing:
             job.exports.get(place, place), device=device,
             trust_remote_code=config.model.trust_remote_code,
         )  # fmt: skip
-        self.settings = _fitting(self.model, generation_settings(config.generation))
+        self.settings = _fitting(self.model, config.generation)
         self.longest = longest_prompt(self.model, self.settings)
         self.examples = build_examples(config, job.exports)[0]
 

@@ -1,13 +1,11 @@
 """From configuration to plain objects: the last place that knows a config type."""
 
-from dataclasses import asdict
 from typing import Any
 
-from dlm.config.schema import GenerationConfig, ObjectiveConfig, StageConfig
+from dlm.config.schema import ObjectiveConfig, StageConfig
 from dlm.data.modules import CanvasSettings, RowsDataModule
 from dlm.diffusion.noise import ForwardProcess
 from dlm.diffusion.objective import Objective
-from dlm.generation.settings import GenerationSettings
 from dlm.models.length_predictor import LengthPredictor
 from dlm.stages.autoregressive import AutoregressiveTwin
 from dlm.stages.base import TrainingStage
@@ -126,8 +124,3 @@ def canvas_text(canvas: CanvasSettings | None) -> str:
         return ""
     counts = "every end token counts" if canvas.count_padding else "only the first end token counts"
     return f"canvas of {canvas.length} tokens, {counts}"
-
-
-def generation_settings(config: GenerationConfig, **changes: Any) -> GenerationSettings:
-    """Flat generation settings."""
-    return GenerationSettings(**(asdict(config) | changes))

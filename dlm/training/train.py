@@ -38,7 +38,7 @@ from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
 from dlm.stages.work import StageWork
-from dlm.training.builders import build_stage, generation_settings
+from dlm.training.builders import build_stage
 from dlm.training.data import build_data
 from dlm.training.device import (
     check_devices,
@@ -295,9 +295,7 @@ def generated_score(
     canvas = data.canvas
     on_canvas = canvas is not None and config.generation.length in ("canvas", None)
     # Otherwise there is no length predictor yet: it is trained on the finished backbone.
-    settings = generation_settings(
-        config.generation, length="canvas" if on_canvas else "oracle", beam_size=1
-    )
+    settings = replace(config.generation, length="canvas" if on_canvas else "oracle", beam_size=1)
     if canvas is not None and on_canvas:
         settings = replace(settings, canvas_length=settings.canvas_length or canvas.length)
         room_for_canvas(start, settings, int(rows.prompt_lengths[:count].max()))

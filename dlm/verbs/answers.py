@@ -9,10 +9,11 @@ from typing import Any
 
 from dlm.distributed.share import ALONE, Share
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generation
 from dlm.generation.infill import Infilling, InfillTemplate, infill
 from dlm.generation.model import GenerativeModel
 from dlm.generation.pieces import Pieces
-from dlm.generation.settings import Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 from dlm.generation.trace import History, Trace, TraceFile
 from dlm.generation.trace_page import trace_page
 from dlm.generation.trace_picture import trace_picture

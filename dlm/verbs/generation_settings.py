@@ -1,7 +1,7 @@
 """The generation settings that a command line asks for, on top of those of the model's stage."""
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from dlm.errors import UserError
 from dlm.recipe.locate import LocatedModel
 
 if TYPE_CHECKING:
-    from dlm.config.schema import GenerationConfig
+    from dlm.generation.settings import GenerationSettings
 
 OPTION_OF = {"sampler": "--sampler", "num_iterations": "--num-iterations",
              "length_beam": "--length-beam", "rerank": "--rerank", "length": "--length",
@@ -60,8 +60,8 @@ def _set(text: str) -> tuple[str, Any]:
     """Name and value of a setting that is written as in a recipe."""
     from dlm.config.loading import typed_settings
     from dlm.config.ranges import RANGE_OF
-    from dlm.config.schema import GenerationConfig
     from dlm.config.shipped import parse_override
+    from dlm.generation.settings import GenerationSettings
 
     try:
         keys, value = parse_override(text)
@@ -74,7 +74,7 @@ def _set(text: str) -> tuple[str, Any]:
             f"--set {text}: settings of the section generation alone are given here, as "
             f"generation.{name}=VALUE"
         )
-    typed, problems = typed_settings(GenerationConfig, {keys[1]: value}, "generation")
+    typed, problems = typed_settings(GenerationSettings, {keys[1]: value}, "generation")
     if problems:
         raise UserError(f"--set {text}: {problems[0]}")
     found = getattr(typed, keys[1])
@@ -93,7 +93,6 @@ def chosen_settings(
     _refuse_settings_of_the_other_kind(options.model, asked, model)
     from dlm.config.ranges import option_outside
     from dlm.generation.lengths import settled
-    from dlm.training.builders import generation_settings
 
     config = located.stage.generation if located.stage else _settings_of_export(located.place)
     chosen = dict(asked.values)
@@ -104,7 +103,7 @@ def chosen_settings(
         chosen = {"length": None, **chosen}
     if problem := option_outside(chosen):  # of the harness, whose arguments are no options
         raise UserError(problem)
-    settings = generation_settings(config, **chosen)
+    settings = replace(config, **chosen)
     settings.check_parts()
     settings = settled(model, settings)
     if model.kind == "diffusion":
@@ -123,19 +122,19 @@ def refuse_lengths_of_infilling(options: argparse.Namespace) -> None:
             )
 
 
-def _settings_of_export(place: str) -> "GenerationConfig":
+def _settings_of_export(place: str) -> "GenerationSettings":
     """Those that ``dlm export`` wrote beside the weights; the defaults where there are none."""
-    from dlm.config.schema import GenerationConfig
     from dlm.generation.model import read_description
+    from dlm.generation.settings import GenerationSettings
 
     given = read_description(Path(place)).generation or {}
-    known = {field.name for field in fields(GenerationConfig)}
+    known = {field.name for field in fields(GenerationSettings)}
     if unknown := sorted(set(given) - known):
         raise UserError(
             f"dlm.json in {place} has generation settings that are not known here "
             f"({', '.join(unknown)}): use the version of dlm that wrote it"
         )
-    return GenerationConfig(**given)
+    return GenerationSettings(**given)
 
 
 def _refuse_settings_of_other_lengths(asked: Asked, length: str | None) -> None:
@@ -152,9 +151,9 @@ def _refuse_settings_of_other_lengths(asked: Asked, length: str | None) -> None:
 
 def _refuse_settings_of_the_other_kind(place: str, asked: Asked, opened: Any) -> None:
     """A setting that the model's way of generating never reads."""
-    from dlm.config.schema import GenerationConfig
+    from dlm.generation.settings import GenerationSettings
 
-    every = [field.name for field in fields(GenerationConfig)]
+    every = [field.name for field in fields(GenerationSettings)]
     own, model = [name for name in every if name not in _AUTOREGRESSIVE_ONLY], "a diffusion model"
     if opened.kind != "diffusion":
         own, model = [*_AUTOREGRESSIVE_ONLY, *_OF_BOTH], "an autoregressive model"

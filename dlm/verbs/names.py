@@ -6,8 +6,9 @@ from pathlib import Path
 
 from dlm.config.checks.every_stage import reads
 from dlm.config.references import is_there, sources_read, stage_references
-from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
+from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.errors import UserError
+from dlm.generation.settings import GenerationSettings
 from dlm.models.checkpoint_files import instead_of_weights
 
 _SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound",
@@ -136,7 +137,7 @@ def _samplers(stage: StageConfig) -> Iterator[str]:
             named[f"evaluation.systems.{system}.generation"] = own | config.generation
     for key, generation in named.items():
         options = {name: generation[name] for name in _SAMPLER_OPTIONS}
-        usual = generation["sampler"] == GenerationConfig.sampler
+        usual = generation["sampler"] == GenerationSettings.sampler
         if usual and all(value is None for value in options.values()):
             continue  # torch, which the samplers are made of, is left alone
         from dlm.diffusion.sampling.samplers import customised, get_sampler

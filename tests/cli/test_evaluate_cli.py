@@ -9,7 +9,7 @@ import pytest
 import sacrebleu
 from cli_tools import Caller, TrainedRun, files_of, read_scores
 
-from dlm.generation.settings import Generated
+from dlm.generation.generated import Generated
 
 CAPTIONS = [
     ("a dog runs on the beach", "ein hund rennt am strand"),

@@ -21,7 +21,7 @@ from dlm.evaluation.metrics import METRICS
 from dlm.evaluation.sari import sari_counts, sari_of
 from dlm.evaluation.scores import Texts
 from dlm.generation import diffusion
-from dlm.generation.settings import Generated
+from dlm.generation.generated import Generated
 
 
 def task(folder: Path, metrics: list[str], rows: list[dict[str, Any]], **keys: Any) -> Path:

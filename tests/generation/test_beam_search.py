@@ -12,8 +12,9 @@ from tiny_generation import PROMPTS, count_calls, letter_tokenizer, tiny_model
 
 from dlm.data.rows.encoding import encode_prompts
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generated
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import Generated, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 
 LIMIT = 3
 LETTER_PROMPTS = ["a b", "b", "a a b a", "b b"]

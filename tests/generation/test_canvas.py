@@ -19,10 +19,11 @@ from dlm.evaluation.task_rows import TaskRows
 from dlm.evaluation.tasks import load_task
 from dlm.generation.empty import empty_answers, empty_note
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generated, Generation
 from dlm.generation.infill import infill, parse_infill
 from dlm.generation.lengths import settled
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 
 CANVAS = 12
 SETTINGS = GenerationSettings(num_iterations=4)

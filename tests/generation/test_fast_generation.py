@@ -18,11 +18,12 @@ from dlm.diffusion.sampling.samplers import SAMPLERS
 from dlm.errors import UserError
 from dlm.generation import diffusion
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generation
 from dlm.generation.infill import infill, parse_infill
 from dlm.generation.lengths import pad
 from dlm.generation.model import GenerativeModel
 from dlm.generation.prefix_network import ApproximateNetwork, PrefixNetwork, context_network
-from dlm.generation.settings import Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 from dlm.generation.slot_network import ContextNetwork
 from dlm.models.attention.masks import response_of
 from dlm.models.backbone import Backbone

@@ -13,12 +13,13 @@ from dlm.data.rows.encoding import encode_prompts
 from dlm.errors import UserError
 from dlm.generation.diffusion import denoise_masks
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generated, Generation
 from dlm.generation.infill import infill, parse_infill
 from dlm.generation.lengths import candidate_lengths
 from dlm.generation.likelihood import conditional_bounds, rolling_bounds
 from dlm.generation.model import GenerativeModel
 from dlm.generation.scored_rows import LikelihoodSettings
-from dlm.generation.settings import Generated, Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 from dlm.generation.slot_network import SlotRow
 
 ITERATIONS = 4

@@ -16,10 +16,11 @@ from dlm.diffusion.sampling.loop import denoise
 from dlm.diffusion.sampling.samplers import SAMPLERS, get_sampler
 from dlm.errors import UserError
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generation
 from dlm.generation.infill import infill, parse_infill
 from dlm.generation.lengths import settled
 from dlm.generation.model import GenerativeModel
-from dlm.generation.settings import Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 
 CANVAS, PROMPTS = 12, ALL_PROMPTS[:4]
 SETTINGS = GenerationSettings(num_iterations=4)

@@ -3,7 +3,8 @@
 import pytest
 from sacrebleu.metrics.chrf import CHRF
 
-from dlm.generation.rerank import Candidate, Rerank, best_of_each_prompt, minimum_bayes_risk
+from dlm.generation.rerank import Candidate, best_of_each_prompt, minimum_bayes_risk
+from dlm.generation.settings import Rerank
 
 WORDS = ["", "one dog", "two dogs", "one dogs", "zzz"]
 

@@ -11,7 +11,8 @@ from dlm.diffusion.sampling.network import EverySlot
 from dlm.errors import UserError
 from dlm.generation.diffusion import denoise_masks
 from dlm.generation.generate import generate
-from dlm.generation.settings import Generation, GenerationSettings
+from dlm.generation.generated import Generation
+from dlm.generation.settings import GenerationSettings
 from dlm.generation.slot_network import SlotRow
 from dlm.models.positions import ResponsePositions
 

@@ -16,8 +16,9 @@ from tiny_generation import PROMPTS, FixedLengths, random_predictor, tiny_model
 from dlm.diffusion.sampling.state import Canvas
 from dlm.errors import UserError
 from dlm.generation.generate import generate
+from dlm.generation.generated import Generation
 from dlm.generation.pieces import Pieces
-from dlm.generation.settings import Generation, GenerationSettings
+from dlm.generation.settings import GenerationSettings
 from dlm.generation.trace import Frame, Recorder, Trace, TraceFile
 from dlm.generation.trace_page import trace_page
 

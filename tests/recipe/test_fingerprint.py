@@ -7,7 +7,6 @@ from small_platform import DATA
 from dlm.config.schema import (
     CheckpointConfig,
     EvaluationConfig,
-    GenerationConfig,
     HardwareConfig,
     LoggingConfig,
     LoraConfig,
@@ -21,6 +20,7 @@ from dlm.config.schema import (
     ValidationConfig,
     VocabularyConfig,
 )
+from dlm.generation.settings import GenerationSettings
 from dlm.recipe.fingerprint import difference, identify, semantic_config
 
 STAGE = StageConfig(kind="adapt", init_from="pretrain", data=DATA, seed=0)
@@ -152,10 +152,10 @@ def test_the_mask_token_without_probability_is_in_the_key_of_elbo_alone() -> Non
 
 def test_stages_of_samplers_that_write_other_texts_now_have_another_key() -> None:
     def meaning(**generation: Any) -> Any:
-        changed = replace(STAGE, generation=GenerationConfig(**generation))
+        changed = replace(STAGE, generation=GenerationSettings(**generation))
         return semantic_config(changed)["meaning"].get("samplers")
 
-    usual = replace(STAGE, generation=GenerationConfig(num_iterations=10))
+    usual = replace(STAGE, generation=GenerationSettings(num_iterations=10))
     assert key(usual) == key(STAGE), "10 is what no number is for most samplers"
     assert meaning() is meaning(sampler="frozen-linear") is None
     assert meaning(sampler="mdlm", num_iterations=10) is meaning(sampler="eb", num_iterations=9)
@@ -165,7 +165,7 @@ def test_stages_of_samplers_that_write_other_texts_now_have_another_key() -> Non
     systems = {"a": SystemConfig("x"), "b": SystemConfig("x", {"sampler": "fast-dllm"})}
     evaluated = StageConfig(
         kind="evaluate", evaluation=EvaluationConfig(systems=systems), seed=0,
-        generation=GenerationConfig(num_iterations=10),
+        generation=GenerationSettings(num_iterations=10),
     )  # fmt: skip
     assert semantic_config(evaluated)["meaning"] == {"samplers": "fast-dllm: blocks of 32"}
 

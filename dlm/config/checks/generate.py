@@ -6,7 +6,8 @@ from typing import Any
 
 from dlm.config.checks.canvas import canvas_of, ends_itself
 from dlm.config.references import Finding, holds, sources_read
-from dlm.config.schema import GenerationConfig, RecipeConfig, StageConfig
+from dlm.config.schema import RecipeConfig, StageConfig
+from dlm.generation.settings import GenerationSettings
 
 _OF_THE_TWIN = ("beam_size", "length_penalty", "max_new_tokens")
 _OF_BOTH = ("batch_tokens", "min_length", "end_penalty")
@@ -50,7 +51,7 @@ def _settings_of_another_kind(
     stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any], model: StageConfig
 ) -> Iterator[Finding]:
     twin = model.kind == "autoregressive"
-    for name in (item.name for item in fields(GenerationConfig)):
+    for name in (item.name for item in fields(GenerationSettings)):
         value = getattr(stage.generation, name)
         given = holds(own, f"generation.{name}") and value != getattr(recipe.generation, name)
         if given and name not in _OF_BOTH and (name in _OF_THE_TWIN) != twin:

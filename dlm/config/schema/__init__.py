@@ -16,7 +16,6 @@ from dlm.config.schema.data import (
 )
 from dlm.config.schema.evaluation import (
     EvaluationConfig,
-    GenerationConfig,
     LikelihoodConfig,
     SystemConfig,
 )
@@ -49,7 +48,6 @@ __all__ = [
     "DataTask",
     "EvaluationConfig",
     "FewShotConfig",
-    "GenerationConfig",
     "HardwareConfig",
     "HoldoutConfig",
     "LengthConfig",

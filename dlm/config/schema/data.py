@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dlm.config.schema.fields import IN_THE_ROWS, WHEN_SET, where
+from dlm.setting import IN_THE_ROWS, WHEN_SET, where
 
 DataTask = Literal[
     "text", "translation", "summarization", "headline", "paraphrase", "simplification",

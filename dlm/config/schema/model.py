@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dlm.config.schema.fields import WHEN_SET, where
+from dlm.setting import WHEN_SET, where
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dlm.config.schema.data import DataConfig, TokenizerConfig
-from dlm.config.schema.evaluation import EvaluationConfig, GenerationConfig
-from dlm.config.schema.fields import where
+from dlm.config.schema.evaluation import EvaluationConfig
 from dlm.config.schema.model import LoraConfig, ModelConfig
 from dlm.config.schema.running import CheckpointConfig, HardwareConfig, LoggingConfig
 from dlm.config.schema.training import (
@@ -15,6 +14,8 @@ from dlm.config.schema.training import (
     TrainConfig,
     ValidationConfig,
 )
+from dlm.generation.settings import GenerationSettings
+from dlm.setting import where
 
 StageKind = Literal[
     "tokenizer", "pretrain", "adapt", "length", "instruct", "autoregressive", "generate", "evaluate"
@@ -43,7 +44,7 @@ class Sections:
     """Steps and batches."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     """Scores during training."""
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
     """Decoding."""
     length: LengthConfig = field(default_factory=LengthConfig)
     """Stage kind length."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dlm.config.schema.fields import where
+from dlm.setting import where
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a field of the recipe may say of itself."""
+"""What a setting says of itself where it is declared: a field of a dataclass."""
 
 from dataclasses import field
 from typing import Any
