@@ -127,7 +127,7 @@ class _OneLength(nn.Module):
 
     def __init__(self, length: int) -> None:
         super().__init__()
-        self.length = length
+        self.length = self.max_length = length
 
     def forward(self, feature_BLH: Tensor, valid_BL: Tensor) -> Tensor:
         logits_BC = torch.full((len(feature_BLH), self.length), -torch.inf)
