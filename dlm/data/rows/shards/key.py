@@ -12,6 +12,7 @@ def shard_key(wanted: RowsWanted, encoder: RowEncoder) -> str:
     """The content key of a data set, 32 hexadecimal digits of a sha256."""
     content = {
         "version": VERSION,
+        "ends": "kept",  # of texts: their blanks and line ends
         "examples": wanted.examples.identity(),
         "encoder": encoder.identity,
         "conditional": wanted.conditional,
