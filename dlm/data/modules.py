@@ -172,7 +172,7 @@ class RowsDataModule(LightningDataModule):
                 self.validation_counts["unknown_tokens"] = unknown
             self.validation_rows = _spread(rows, batches.validation_rows)
         self.counts["skipped_rows"] = self.bad_rows.count
-        self.first_texts = _first_texts(validation or train)
+        self.first_texts = first_texts(validation or train)
         """The first responses or texts: by them the form of the tokenizer's texts is found. None
         where they would have to be fetched again."""
         if self.first_texts:
@@ -362,7 +362,8 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _first_texts(examples: ExampleRecipe) -> list[str]:
+def first_texts(examples: ExampleRecipe) -> list[str]:
+    """The first responses or texts of a set; none of one that would have to be fetched."""
     if any(source.source.hub is not None for source in examples.sources):
         return []
     found = islice(examples.stream(Counter(), bad_rows=BadRows("skip")), _COMPARED)

@@ -50,11 +50,15 @@ def mostly_unknown(data: RowsDataModule) -> str | None:
     None where it knows more."""
     each = 3 if all(source.conditional for source in data.examples.sources) else 2
     text_tokens = data.shards.index.tokens - each * len(data.shards)
-    share = data.unknown_tokens / max(1, text_tokens)
+    return unknown_reason(data.tokenizer, data.unknown_tokens / max(1, text_tokens))
+
+
+def unknown_reason(tokenizer: PreTrainedTokenizerBase, share: float) -> str | None:
+    """Why rows with this share of unknown tokens are refused; None where they are not."""
     if share <= _MOST_UNKNOWN:
         return None
     remedy = "take the tokenizer that belongs to such text, or train one (a `tokenizer` stage)"
-    if _loses_capitals(data.tokenizer):
+    if _loses_capitals(tokenizer):
         remedy = (
             "it lowers case, and its vocabulary has capitals alone: set do_lower_case to false in "
             "its tokenizer_config.json"

@@ -12,6 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertTokenizer,
     EsmTokenizer,
     ModernBertConfig,
     ModernBertForMaskedLM,
@@ -128,3 +129,21 @@ def test_right_tokens_are_the_text_as_it_was(field: str, tmp_path: Path, call: C
     assert f"response  {answer!r}" in shown.out
     stats = call("data", "stats", tmp_path / "r.yaml", "--run-dir", tmp_path / "run")
     assert "comes back  100.0% of the first 3" in stats.out and "refused" not in stats.out
+
+
+def test_rows_in_capitals_before_a_tokenizer_that_lowers_them_are_refused_by_validate(
+    tmp_path: Path, call: Caller
+) -> None:
+    """Antibodies: BertTokenizer lowers case where no tokenizer_config.json says otherwise."""
+    vocabulary = {token: id_ for id_, token in enumerate([*SPECIAL, *"ACDEFGHIKLMNPQRSTVWY"])}
+    tokenizer = BertTokenizer(vocab=vocabulary)
+    network(tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    row = json.dumps({"src": "Q V Q L", "tgt": "E S G P G"}) + "\n"
+    (tmp_path / "pairs.jsonl").write_text(row * 4)
+    (tmp_path / "r.yaml").write_text(RECIPE.format(root=tmp_path))
+    refused = call("validate", tmp_path / "r.yaml")
+    assert refused.code == 2 and "100.0% of the rows' tokens are unknown" in refused.err
+    assert "set do_lower_case to false in its tokenizer_config.json" in refused.err
+    (tmp_path / "pairs.jsonl").write_text(row.lower() * 4)  # nor is this text known
+    assert call("validate", tmp_path / "r.yaml").code == 2

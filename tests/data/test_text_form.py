@@ -23,7 +23,7 @@ CODE = ["    return x + 1\n", "def f(x):\n\tif x:\n        return [x]\n\n", "x  
 CHINESE = ["我喜欢读书", "今天天气很好。", "他说：好的"]
 MIXED = ["我用Python写", "今天machine learning课", "好的"]
 PROSE = ["a dog sat on the mat", "the red fox ran", "ein roter fuchs"]
-_SMILES = r"\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|/|:|~|@|\?|>|\*|\$|%[0-9]{2}|[0-9]"
+_SMILES = r"\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|/|:|@|%[0-9]{2}|[0-9]"
 
 
 def fast(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
