@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from dlm.data.rows.encoding import EncodedRows
 from dlm.data.rows.in_memory import rows_in_memory
 from dlm.data.rows.masking import PLAIN, Masking, has_prompt
 from dlm.data.rows.protocol import TokenRows
-from dlm.data.rows.round_trip import RoundTrip, round_trip
+from dlm.data.rows.round_trip import RoundTrip, fitting_form, round_trip
 from dlm.data.rows.shards.prepare import token_shards
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.wanted import RowSides, RowsWanted, TooLong
@@ -33,6 +34,7 @@ from dlm.data.sources import BadRows
 from dlm.errors import UserError
 from dlm.process import STOP_SIGNALS
 from dlm.tokens.special import SpecialTokens
+from dlm.tokens.text_form import set_form
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class BatchSettings:
 
 _ORDER = 2
 """Version of the order of rows, in checkpoints; raised whenever a step's rows change."""
+_COMPARED = 200
+"""Texts by which the form of a tokenizer's texts is found."""
 _COUNTED = 2**18
 """Draws that are counted at once."""
 
@@ -168,6 +172,11 @@ class RowsDataModule(LightningDataModule):
                 self.validation_counts["unknown_tokens"] = unknown
             self.validation_rows = _spread(rows, batches.validation_rows)
         self.counts["skipped_rows"] = self.bad_rows.count
+        self.first_texts = first_texts(validation or train)
+        """The first responses or texts: by them the form of the tokenizer's texts is found. None
+        where they would have to be fetched again."""
+        if self.first_texts:
+            set_form(tokenizer, fitting_form(tokenizer, self.first_texts))
 
     @property
     def packed_width(self) -> int | None:
@@ -180,6 +189,11 @@ class RowsDataModule(LightningDataModule):
         rows = self.validation_rows
         answers = rows is not None and has_prompt(rows.prompt_lengths).all()
         return round_trip(self.tokenizer, rows.responses if rows and answers else [])
+
+    @cached_property
+    def text_round_trip(self) -> RoundTrip:
+        """The same of the first texts, where the validation rows have no responses."""
+        return round_trip(self.tokenizer, [] if self.round_trip.texts else self.first_texts)
 
     def longest_parts(self) -> RowSides | None:
         """Tokens of the longest prompt and of the longest response; None: no row has a prompt."""
@@ -346,6 +360,14 @@ def leave_stopping_to_the_trainer(worker: int) -> None:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def first_texts(examples: ExampleRecipe) -> list[str]:
+    """The first responses or texts of a set; none of one that would have to be fetched."""
+    if any(source.source.hub is not None for source in examples.sources):
+        return []
+    found = islice(examples.stream(Counter(), bad_rows=BadRows("skip")), _COMPARED)
+    return [example.response for _, example in found]
 
 
 def _spread(rows: EncodedRows, keep: int | None) -> EncodedRows:

@@ -53,7 +53,7 @@ class Template:
         the prompt, or among several the text that is to be rewritten; empty where none is that."""
         names = list(dict.fromkeys(name for _, name in self._parts[0] if name is not None))
         chosen = names[0] if len(names) == 1 else "src" if "src" in names else None
-        return str(row[chosen]).strip() if chosen is not None and chosen in row else ""
+        return str(row[chosen]) if chosen is not None and chosen in row else ""
 
     @property
     def prompt_parts(self) -> list[tuple[str, str | None]]:
@@ -153,7 +153,16 @@ def _filled(parts: "_Parts", row: dict[str, Any], place: Place) -> str:
                 f"{remedy_of(row.get(name))}correct the row, or set `fields` of the source or the "
                 "template",
             )
-    return "".join(text + ("" if name is None else row[name]) for text, name in parts).strip()
+    pieces = [text for part, name in parts for text in (part, "" if name is None else row[name])]
+    # At the ends the template's own blanks are cut, and what stands between empty fields.
+    first = next((i for i, text in enumerate(pieces) if text.strip()), len(pieces))
+    last = next((i for i in reversed(range(len(pieces))) if pieces[i].strip()), -1)
+    pieces = pieces[first : last + 1]
+    if pieces and first % 2 == 0:
+        pieces[0] = pieces[0].lstrip()
+    if pieces and last % 2 == 0:
+        pieces[-1] = pieces[-1].rstrip()
+    return "".join(pieces)
 
 
 def _parse(template: str) -> "_Parts":

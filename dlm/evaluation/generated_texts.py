@@ -1,5 +1,6 @@
 """Tasks of kind generation: prompts are answered, the answers are compared with references."""
 
+from dataclasses import replace
 from typing import Any
 
 from dlm.data.rows.round_trip import round_trip
@@ -16,6 +17,7 @@ from dlm.generation.generated import Generated
 from dlm.generation.lengths import longest_prompt, references_beyond, settled
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
+from dlm.tokens.text_form import form_of
 
 
 def check_generation(model: GenerativeModel, rows: TaskRows, settings: GenerationSettings) -> None:
@@ -76,7 +78,7 @@ def score_generation(
     """Generate the answers."""
     settings = settled(model, settings)
     skipped = _too_long(model, rows, settings) if rows.skip_too_long else {}
-    kept = rows.without(skipped)
+    kept = _in_one_form(model, rows.without(skipped))
     generation = generate(model, kept.prompts, settings, references=kept.references, share=share)
     samples = [_sample(kept, index, answer) for index, answer in enumerate(generation.answers)]
     figures: dict[str, Any] = {"network_calls": generation.network_calls}
@@ -98,6 +100,15 @@ def score_generation(
     figures["reachable"] = back.share
     shown = {"generation": {"kind": model.kind, **settings.shown(model.kind)}}
     return Scored(samples, shown, figures=figures, writable=back.written if back.share < 1 else [])
+
+
+def _in_one_form(model: GenerativeModel, rows: TaskRows) -> TaskRows:
+    """The references as texts of the model are written: with blanks at their ends or without."""
+    form = form_of(model.tokenizer)
+    return replace(
+        rows, references=[form.of(text) for text in rows.references],
+        others=[tuple(map(form.of, others)) for others in rows.others],
+    )  # fmt: skip
 
 
 def _sample(rows: TaskRows, index: int, answer: Generated) -> Sample:

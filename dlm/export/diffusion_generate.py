@@ -30,6 +30,8 @@ ALIASES = {"rdm": "reparam-uncond-deterministic-cosine", "mask-predict": "cmlm-l
            "llada": "frozen-llada"}  # fmt: skip
 NOT_READ = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound", "guidance",
             "block_length", "end_last", "min_length", "end_penalty")  # fmt: skip
+BESIDE_HAN = "[\u3000-\u303f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]"
+BESIDE_HAN = f"(?<={BESIDE_HAN}) +| +(?={BESIDE_HAN})"
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text",
                     "roberta-prelayernorm", "esm", "mpnet")  # fmt: skip
 
@@ -118,6 +120,7 @@ class DiffusionModel:
         self.network, self.device = network.eval().to(device), device
         self.settings: Any = said.get("generation") or {}
         self.canvas_length: int | None = said["canvas_length"]
+        self.text_form: Any = said.get("text") or {"between": "decoded", "ends": "cut"}
         self.tokenizer = t = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         self.end = t.eos_token_id if t.sep_token_id is None else t.sep_token_id
         begins = (t.cls_token_id, t.bos_token_id, self.end)
@@ -145,6 +148,17 @@ class DiffusionModel:
                 stop("length_predictor.safetensors belongs to other weights: train it anew")
             self.lengths = length_predictor(**sizes).eval().to(device)
             self.lengths.load_state_dict(load_file(beside.with_suffix(".safetensors")))
+
+    def text(self, ids: list[int]) -> str:
+        """The text of tokens: some tokenizers put blanks between them that no text has."""
+        t, between = self.tokenizer, self.text_form["between"]
+        text = str(t.decode(ids, skip_special_tokens=True))
+        if between == "joined":
+            text = "".join(t.convert_ids_to_tokens(ids, skip_special_tokens=True))
+        elif between != "decoded":
+            text = (re.sub(BESIDE_HAN, "", text) if between == "none_at_han"
+                    else text.replace(" ", ""))  # fmt: skip
+        return text if self.text_form["ends"] == "kept" else text.strip()
 
     def room(self, prompt: int) -> int:
         """Tokens that fit behind a prompt of this many, the end token included."""
@@ -254,7 +268,9 @@ def generate(model: DiffusionModel, prompt: str, length: int | None = None, **gi
     if not prompt.strip():
         stop("a prompt is empty: give it some text")
     # Text is text: a "<mask>" in it is no mask.
-    text = model.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
+    t = model.tokenizer  # one written in Python may find words by what splitting turns off
+    split = t.is_fast or any(token in prompt for token in t.all_special_tokens)
+    text = t(prompt, add_special_tokens=False, split_special_tokens=split)
     if not set(text["input_ids"]).isdisjoint(model.never_text):
         stop("the prompt spells a special token of the tokenizer: use `dlm generate`")
     ids = [model.begin, *text["input_ids"], model.end]
@@ -275,7 +291,7 @@ def generate(model: DiffusionModel, prompt: str, length: int | None = None, **gi
         scores = [total + log_p if joint else total / n for total, (n, log_p) in totals]
         place = max(range(len(scores)), key=scores.__getitem__)
         best = tokens_BN[place, : lengths[place][0]].tolist()
-    return str(model.tokenizer.decode(best, skip_special_tokens=True)).strip()
+    return model.text(best)
 
 
 def at_least_one(text: str) -> int:

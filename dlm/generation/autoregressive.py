@@ -16,6 +16,7 @@ from dlm.generation.lengths import longest_answers, pad
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
 from dlm.models.attention.prompt_cache import PromptCache
+from dlm.tokens.text_form import decode_texts
 
 
 @dataclass(frozen=True)
@@ -174,5 +175,5 @@ def _select(
 
 def _answer(model: GenerativeModel, beam: _Beam, settings: GenerationSettings) -> Generated:
     best = max(beam.finished, key=lambda h: h.score(settings.length_penalty))
-    (text,) = model.tokenizer.batch_decode([best.tokens], skip_special_tokens=True)
-    return Generated(text.strip(), len(best.tokens), best.score(1.0))
+    (text,) = decode_texts(model.tokenizer, [best.tokens])
+    return Generated(text, len(best.tokens), best.score(1.0))

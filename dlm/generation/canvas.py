@@ -13,6 +13,7 @@ from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
 from dlm.generation.slot_network import SlotRow
 from dlm.generation.trace import History, Recorder
+from dlm.tokens.text_form import decode_texts
 
 
 def generate_on_canvas(
@@ -63,9 +64,8 @@ def generate_on_canvas(
             length = tokens.index(model.special.end) if ended else len(tokens)
             without_end += not ended
             scored = log_probabilities[place][: length + ended]
-            text = model.tokenizer.decode(tokens[:length], skip_special_tokens=True)
-            assert isinstance(text, str)
-            answers[index] = Generated(text.strip(), length, sum(scored) / len(scored))
+            (text,) = decode_texts(model.tokenizer, [tokens[:length]])
+            answers[index] = Generated(text, length, sum(scored) / len(scored))
             if record:
                 histories[index] = kept[place]
     order = range(len(prompt_ids))

@@ -23,6 +23,7 @@ from dlm.generation.rerank import Candidate, best_of_each_prompt
 from dlm.generation.settings import GenerationSettings
 from dlm.generation.slot_network import SlotRow
 from dlm.generation.trace import History, Recorder
+from dlm.tokens.text_form import decode_texts
 
 
 def generate_by_diffusion(
@@ -61,7 +62,7 @@ def generate_by_diffusion(
                 histories[id(candidate)] = kept[place]
 
     def decode(rows: list[list[int]]) -> list[str]:
-        return model.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return decode_texts(model.tokenizer, rows)
 
     found = [candidate for candidate in decoded if candidate is not None]
     best = best_of_each_prompt(found, settings.rerank, decode)
@@ -69,7 +70,7 @@ def generate_by_diffusion(
     texts = decode([answer.tokens for answer in answers])
     return Generation(
         [
-            Generated(text.strip(), len(answer.tokens), score)
+            Generated(text, len(answer.tokens), score)
             for text, answer, score in zip(texts, answers, scores, strict=True)
         ],
         calls,

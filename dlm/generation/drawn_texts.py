@@ -12,6 +12,7 @@ from dlm.generation.generated import Generated, Generation
 from dlm.generation.lengths import longest_answers, pad
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
+from dlm.tokens.text_form import decode_texts
 
 
 def draw_texts(
@@ -73,9 +74,9 @@ def _drawn(
                 ended.add(i)
             else:
                 tokens[i].append(token)
-    decoded = model.tokenizer.batch_decode([tokens[i] for i in batch], skip_special_tokens=True)
+    decoded = decode_texts(model.tokenizer, [tokens[i] for i in batch])
     return [
-        Generated(text.strip(), len(tokens[i]), log_p[i] / max(1, len(tokens[i]) + (i in ended)))
+        Generated(text, len(tokens[i]), log_p[i] / max(1, len(tokens[i]) + (i in ended)))
         for i, text in zip(batch, decoded, strict=True)
     ], calls
 

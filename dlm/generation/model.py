@@ -26,6 +26,7 @@ from dlm.models.sums import file_sum, recorded_sums
 from dlm.places import place_of
 from dlm.saying import say_once
 from dlm.tokens.special import SpecialTokens
+from dlm.tokens.text_form import USUAL, TextForm, set_form
 
 DESCRIPTION_FILE = "dlm.json"
 DESCRIPTION_FORMAT = 2
@@ -95,6 +96,7 @@ def open_model(
     )
     special = SpecialTokens.of(tokenizer)
     said = read_description(directory)
+    set_form(tokenizer, said.text)
     say_unchecked(directory)
     backbone.attention, backbone.end_token_id = said.attention, special.end
     backbone.shifted = backbone.causal if said.shifted is None else said.shifted
@@ -143,6 +145,8 @@ class Description:
     """Where responses stand; None: the network has seen none."""
     texts: bool = False
     """Whether an autoregressive model was trained on texts, without prompts."""
+    text: TextForm = USUAL
+    """How tokens become text."""
     generation: dict[str, Any] | None = None
     """The settings that its stage generated with, where ``dlm export`` wrote them."""
     prompts: tuple[PromptForm, ...] = ()
@@ -162,6 +166,7 @@ def write_kind(
     response_positions: ResponsePositions | None = None,
     texts: bool = False,
     prompts: Sequence[PromptForm] = (),
+    text: TextForm = USUAL,
 ) -> None:
     """Say beside the weights how the network generates and what it was trained with."""
     description: dict[str, Any] = {
@@ -171,6 +176,8 @@ def write_kind(
     }  # fmt: skip
     if texts:
         description["texts"] = True
+    if text != USUAL:
+        description["text"] = asdict(text)
     if prompts:
         description["prompts"] = [asdict(form) for form in prompts]
     (directory / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
@@ -211,6 +218,7 @@ def _described(path: Path, values: dict[str, Any]) -> Description:
         **{name: values[name] for name in names if name in values}, ours=True,
         response_positions=where and ResponsePositions.from_json(where),
         prompts=tuple(PromptForm(**form) for form in values.get("prompts", ())),
+        text=TextForm(**values.get("text", {})),
     )  # fmt: skip
 
 

@@ -6,11 +6,13 @@ that goes on behind a mask, and tokens that stand behind others, are handled beh
 letter that is cut off again.
 """
 
+from dataclasses import replace
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.encoding import encode_responses
+from dlm.tokens.text_form import decode_texts, form_of
 
 
 class Pieces:
@@ -67,8 +69,8 @@ class Pieces:
         return text[len(anchor) :] if text.startswith(anchor) else self._decode(token_ids)
 
     def _decode(self, token_ids: list[int]) -> str:
-        text = self._tokenizer.decode(
-            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        whole = replace(form_of(self._tokenizer), ends="kept")
+        (text,) = decode_texts(
+            self._tokenizer, [token_ids], whole, clean_up_tokenization_spaces=False
         )
-        assert isinstance(text, str)
         return text

@@ -14,6 +14,7 @@ from dlm.generation.generate import generate
 from dlm.generation.generated import Generated
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
+from dlm.tokens.text_form import decode_texts
 
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens")
 _READ = ("until", "do_sample", "temperature", "top_k", "top_p", *_LIMITS)
@@ -117,7 +118,7 @@ def _cut(model: GenerativeModel, answer: Generated, wanted: Wanted) -> str:
     text = answer.text
     if answer.length > wanted.max_tokens:
         tokens = encode_responses(model.tokenizer, [text])[0]
-        text = str(model.tokenizer.decode(tokens[: wanted.max_tokens])).strip()
+        (text,) = decode_texts(model.tokenizer, [tokens[: wanted.max_tokens]])
     places = [place for stop in wanted.stops if (place := text.find(stop)) >= 0]
     return text[: min(places)] if places else text
 

@@ -24,6 +24,7 @@ from dlm.models.sums import SUMS
 from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
+from dlm.tokens.text_form import form_of
 from dlm.training.builders import build_stage
 from dlm.training.data import build_canvas
 from dlm.training.job import StageJob
@@ -122,7 +123,7 @@ def write_model_export(
         response_positions=start.backbone.response_positions,
         canvas_length=canvas.length if (canvas := build_canvas(job.config)) else None,
         texts=kind == "autoregressive" and task_of(job.config) == "text",
-        prompts=forms,
+        prompts=forms, text=form_of(start.tokenizer),
     )  # fmt: skip
     if start.cut is not None:
         start.cut.write(directory)
@@ -157,6 +158,7 @@ def write_length_export(
             directory, read_kind(directory), "unknown", attention=start.backbone.attention,
             shifted=start.backbone.shifted,
             response_positions=start.backbone.response_positions,
+            text=form_of(start.tokenizer),
         )  # fmt: skip
     fingerprint = backbone_fingerprint(directory)
     stage.predictor.save(directory, fingerprint)

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from dlm.data.modules import RowsDataModule
 from dlm.data.rows.encoding import encode_responses
 from dlm.errors import UserError
+from dlm.tokens.text_form import USUAL, form_of
 
 _MOST_UNKNOWN = 0.5
 
@@ -40,16 +41,29 @@ def refuse_unknown_rows(data: RowsDataModule) -> None:
     Raises:
         UserError: It says which share is unknown, and what is often the reason.
     """
-    share = data.unknown_tokens / max(1, data.shards.index.tokens)
+    if (reason := mostly_unknown(data)) is not None:
+        raise UserError(reason)
+
+
+def mostly_unknown(data: RowsDataModule) -> str | None:
+    """Why rows are refused of which a tokenizer knows less than half, special tokens not counted;
+    None where it knows more."""
+    each = 3 if all(source.conditional for source in data.examples.sources) else 2
+    text_tokens = data.shards.index.tokens - each * len(data.shards)
+    return unknown_reason(data.tokenizer, data.unknown_tokens / max(1, text_tokens))
+
+
+def unknown_reason(tokenizer: PreTrainedTokenizerBase, share: float) -> str | None:
+    """Why rows with this share of unknown tokens are refused; None where they are not."""
     if share <= _MOST_UNKNOWN:
-        return
+        return None
     remedy = "take the tokenizer that belongs to such text, or train one (a `tokenizer` stage)"
-    if _loses_capitals(data.tokenizer):
+    if _loses_capitals(tokenizer):
         remedy = (
             "it lowers case, and its vocabulary has capitals alone: set do_lower_case to false in "
             "its tokenizer_config.json"
         )
-    raise UserError(
+    return (
         f"{share:.1%} of the rows' tokens are unknown to the tokenizer, so there is next to "
         f"nothing to learn: {remedy}"
     )
@@ -88,7 +102,10 @@ def data_notes(data: RowsDataModule) -> list[str]:
             f"{data.unknown_tokens} tokens of the rows are unknown to the tokenizer, and cannot be "
             "generated: train it on text that has their characters"
         )
-    return notes + data.round_trip.warnings("validation responses")
+    if (form := form_of(data.tokenizer)) != USUAL:
+        notes.append(f"{form.note}, as the first texts of the rows come back best that way")
+    notes += data.round_trip.warnings("validation responses")
+    return notes + data.text_round_trip.warnings("texts")
 
 
 def class_notes(data: RowsDataModule, classes: int) -> list[str]:

@@ -19,6 +19,7 @@ from dlm.models.positions import position_offset, positions
 from dlm.models.vocabulary import CutVocabulary, cut_network, tokens_sha256
 from dlm.places import place_of
 from dlm.tokens.special import SpecialTokens
+from dlm.tokens.text_form import set_form
 from dlm.training.job import StageJob
 from dlm.training.vocabulary import cut_to_rows
 
@@ -79,6 +80,8 @@ def starting_point(job: StageJob) -> StartingPoint:
     cut = None if directory is None else CutVocabulary.read(directory)
     if _cuts_vocabulary(job):
         tokenizer, cut = _cut_vocabulary(job, backbone, tokenizer, place)
+    if directory is not None:
+        set_form(tokenizer, read_description(directory).text)
     special = SpecialTokens.of(tokenizer)
     _set_attention(job, backbone, special, directory)
     _set_adapters(job, backbone, added=added)

@@ -38,6 +38,7 @@ from dlm.stages.base import TrainingStage
 from dlm.stages.denoising import DenoisingStage
 from dlm.stages.length import LengthPrediction
 from dlm.stages.work import StageWork
+from dlm.tokens.text_form import form_of
 from dlm.training.builders import build_stage
 from dlm.training.data import build_data
 from dlm.training.device import (
@@ -299,7 +300,8 @@ def generated_score(
     if canvas is not None and on_canvas:
         settings = replace(settings, canvas_length=settings.canvas_length or canvas.length)
         room_for_canvas(start, settings, int(rows.prompt_lengths[:count].max()))
-    references = rows.responses[:count]
+    form = form_of(start.tokenizer)
+    references = [form.of(text) for text in rows.responses[:count]]
     return GeneratedScore(
         tokenizer=start.tokenizer,
         kind="autoregressive" if config.kind == "autoregressive" else "diffusion",

@@ -167,18 +167,23 @@ def _shown(rows: "RowsDataModule", count: int) -> list[int]:
 
 
 def _text(rows: "RowsDataModule", tokens: list[int]) -> str:
-    return repr(str(rows.tokenizer.decode(tokens, skip_special_tokens=True)).strip())
+    from dlm.tokens.text_form import decode_texts
+
+    return repr(decode_texts(rows.tokenizer, [tokens])[0])
 
 
 def _stats(stage: str, rows: "RowsDataModule") -> None:
     from dlm.data.batches.batching import StepSampler, TokenDataset
     from dlm.data.rows.round_trip import round_trip
     from dlm.data.statistics import duplicates, length_quantiles, padding_share
+    from dlm.tokens.text_form import USUAL, form_of
+    from dlm.training.rows_report import mostly_unknown
 
     shards, batches = rows.shards, rows.batches
     first = [example.response for _, example in islice(rows.examples.stream(Counter()), _COMPARED)]
     back = round_trip(rows.tokenizer, first)
     lost = f" (lost: {back.lost})" if back.lost else ""
+    lost += f"; {form.note}" if (form := form_of(rows.tokenizer)) != USUAL else ""
     reached, tokens = shards.index.reached, shards.index.tokens
     repeated = duplicates(shards)
     read = rows.train_rows
@@ -201,6 +206,8 @@ def _stats(stage: str, rows: "RowsDataModule") -> None:
         "comes back": f"{back.share:.1%} of the first {back.texts:,} responses or texts{lost}",
         "padding": f"{waste:.1%} of the first {_STEPS} batches",
     }
+    if (reason := mostly_unknown(rows)) is not None:
+        lines["refused"] = f"by the stage: {reason}"
     print(f"{stage}:")
     for name, line in lines.items():
         print(f"  {name:<10}  {line}")

@@ -29,6 +29,7 @@ def _of_stage(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
     if reads(stage.kind, "data"):
         yield from _sources(stage)
         yield from _templates(stage)
+        yield from _unknown_rows(stage)
     if reads(stage.kind, "generation.sampler"):
         yield from _samplers(stage)
     if stage.kind == "evaluate":
@@ -66,6 +67,33 @@ def _models(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:
                     )
         except UserError as error:
             yield f"{key}: {error}"
+
+
+def _unknown_rows(stage: StageConfig) -> Iterator[str]:
+    """Local rows that the tokenizer of a local model mostly does not know, by the first of them."""
+    directory = Path(stage.model.pretrained or "").expanduser()
+    if stage.init_from or not stage.model.pretrained or not directory.is_dir():
+        return
+    from dlm.data.modules import first_texts
+    from dlm.data.rows.encoding import encode_responses, unknown_tokens
+    from dlm.models.build import load_tokenizer
+    from dlm.training.rows_report import unknown_reason
+    from dlm.training.sources import build_examples
+
+    try:
+        train, _ = build_examples(stage)
+        paths = [source.source.path for source in train.sources]
+        if not paths or any(path is None or not is_there(path) for path in paths):
+            return
+        trusted = stage.model.trust_remote_code
+        tokenizer = load_tokenizer(directory, trust_remote_code=trusted)
+        rows = encode_responses(tokenizer, first_texts(train))
+    except UserError:
+        return  # said where it is looked at, or by the stage
+    tokens = max(1, sum(map(len, rows)))
+    reason = unknown_reason(tokenizer, unknown_tokens(tokenizer, rows) / tokens)
+    if reason is not None:
+        yield f"data.train: of the first rows {reason}"
 
 
 def _tasks(stage: StageConfig, recipe: RecipeConfig) -> Iterator[str]:

@@ -15,7 +15,7 @@ FIRST = Place("file", 1)
 @pytest.mark.parametrize(
     ("task", "row", "filled"),
     [
-        ("text", {"text": " one "}, ("", "one")),
+        ("text", {"text": " one "}, ("", " one ")),
         ("translation", {"src": "eins", "tgt": "one"}, ("eins", "one")),
         ("instruction", {"inputs": "say one", "targets": "one"}, ("say one", "one")),
     ],
@@ -24,10 +24,27 @@ def test_every_task_has_its_template(task: str, row: dict[str, str], filled: Any
     assert Template.of(task).fill(row, FIRST) == filled
 
 
-def test_blanks_at_the_ends_are_cut_and_those_within_stay() -> None:
-    """As docs/guides/your-data.md says: of code the first line's indentation is lost."""
+def test_indentation_and_line_ends_of_a_row_stay() -> None:
+    """Code, poems, tables: as docs/guides/your-data.md says, text is taken as it is."""
     row = {"inputs": "\n def f(x):\n", "targets": "    if x:\n        return 1\n\n"}
-    assert Template.of("instruction").fill(row, FIRST) == ("def f(x):", "if x:\n        return 1")
+    assert Template.of("instruction").fill(row, FIRST) == (row["inputs"], row["targets"])
+    assert Template("  Go on: {inputs}", "{targets}").fill(row, FIRST) == (
+        "Go on: \n def f(x):\n", row["targets"]
+    )  # fmt: skip
+
+
+def test_blanks_of_the_template_itself_are_cut_at_the_ends() -> None:
+    """And those beside fields that are empty, so that a missing input leaves nothing behind."""
+    template = Template(" {src}\n\n{more} ", "\n{tgt}\n")
+    row = {"src": "  a", "more": "", "tgt": " b "}
+    assert template.fill(row, FIRST) == ("  a", " b ")
+    assert template.fill({**row, "src": " "} | {"more": "c\n"}, FIRST) == ("c\n", " b ")
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n\t"])
+def test_a_response_of_blanks_alone_is_empty(empty: str) -> None:
+    with pytest.raises(UserError, match="the text to learn is empty"):
+        Template.of("translation").fill({"src": "a", "tgt": empty}, FIRST)
 
 
 def test_either_part_may_be_replaced() -> None:

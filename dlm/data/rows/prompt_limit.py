@@ -24,7 +24,7 @@ def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int) -> 
     while room > 0:
         offsets = plain_text(tokenizer).offsets(prompt)
         if len(offsets) <= tokens:
-            return prompt.strip()
+            return prompt
         # A text that begins elsewhere may be split otherwise: cut again, and more, until it fits.
         prompt, room = prompt[offsets[-room][0] :].lstrip(), room - 1
     return ""

@@ -3,12 +3,13 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.encoding import encode_responses, unknown_tokens
+from dlm.tokens.text_form import FORMS, USUAL, TextForm, decode_texts, form_of
 
 ENOUGH = 0.99
 """A smaller share of texts that come back is worth a warning."""
@@ -39,11 +40,14 @@ class RoundTrip:
     tokens: list[int] = field(default_factory=list)
     """How many tokens each text has."""
     exact: int = 0
-    """Texts that come back as they were, blanks at their ends apart."""
+    """Texts that come back as they were; blanks at their ends count where the tokenizer's form of
+    texts has them."""
     losses: Counter[str] = field(default_factory=Counter)
     """What was lost -> in how many of the texts."""
     example: tuple[str, str] | None = None
     """The first text that changes, and what it becomes."""
+    indented: list[str] = field(default_factory=list)
+    """Texts whose blanks or line ends at their beginning do not come back."""
 
     @property
     def texts(self) -> int:
@@ -62,31 +66,65 @@ class RoundTrip:
 
     def warnings(self, what: str) -> list[str]:
         """A line if too many texts change; ``what`` they are, in the plural."""
+        lines = []
+        if len(self.indented) > (1 - ENOUGH) * self.texts:
+            lines.append(
+                f"{len(self.indented):,} of {self.texts:,} {what} begin with blanks or line ends "
+                f"({self.indented[0][:_SHOWN]!r}), which do not come back from the tokenizer: they "
+                "are written and scored without. Take a tokenizer that keeps them (byte-level ones "
+                "do), if they mean something"
+            )
         if self.example is None or self.share >= ENOUGH:
-            return []
+            return lines
         text, becomes = _around_the_difference(*self.example)
         return [
+            *lines,
             f"{self.share:.1%} of {self.texts:,} {what} come back from the tokenizer as they were "
             f"(lost: {self.lost}), and no model can write the others: {text!r} becomes "
-            f"{becomes!r}. Take another tokenizer, or a score that does not count what is lost"
+            f"{becomes!r}. Take another tokenizer, or a score that does not count what is lost",
         ]
 
 
 def round_trip(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> RoundTrip:
-    """Compare texts with what they become."""
+    """Compare texts with what they become in the form that the tokenizer's texts have."""
     if not texts:
         return RoundTrip()
     rows = encode_responses(tokenizer, texts)
-    written = list(tokenizer.batch_decode(rows, skip_special_tokens=True))
+    form = form_of(tokenizer)
+    whole = decode_texts(tokenizer, rows, replace(form, ends="kept"))
+    written = list(map(form.of, whole))
     exact, losses, example = 0, Counter[str](), None
-    for text, row, becomes in zip(texts, rows, written, strict=True):
-        if text.strip() == becomes.strip():
+    for text, row, becomes in zip(map(form.of, texts), rows, written, strict=True):
+        if text == becomes:
             exact += 1
             continue
         example = example or (text, becomes)
         unknown = unknown_tokens(tokenizer, [row])
         losses.update((UNKNOWN,) if unknown else _losses(text, becomes))
-    return RoundTrip(written, [len(row) for row in rows], exact, losses, example)
+    indented = [
+        text for text, back in zip(texts, whole, strict=True)
+        if text[:1].isspace() and _beginning(text) != _beginning(back)
+    ]  # fmt: skip
+    return RoundTrip(written, [len(row) for row in rows], exact, losses, example, indented)
+
+
+def fitting_form(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> TextForm:
+    """The form in which most of the texts come back as they were to the letter; of several such the
+    first, so that the usual one stays where another gains nothing."""
+    best, most = USUAL, -1
+    rows = encode_responses(tokenizer, texts)
+    for form in FORMS:
+        exact = sum(map(str.__eq__, texts, decode_texts(tokenizer, rows, form)))
+        if exact > most:
+            best, most = form, exact
+        if most == len(texts):
+            break
+    return best
+
+
+def _beginning(text: str) -> str:
+    """The blanks and line ends before a text."""
+    return text[: len(text) - len(text.lstrip())]
 
 
 def _around_the_difference(text: str, becomes: str) -> tuple[str, str]:

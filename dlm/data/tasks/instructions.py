@@ -32,9 +32,10 @@ def alpaca(row: Row, place: Place) -> list[Fields]:
 
     The request is the instruction, and the input below it after an empty line.
     """
-    given = "" if row.get("input") is None else text_of(row["input"], "input", place).strip()
-    instruction = text_of(field_of(row, "instruction", place), "instruction", place).strip()
-    return [{**row, "request": f"{instruction}\n\n{given}" if given else instruction}]
+    given = "" if row.get("input") is None else text_of(row["input"], "input", place)
+    instruction = text_of(field_of(row, "instruction", place), "instruction", place)
+    both = f"{instruction.rstrip()}\n\n{given}"
+    return [{**row, "request": both if given.strip() else instruction}]
 
 
 def conversation(row: Row, place: Place) -> list[Fields]:
@@ -83,7 +84,9 @@ def open_dialogue(row: Row, place: Place) -> str:
 
 
 def _dialogue(turns: list[tuple[str, str]]) -> str:
-    return BETWEEN_TURNS.join([*(f"{role}: {text}" for role, text in turns), BEFORE_A_REPLY])
+    return BETWEEN_TURNS.join(
+        [*(f"{role}: {text.strip()}" for role, text in turns), BEFORE_A_REPLY]
+    )
 
 
 def _turns(row: Row, place: Place) -> list[tuple[str, str]]:
@@ -130,7 +133,7 @@ def _turn(turn: Any, number: int, place: Place) -> tuple[str, str]:
             f"turn {number}: needs `role` and `content` (or `from` and `value`), the role one of "
             f"{', '.join(ROLES)}: correct the row",
         )
-    return role, text_of(_given(values, "content", "value"), "content", place).strip()
+    return role, text_of(_given(values, "content", "value"), "content", place)
 
 
 def _given(fields: Fields, name: str, other: str) -> Any:

@@ -22,7 +22,7 @@ from dlm.data.sources import Place
 from dlm.errors import UserError
 from dlm.files import replacing, write_text
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same rows would be written otherwise; it is part of the key."""
 SHARD_TOKENS = 16 * 2**20
 """A shard is closed when it has this many tokens: 32 MiB of uint16, 64 MiB of int32."""
