@@ -15,7 +15,7 @@ from dlm.config.schema import RecipeConfig, StageConfig
 from dlm.diffusion.noise import mask_rate
 from dlm.errors import UserError
 from dlm.models.build import load_tokenizer, scratch_config
-from dlm.models.families import is_causal
+from dlm.models.families import FAMILIES, is_causal
 from dlm.models.outside import meta_network
 from dlm.models.positions import positions
 from dlm.places import place_of
@@ -101,7 +101,8 @@ def _packs(stage: StageConfig, shape: NetworkShape) -> bool:
     sees_all = stage.kind != "autoregressive" and stage.model.attention == "bidirectional"
     annealed = bool(stage.model.attention_annealing_steps)
     half = stage.train.precision != "32-true"
-    return sees_all and not annealed and half and not shape.attention_dropout
+    own = FAMILIES[shape.model_type].own_attention is not None
+    return sees_all and not annealed and half and not shape.attention_dropout and not own
 
 
 def _network(recipe: RecipeConfig, stage: StageConfig) -> tuple[PretrainedConfig, str, list[str]]:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from cli_tools import RECIPE, Caller
 
+from dlm.config.loading import load_recipe
+from dlm.verbs.plan_inputs import KnownRows, stage_inputs
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
@@ -29,6 +32,16 @@ def test_every_training_stage_is_planned_and_the_order_explained(
     ) in done.out
     assert "Order: single/ddp, zero1, zero2, zero3; then" in done.out
     assert "of the backbone frozen" in done.out
+
+
+@pytest.mark.parametrize(("architecture", "packed"), [("esm", True), ("deberta-v2", False)])
+def test_rows_of_attention_code_of_its_own_are_planned_padded(
+    architecture: str, packed: bool, recipe: Path
+) -> None:
+    options = [f"model.architecture={architecture}", "model.dropout=0.0",
+               "train.precision=bf16-mixed", "hardware.accelerator=gpu"]  # fmt: skip
+    loaded = load_recipe(str(recipe), options)
+    assert stage_inputs(loaded, "adapt", KnownRows()).batch.packed == packed
 
 
 def test_json_has_the_exact_sizes(call: Caller, recipe: Path) -> None:
