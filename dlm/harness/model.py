@@ -1,11 +1,10 @@
 """The model type ``dlm`` of lm-evaluation-harness; importing this registers it."""
 
-import argparse
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, cast, get_args
 
 import torch
@@ -18,21 +17,21 @@ from dlm.data.rows.encoding import encode_responses
 from dlm.errors import UserError, did_you_mean
 from dlm.generation.likelihood import rolling_bounds
 from dlm.generation.scored_rows import Bound, Estimator, LikelihoodSettings, check_estimable
+from dlm.generation.settings import GenerationSettings
 from dlm.harness.contexts import TooLong, as_pair, fitting
 from dlm.harness.likelihoods import Pair, Scale, greedy, log_likelihood, pair_bounds
 from dlm.harness.writing import Wanted, not_read, write
 from dlm.recipe.locate import locate_model
+from dlm.recipe.serving import Asked, chosen_settings, open_located
 from dlm.training.quiet import quiet_libraries
-from dlm.verbs.generation_settings import OPTION_OF, chosen_settings
-from dlm.verbs.models import open_located
 
 log = logging.getLogger(__name__)
 
 CHUNK = 256
 """Requests between two entries into the harness's cache of responses."""
-_GENERATION = {
-    option.removeprefix("--").replace("-", "_"): name for name, option in OPTION_OF.items()
-}
+_GENERATION = tuple(
+    item.name for item in fields(GenerationSettings) if item.name not in ("seed", "batch_tokens")
+)
 _CHOICES = {"estimator": get_args(Estimator), "loglikelihood": get_args(Scale),
             "too_long": get_args(TooLong)}  # fmt: skip
 
@@ -108,11 +107,12 @@ class HarnessModel(LM):  # type: ignore[misc]
             device = None  # the harness's default, which its own models read like this
         self.model = open_located(located, device, trust_remote_code=trust_remote_code)
         self.fixed_length = generation.get("length") == "max_gen_toks"
-        asked = {own: generation.get(option) for option, own in _GENERATION.items()}
-        asked["length"] = None if self.fixed_length else asked["length"]
-        asked["seed"] = seed if self.model.kind == "diffusion" else None
-        options = argparse.Namespace(model=path, **asked)
-        self.settings = chosen_settings(options, located, self.model, references=False)
+        if self.fixed_length:
+            generation = {**generation, "length": None}
+        if self.model.kind == "diffusion":
+            generation = {**generation, "seed": seed}
+        asked = Asked.by_name(generation)
+        self.settings = chosen_settings(asked, located, self.model, references=False)
         if is_greedy and self.model.kind == "autoregressive":
             raise UserError(
                 f"is_greedy: {path} is an autoregressive model, which answers by beam search and "

@@ -1,6 +1,6 @@
 """From what a person names (a run, a stage's directory, a model directory) to a model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlm.config.loading import load_recipe
@@ -23,6 +23,8 @@ class LocatedModel:
     """A directory, or a hub name."""
     stage: StageConfig | None = None
     name: str = ""
+    given: str = ""
+    """What a person named, for messages."""
 
     @property
     def trusted(self) -> bool:
@@ -31,12 +33,16 @@ class LocatedModel:
 
 
 def locate_model(place: str) -> LocatedModel:
-    """A run directory, a stage directory, any Hugging Face directory or a hub name.
+    """The model that a person names: a run, a stage, any model directory or a hub name.
 
     Raises:
         UserError: A run has no finished stage that generates, a stage is not finished or makes no
             model, a directory is none of these.
     """
+    return replace(_located(place), given=place)
+
+
+def _located(place: str) -> LocatedModel:
     path = expanded(place)
     if (path / "recipe.yaml").exists():
         return _of_run(path)

@@ -10,8 +10,8 @@ from dlm.distributed.share import Share
 from dlm.errors import UserError
 from dlm.names import TABLE
 from dlm.recipe.locate import locate_model
-from dlm.verbs.generation_settings import asked_settings, chosen_settings
-from dlm.verbs.models import open_located
+from dlm.recipe.serving import chosen_settings, open_located
+from dlm.verbs.generation_settings import asked_settings
 from dlm.verbs.ranks import sharing
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _evaluate(options: argparse.Namespace, share: Share) -> int:
         for task in tasks
     ]
     model = open_located(located, trust_remote_code=options.trust_remote_code)
-    settings = chosen_settings(options, located, model)
+    settings = chosen_settings(asked_settings(options), located, model)
     if share.first:
         check_system(located.name, model, settings, rows)
         _begin(options, output)

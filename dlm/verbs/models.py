@@ -1,4 +1,4 @@
-"""dlm generate, dlm export; the model that a command line asks for."""
+"""dlm generate, dlm export."""
 
 import argparse
 import sys
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from dlm.distributed.share import Share
 from dlm.errors import UserError
 from dlm.recipe.locate import LocatedModel, locate_model
-from dlm.verbs.generation_settings import chosen_settings, refuse_lengths_of_infilling
-from dlm.verbs.prompts import Prompts, given_prompts
+from dlm.recipe.serving import check_answerable, chosen_settings, open_located
+from dlm.verbs.generation_settings import asked_settings
+from dlm.verbs.prompts import given_prompts
 from dlm.verbs.ranks import sharing
 from dlm.verbs.templates import given_templates
 from dlm.verbs.trace import trace_place
@@ -30,6 +31,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     templates = given_templates(options)
     located = locate_model(options.model)
     times = options.num_samples or 1
+    wanted = asked_settings(options)
     asked = given_prompts(options, templates, partial(_forms_of, located)).each(times)
     templates = [template for template in templates for _ in range(times)]
     prompts = asked.texts
@@ -55,9 +57,9 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
         if note := worded_otherwise(_forms_of(located), prompts):
             print(note, file=sys.stderr)
     if templates:
-        refuse_lengths_of_infilling(options)
+        wanted.refuse_lengths_of_infilling()
     # Without references there are no oracle lengths, whatever the stage says.
-    settings = chosen_settings(options, located, model, references=False)
+    settings = chosen_settings(wanted, located, model, references=False)
     if times > 1 and not draws(model, settings):
         raise UserError(
             f"--num-samples {times}: nothing is drawn, and the answers to a prompt would all be "
@@ -67,7 +69,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     if templates:
         answers = fill_in(model, templates, prompts or None, settings, record=recorded, share=share)
     else:
-        _check_answerable(options.model, located, model, settings, asked)
+        check_answerable(wanted, located, model, settings, asked.texts, asked.places)
         answers = answer_prompts(model, prompts, settings, record=recorded, share=share)
     if not share.first:
         return 0
@@ -141,28 +143,6 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def open_located(
-    located: LocatedModel, device: str | None = None, *, trust_remote_code: bool = False
-) -> Any:
-    """The model of a place, by default on this rank's GPU if there is one; its own code is run
-    where it is asked for here or by the recipe of its run."""
-    from dlm.distributed.joining import own_device
-    from dlm.generation.model import open_model
-
-    try:
-        return open_model(
-            located.place, device=device or own_device(cpu=False),
-            trust_remote_code=trust_remote_code or located.trusted,
-        )  # fmt: skip
-    except UserError as error:
-        if Path(located.place).is_dir():
-            raise
-        raise UserError(
-            f"{located.place} is no directory here, and as a hub name: {str(error).rstrip('.')}. "
-            "Give a run, a stage, a model directory or a hub name (owner/model)"
-        ) from error
-
-
 def _refuse_no_prompt(options: argparse.Namespace, kind: str) -> None:
     """Only a model of texts that ends them itself draws them without being told anything."""
     told = ("prompt", "input", "infill", "prefix", "suffix", "span")
@@ -210,29 +190,3 @@ def _check_output_file(output: Path, given: str | None) -> None:
         raise UserError(f"--output {output}: there is no directory {output.parent}: make it first")
     if given is not None and output.exists() and output.samefile(given):
         raise UserError(f"--output {output} is the input: give it another name")
-
-
-def _check_answerable(
-    name: str, located: LocatedModel, model: Any, settings: Any, asked: Prompts
-) -> None:
-    """Refuse a model without lengths, and a prompt that leaves no room for an answer."""
-    from dlm.generation.lengths import longest_prompt
-
-    on_canvas = model.kind == "diffusion" and settings.length == "canvas"
-    if model.kind == "diffusion" and not on_canvas and model.length_predictor is None:
-        stage = f"a stage {{kind: length, init_from: {located.name.lstrip('0123456789_')}}}"
-        how = f"add {stage} to its recipe" if located.stage else "train one with a `length` stage"
-        raise UserError(
-            f"{name} has no length predictor, and an answer's length must come from somewhere: "
-            f"name its run or a finished `length` stage, or {how}"
-            + (", or use --length canvas" if model.canvas_length else "")
-        )
-    longest = longest_prompt(model, settings)
-    canvas = f" behind which a canvas of {settings.canvas_length} is decoded," if on_canvas else ""
-    for ids, place in zip(model.heads(asked.texts), asked.places, strict=True):
-        if len(ids) > longest:
-            raise UserError(
-                f"{place} has {len(ids)} tokens,{canvas} which leaves no room for an answer in "
-                f"{model.backbone.room_text}: shorten it"
-                + (", or lower --canvas-length" if on_canvas else "")
-            )

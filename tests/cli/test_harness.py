@@ -118,7 +118,7 @@ def test_a_model_without_lengths_takes_as_many_tokens_as_the_task_allows(
     asked = [(PROMPTS[0], {"max_gen_toks": count}) for count in (3, 9, 3)]
     short, long, again = adapted.generate_until(requests("generate_until", *asked))
     assert len(short) < len(long) and short == again
-    of_nine = replace(adapted.model, length_predictor=_OneLength(9))
+    of_nine = replace(adapted.model, length_predictor=_OneLength(9))  # type: ignore[arg-type]
     settings = replace(adapted.settings, length_beam=1)
     assert long == generate(of_nine, PROMPTS[:1], settings).answers[0].text
     assert adapted.get_model_info()["dlm_generation"]["length"] == "max_gen_toks"
