@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 QUICK_VERBS = ("ls", "show", "validate", "plan")
 """Verbs that change nothing and take no time; with --dry-run the others are such too."""
+OPENS_A_RUN = 'dlm.load("runs/quickstart")'
 _FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```[ ]*$", re.DOTALL | re.MULTILINE)
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_|]*")
 _VALUE = re.compile(r"=[A-Z]+$")
@@ -170,8 +171,11 @@ def python_problems(text: str, place: str) -> list[str]:
     from dlm.diffusion.sampling.samplers import SAMPLERS
 
     try:
+        code = compile(text, place, "exec")
+        if OPENS_A_RUN in text:  # executed by tests/test_readme.py, which has it
+            return []
         with patch.dict(SAMPLERS):
-            exec(compile(text, place, "exec"), {"__name__": "docs"})
+            exec(code, {"__name__": "docs"})
     except Exception as error:
         return [f"{type(error).__name__}: {error}"]
     return []

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import doc_blocks
@@ -39,6 +40,18 @@ def generations() -> list[tuple[str, str, str | None]]:
             (prompt,) = given.prompt or [""]
             (infill,) = given.infill or [None]
             found.append((command, prompt, infill))
+    return found
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    """Python that opens the quickstart's run, and what the block behind it says is printed."""
+    found = []
+    for page in (ROOT / "README.md", ROOT / "docs" / "python.md"):
+        blocks = doc_blocks.blocks(page)
+        for block, behind in pairwise(blocks):
+            if block.language == "python" and doc_blocks.OPENS_A_RUN in block.text:
+                assert behind.language == "text", f"{block} shows no output"
+                found.append((block.text, behind.text))
     return found
 
 
@@ -104,6 +117,9 @@ def test_every_command_of_the_readme_runs_and_the_quickstart_keeps_its_word(clon
     wanted = ("pretrained", "from scratch", "exact_match")
     gain = next(row for row in differences if tuple(row[name] for name in names) == wanted)
     assert gain["ci95_low"] > 0
+    for code, printed in python_blocks():
+        (clone / "use.py").write_text(code, encoding="utf-8")
+        assert run(f"{clone / '.venv' / 'bin' / 'python'} use.py", clone) == printed
     again = run("make quickstart", clone)
     assert again.count("skipped, finished") == 9
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.share import ALONE, Share
@@ -222,3 +223,25 @@ def _fit(lengths: list[list[LengthChoice]], room: list[int]) -> list[list[Length
             kept.setdefault(min(length, most), LengthChoice(min(length, most), log_probability))
         fitting.append(list(kept.values()))
     return fitting
+
+
+def of_one_length(
+    model: GenerativeModel, settings: GenerationSettings, length: int
+) -> tuple[GenerativeModel, GenerationSettings]:
+    """A model whose answers all have this many tokens, and the settings to ask it with."""
+    told = replace(model, length_predictor=OneLength(length))  # type: ignore[arg-type]
+    return told, replace(settings, length="predicted", length_beam=1, canvas_length=None)
+
+
+class OneLength(nn.Module):
+    """A length predictor that always says the same."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = self.max_length = length
+
+    def forward(self, feature_BLH: Tensor, valid_BL: Tensor) -> Tensor:
+        """Logits of the lengths 1 to ``length``, [B, length]."""
+        logits_BC = torch.full((len(feature_BLH), self.length), -torch.inf)
+        logits_BC[:, -1] = 0.0
+        return logits_BC.to(feature_BLH.device)

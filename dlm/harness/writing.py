@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from dlm.data.rows.encoding import encode_responses
 from dlm.errors import UserError
 from dlm.generation.generate import generate
 from dlm.generation.generated import Generated
+from dlm.generation.lengths import of_one_length
 from dlm.generation.model import GenerativeModel
 from dlm.generation.settings import GenerationSettings
 from dlm.tokens.text_form import decode_texts
@@ -88,8 +86,7 @@ def write(
     for (own, length), members in groups.items():
         writer, chosen = model, own
         if length is not None and model.kind == "diffusion":
-            writer = replace(model, length_predictor=_OneLength(length))  # type: ignore[arg-type]
-            chosen = replace(own, length="predicted", length_beam=1, canvas_length=None)
+            writer, chosen = of_one_length(model, own, length)
         answers = generate(writer, [prompts[i] for i in members], chosen).answers
         for index, answer in zip(members, answers, strict=True):
             texts[index] = _cut(model, answer, wanted[index])
@@ -121,16 +118,3 @@ def _cut(model: GenerativeModel, answer: Generated, wanted: Wanted) -> str:
         (text,) = decode_texts(model.tokenizer, [tokens[: wanted.max_tokens]])
     places = [place for stop in wanted.stops if (place := text.find(stop)) >= 0]
     return text[: min(places)] if places else text
-
-
-class _OneLength(nn.Module):
-    """A length predictor that always says the same."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__()
-        self.length = self.max_length = length
-
-    def forward(self, feature_BLH: Tensor, valid_BL: Tensor) -> Tensor:
-        logits_BC = torch.full((len(feature_BLH), self.length), -torch.inf)
-        logits_BC[:, -1] = 0.0
-        return logits_BC.to(feature_BLH.device)

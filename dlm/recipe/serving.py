@@ -50,18 +50,22 @@ class Asked:
         """What a setting is called, given or not."""
         return self.names.get(setting, setting)
 
-    def refuse_lengths_of_infilling(self) -> None:
-        """A text to fill in says itself how long its spans are.
 
-        Raises:
-            UserError: A setting about lengths was given.
-        """
-        for name in _OF_LENGTHS:
-            if name in self.values:
-                raise UserError(
-                    f"{self.written[name]} would be ignored: the masks of a text to fill in say "
-                    "how many tokens are missing; remove it"
-                )
+def refuse_lengths_of_infilling(written: Mapping[str, str]) -> None:
+    """A text to fill in says itself how long its spans are.
+
+    Args:
+        written: Setting -> how it was given, for messages.
+
+    Raises:
+        UserError: A setting about lengths was given.
+    """
+    for name in _OF_LENGTHS:
+        if name in written:
+            raise UserError(
+                f"{written[name]} would be ignored: the masks of a text to fill in say how many "
+                "tokens are missing; remove it"
+            )
 
 
 def checked_setting(name: str, value: Any) -> Any:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 from dlm.distributed.share import Share
 from dlm.errors import UserError
 from dlm.recipe.locate import LocatedModel, locate_model
-from dlm.recipe.serving import check_answerable, chosen_settings, open_located
+from dlm.recipe.serving import (
+    check_answerable,
+    chosen_settings,
+    open_located,
+    refuse_lengths_of_infilling,
+)
 from dlm.verbs.generation_settings import asked_settings
 from dlm.verbs.prompts import given_prompts
 from dlm.verbs.ranks import sharing
@@ -18,7 +23,7 @@ from dlm.verbs.trace import trace_place
 
 if TYPE_CHECKING:
     from dlm.data.prompt_forms import PromptForm
-    from dlm.verbs.answers import Answers
+    from dlm.generation.answers import Answers
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -43,8 +48,8 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     )
 
     from dlm.data.prompt_forms import worded_otherwise
+    from dlm.generation.answers import answer_prompts, draws, fill_in
     from dlm.training.quiet import quiet_libraries
-    from dlm.verbs.answers import answer_prompts, draws, fill_in
 
     quiet_libraries()
     model = open_located(located, trust_remote_code=options.trust_remote_code)
@@ -57,7 +62,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
         if note := worded_otherwise(_forms_of(located), prompts):
             print(note, file=sys.stderr)
     if templates:
-        wanted.refuse_lengths_of_infilling()
+        refuse_lengths_of_infilling(wanted.written)
     # Without references there are no oracle lengths, whatever the stage says.
     settings = chosen_settings(wanted, located, model, references=False)
     if times > 1 and not draws(model, settings):

@@ -9,8 +9,8 @@ import pytest
 from cli_tools import Caller, TrainedRun, dlm
 
 from dlm.cli import build_parser
+from dlm.generation.answers import rounds
 from dlm.models.sums import write_sums
-from dlm.verbs.answers import rounds
 
 PROMPTS = ["seven", "two hundred and seven", "friday the fifteenth of august", "twelve"]
 

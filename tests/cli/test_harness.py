@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from dlm.data.prompt_forms import PromptForm
 from dlm.data.rows.encoding import encode_prompts, encode_responses
 from dlm.errors import UserError
 from dlm.generation.generate import generate
+from dlm.generation.lengths import of_one_length
 from dlm.generation.likelihood import conditional_bounds, rolling_bounds
 from dlm.generation.scored_rows import LikelihoodSettings
 from dlm.harness.__main__ import main
 from dlm.harness.contexts import fitting
 from dlm.harness.model import HarnessModel
-from dlm.harness.writing import _OneLength
 from dlm.models.sums import write_sums
 
 PROMPTS = ["seven", "two hundred and seven", "friday the fifteenth of august", "twelve"]
@@ -118,9 +117,8 @@ def test_a_model_without_lengths_takes_as_many_tokens_as_the_task_allows(
     asked = [(PROMPTS[0], {"max_gen_toks": count}) for count in (3, 9, 3)]
     short, long, again = adapted.generate_until(requests("generate_until", *asked))
     assert len(short) < len(long) and short == again
-    of_nine = replace(adapted.model, length_predictor=_OneLength(9))  # type: ignore[arg-type]
-    settings = replace(adapted.settings, length_beam=1)
-    assert long == generate(of_nine, PROMPTS[:1], settings).answers[0].text
+    of_nine = of_one_length(adapted.model, adapted.settings, 9)
+    assert long == generate(of_nine[0], PROMPTS[:1], of_nine[1]).answers[0].text
     assert adapted.get_model_info()["dlm_generation"]["length"] == "max_gen_toks"
     without = HarnessModel(str(trained.stage("adapt")))
     with pytest.raises(UserError, match="this model has no length predictor"):

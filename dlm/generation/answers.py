@@ -1,4 +1,4 @@
-"""dlm generate: texts with everything that is written about them."""
+"""Answers to whatever is asked, with all that is written about them."""
 
 import json
 from collections import Counter
