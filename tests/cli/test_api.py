@@ -11,9 +11,9 @@ from cli_tools import Caller, TrainedRun, environment
 import dlm
 from dlm.generation.generate import generate
 from dlm.generation.lengths import of_one_length
-from dlm.generation.settings import GenerationSettings
 from dlm.generation.likelihood import conditional_bounds
 from dlm.generation.scored_rows import LikelihoodSettings
+from dlm.generation.settings import GenerationSettings
 
 PROMPTS = ["two hundred", "six thousand and thirty", "seven"]
 DRAWN: dict[str, Any] = {"sampler": "mdlm", "num_iterations": 4, "temperature": 1.5}
