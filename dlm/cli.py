@@ -199,7 +199,11 @@ def _model_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     generate.add_argument("model", metavar="RUN|STAGE|HF_DIR", help=place)
     prompts = generate.add_mutually_exclusive_group()
     prompts.add_argument("--prompt", action="append", metavar="TEXT", help="may be repeated")
-    prompts.add_argument("--input", metavar="FILE", help="JSON lines with the field `prompt`")
+    prompts.add_argument(
+        "--input",
+        metavar="FILE",
+        help="JSON lines with the field `prompt`; -: standard input, a prompt a line",
+    )
     generate.add_argument("--output", metavar="FILE", help="JSON lines with `prompt` and `text`")
     generate.add_argument("--num-samples", type=int, metavar="N",
                           help="answers to each prompt, for samplers that draw (1)")  # fmt: skip

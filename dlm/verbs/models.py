@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 def generate(options: argparse.Namespace) -> int:
     """Answer prompts on the terminal, or a file of them; or fill in texts."""
     with sharing(options.devices) as share:
+        if options.input == "-" and share.size > 1:
+            raise UserError("--input -: one process alone has standard input: give a file")
         return _generate(options, share)
 
 

@@ -1,6 +1,7 @@
 """dlm generate: the prompts, as the command line or a file gives them."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def given_prompts(
         UserError: The file cannot be read, or a row has no prompt that the model could read.
     """
     if options.input is not None:
-        prompts = _read(Path(options.input), forms)
+        prompts = _lines() if options.input == "-" else _read(Path(options.input), forms)
     else:
         texts = list(options.prompt or [])
         if not texts and not templates:
@@ -68,6 +69,16 @@ def given_prompts(
     for text, place in zip(prompts.texts, prompts.places, strict=True):
         check_utf8(text, place)
     return prompts
+
+
+def _lines() -> Prompts:
+    """A prompt a line of standard input; empty lines at its end are none."""
+    lines = sys.stdin.read().rstrip("\n").splitlines()
+    if not lines:
+        raise UserError("--input -: standard input is empty: write a prompt a line to it")
+    return Prompts(
+        lines, [f"line {number} of standard input" for number in range(1, len(lines) + 1)]
+    )
 
 
 def _read(path: Path, forms: "Callable[[], Sequence[PromptForm]]") -> Prompts:

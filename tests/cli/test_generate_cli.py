@@ -1,5 +1,6 @@
 """dlm generate: from a run, a stage or a model directory; and what it refuses."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -405,3 +406,20 @@ def test_a_diffusion_model_without_a_prompt_is_told_how_to_say_the_length(
     words = ("--infill", "[MASK:4]", "--num-samples", "3", "--sampler", "mdlm", "--steps", "2")
     drawn = call("generate", trained.stage("adapt"), *words)
     assert drawn.code == 0 and len(drawn.out.splitlines()) == 3
+
+
+def test_prompts_come_line_by_line_from_standard_input(
+    trained: TrainedRun, call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = ["two hundred", "seven"]
+    words = [word for prompt in prompts for word in ("--prompt", prompt)]
+    written = call("generate", trained.directory, *words).out
+    for text in ("two hundred\nseven\n", "two hundred\nseven"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        assert call("generate", trained.directory, "--input", "-").out == written
+    for text, said in (
+        ("", "standard input is empty"), ("seven\n \nsix\n", "line 2 of standard input is empty"),
+    ):  # fmt: skip
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        outcome = call("generate", trained.directory, "--input", "-")
+        assert outcome.code == 2 and said in outcome.err
