@@ -61,12 +61,15 @@ class FixedLengths(nn.Module):
 
 
 def random_predictor(max_length: int = 9, relative: bool = False) -> LengthPredictor:
-    torch.manual_seed(0)
     made = LengthPredictor(16, max_length=max_length, num_heads=2, relative=relative)
+    # No global seed: ranks that are threads build theirs at the same time.
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for name, parameter in made.named_parameters():
             if parameter.dim() >= 2:
-                parameter.normal_(0, 0.4)
+                parameter.normal_(0, 0.4, generator=generator)
+            elif name.endswith("bias"):
+                parameter.zero_()
     return made.eval()
 
 
