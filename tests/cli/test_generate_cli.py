@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cli_tools import Caller, TrainedRun, dlm
 
 from dlm.cli import build_parser
@@ -423,3 +424,25 @@ def test_prompts_come_line_by_line_from_standard_input(
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
         outcome = call("generate", trained.directory, "--input", "-")
         assert outcome.code == 2 and said in outcome.err
+
+
+def test_texts_without_prompts_are_adapted_and_nothing_is_asked_of_them(
+    begun: TrainedRun, tmp_path: Path, call: Caller
+) -> None:
+    recipe = yaml.safe_load(begun.recipe.read_text(encoding="utf-8"))
+    recipe["stages"]["adapt"]["data"] = {
+        "task": "text",
+        "train": [{"generator": "number_text", "count": 100}],
+        "validation": [{"generator": "number_text", "count": 10}],
+    }
+    place = tmp_path / "texts.yaml"
+    place.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    words = ("stages.adapt.train.steps=2", "stages.adapt.validation.every_n_steps=1",
+             "stages.adapt.validation.metric=null")  # fmt: skip
+    done = call("run", place, "--run-dir", begun.directory, "--only", "adapt", *words)
+    assert done.code == 0, done.err
+    manifest = json.loads((begun.stage("adapt") / "manifest.json").read_text())
+    assert manifest["metrics"]["validation_loss"] > 0
+    drawn = call("generate", begun.stage("adapt"), "--infill", "[MASK:5]", "--num-samples", "2",
+                 "--sampler", "mdlm")  # fmt: skip
+    assert drawn.code == 0 and len(drawn.out.splitlines()) == 2

@@ -16,7 +16,7 @@ from small_vocabulary import tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
 from dlm.data.rows.shards import portions
-from dlm.data.rows.shards.format import INDEX, PROGRESS, VERSION, DamagedShards, verify
+from dlm.data.rows.shards.format import ARRAYS, INDEX, PROGRESS, VERSION, DamagedShards
 from dlm.data.rows.shards.place import shard_directory
 from dlm.data.rows.shards.reading import TokenShards
 from dlm.data.rows.shards.writer import ShardWriter
@@ -90,17 +90,22 @@ def test_damage_is_named_with_the_remedy_and_made_good(
     assert contents(again.directory) == before
 
 
-def test_a_changed_byte_is_found_by_its_checksum(
-    rows: RowsWanted, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+@pytest.mark.parametrize("array", ARRAYS)
+def test_a_changed_bit_is_found_by_its_checksum(
+    array: str, rows: RowsWanted, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     shards, _ = prepared(rows, tokenizer, tmp_path, **SMALL)
-    verify(shards.directory, shards.index)
-    path = shards.directory / "000001.prompts.npy"
+    TokenShards.open(shards.directory)
+    before = contents(shards.directory)
+    path = shards.directory / f"000001.{array}.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DamagedShards, match=r"000001\.prompts\.npy is not what was written"):
-        verify(shards.directory, shards.index)
+    with pytest.raises(DamagedShards, match=rf"000001\.{array}\.npy is not what was written"):
+        TokenShards.open(shards.directory)
+    again, said = prepared(rows, tokenizer, tmp_path, **SMALL)
+    assert said[0].startswith("prepared data is made again: ")
+    assert contents(again.directory) == before
 
 
 def test_a_file_that_is_lost_while_it_is_in_use_is_named(

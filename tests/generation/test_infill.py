@@ -281,3 +281,18 @@ def test_an_alphabet_of_its_own_is_read_behind_its_own_letters(letters: str, dec
     assert pieces.decode_after(ids).replace(" ", "") == letters
     if decoder is not None:
         assert pieces.decode_after(ids) == letters
+
+
+@pytest.mark.parametrize("letters", ["ACGT", "ACDEFGHIKLMNPQRSTVWY", "ΑΒΓΔΕ", "01", "()[]=#CNO"])
+def test_an_alphabet_without_small_letters_is_filled_in(letters: str) -> None:
+    """Nothing of the usual alphabet is known, by which blanks between tokens could be found."""
+    words = {word: i for i, word in enumerate([*SPECIAL_TOKENS.values(), *letters])}
+    made = Tokenizer(models.WordLevel(words, unk_token=SPECIAL_TOKENS["unk_token"]))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    made.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, **SPECIAL_TOKENS)
+    head, tail = letters[:2] * 2, letters[:2][::-1]
+    template = parse_infill(f"{head}[MASK:3]{tail}")
+    (answer,) = infill(tiny_model(tokenizer=tokenizer), [template], SETTINGS).answers
+    assert answer.text == f"{head}{answer.spans[0]}{tail}"
+    assert len(answer.spans[0]) == 3 and set(answer.spans[0]) <= set(letters)

@@ -20,14 +20,15 @@ import numpy.typing as npt
 from dlm.data.rows.shards.place import writing
 from dlm.data.sources import Place
 from dlm.errors import UserError
-from dlm.files import replacing, write_text
+from dlm.files import replacing, sha256_of, write_text
 
 VERSION = 4
 """Raised whenever the same rows would be written otherwise; it is part of the key."""
 SHARD_TOKENS = 16 * 2**20
 """A shard is closed when it has this many tokens: 32 MiB of uint16, 64 MiB of int32."""
 INDEX, PROGRESS = "index.json", "progress.jsonl"
-ARRAYS = ("tokens", "offsets", "prompts")
+TOKENS = "tokens"
+ARRAYS = (TOKENS, "offsets", "prompts")
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,13 @@ def write_index(directory: Path, index: Index) -> None:
 
 
 def read_index(directory: Path) -> Index | None:
-    """The index of a finished data set whose files have their sizes; None if it is not finished.
+    """The index of a finished data set whose files are as written; None if it is not finished.
+
+    Sizes are compared, and the hashes of what is small (where rows begin, prompts' lengths) and of
+    every file that was changed after the index, which is written last.
 
     Raises:
-        DamagedShards: A file is missing or cut short, or the format is another version's.
+        DamagedShards: A file is missing, cut short or changed, or the format is another version's.
     """
     try:
         text = (directory / INDEX).read_text(encoding="utf-8")
@@ -149,35 +153,38 @@ def read_index(directory: Path) -> Index | None:
         raise DamagedShards(directory, f"{INDEX} cannot be read ({error})") from error
     if index.key != directory.name:
         raise DamagedShards(directory, f"{INDEX} is of another data set, {index.key}")
+    written_ns = (directory / INDEX).stat().st_mtime_ns
     for number, shard in enumerate(index.shards):
-        if (problem := damage(directory, number, shard, checksums=False)) is not None:
+        if (problem := damage(directory, number, shard, since_ns=written_ns)) is not None:
             raise DamagedShards(directory, problem)
     return index
 
 
 def verify(directory: Path, index: Index) -> None:
-    """Read every shard and compare its checksums.
+    """Read every shard whole and compare its checksums.
 
     Raises:
         DamagedShards: A file has changed.
     """
     for number, shard in enumerate(index.shards):
-        if (problem := damage(directory, number, shard, checksums=True)) is not None:
+        if (problem := damage(directory, number, shard)) is not None:
             raise DamagedShards(directory, problem)
 
 
-def damage(directory: Path, number: int, shard: Shard, *, checksums: bool) -> str | None:
-    """What is wrong with a shard's files; None if nothing is."""
+def damage(directory: Path, number: int, shard: Shard, *, since_ns: int = 0) -> str | None:
+    """What is wrong with a shard's files; None if nothing is.
+
+    ``since_ns``: a large file that was last changed before is not read.
+    """
     for array, expected in shard.files.items():
         path = directory / file_name(number, array)
         try:
-            size = path.stat().st_size
-            if size != expected.size:
-                return f"{path.name} has {size} bytes in place of {expected.size}"
-            if checksums:
-                with path.open("rb") as stream:
-                    if hashlib.file_digest(stream, "sha256").hexdigest() != expected.sha256:
-                        return f"{path.name} is not what was written (its checksum differs)"
+            status = path.stat()
+            if status.st_size != expected.size:
+                return f"{path.name} has {status.st_size} bytes in place of {expected.size}"
+            read = array != TOKENS or status.st_mtime_ns > since_ns
+            if read and sha256_of(path) != expected.sha256:
+                return f"{path.name} is not what was written (its checksum differs)"
         except OSError as error:
             return f"{path.name} cannot be read ({error.strerror})"
     return None

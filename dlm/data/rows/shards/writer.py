@@ -116,9 +116,7 @@ class ShardWriter:
             for number, line in enumerate(lines):
                 values = json.loads(line)
                 shard, reached = shard_of(values["shard"]), reached_of(values["reached"])
-                if values["number"] != number or damage(
-                    self.directory, number, shard, checksums=True
-                ):
+                if values["number"] != number or damage(self.directory, number, shard):
                     break
                 self.shards.append(shard)
                 self.reached = reached
