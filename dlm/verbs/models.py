@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlm.distributed.share import Share
 from dlm.errors import UserError
+from dlm.generation.trace_place import trace_place
 from dlm.recipe.locate import LocatedModel, locate_model
 from dlm.recipe.serving import (
     check_answerable,
@@ -19,7 +20,6 @@ from dlm.verbs.generation_settings import asked_settings
 from dlm.verbs.prompts import given_prompts
 from dlm.verbs.ranks import sharing
 from dlm.verbs.templates import given_templates
-from dlm.verbs.trace import trace_place
 
 if TYPE_CHECKING:
     from dlm.data.prompt_forms import PromptForm
@@ -43,9 +43,10 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     output = Path(options.output) if options.output else None
     if output is not None:
         _check_output_file(output, options.input)
-    trace = trace_place(
-        options.trace, others={"--input": options.input, "--output": options.output}
-    )
+    trace = None
+    if options.trace is not None:
+        others = {"--input": options.input, "--output": options.output}
+        trace = trace_place(options.trace, said=f"--trace {options.trace}", others=others)
 
     from dlm.data.prompt_forms import worded_otherwise
     from dlm.generation.answers import answer_prompts, draws, fill_in
