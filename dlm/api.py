@@ -107,7 +107,8 @@ class Model:
         """Answer prompts.
 
         The n-th time of an equal prompt is answered with the draws of ``seed + n - 1``, where the
-        sampler draws.
+        sampler draws; an autoregressive model of texts has other draws for it too, which are its
+        own.
 
         Args:
             prompts: One, or a list.
