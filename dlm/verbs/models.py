@@ -24,6 +24,7 @@ from dlm.verbs.templates import given_templates
 if TYPE_CHECKING:
     from dlm.data.prompt_forms import PromptForm
     from dlm.generation.answers import Answers
+    from dlm.generation.model import GenerativeModel
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -69,7 +70,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     if times > 1 and not draws(model, settings):
         raise UserError(
             f"--num-samples {times}: nothing is drawn, and the answers to a prompt would all be "
-            "the same: give --temperature, or a --sampler that draws (mdlm)"
+            f"the same: {_what_draws(model)}"
         )
     recorded = trace is not None
     if templates:
@@ -92,16 +93,27 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     return 0
 
 
+def _what_draws(model: "GenerativeModel") -> str:
+    if model.kind == "diffusion":
+        return "give --temperature, or a --sampler that draws (mdlm)"
+    if model.texts:
+        return "give --temperature"
+    return "an autoregressive model searches for its answers to prompts; remove it"
+
+
 def _say_empty_or_endless(answers: "Answers", settings: Any) -> None:
     """How many answers say nothing, or do not end."""
-    from dlm.generation.empty import empty_answers, empty_note, empty_text
+    from dlm.generation.empty import empty_answers, empty_note, empty_text, in_use
 
     count = len(answers.texts)
     if answers.without_end:
         print(f"{answers.without_end} of {count} answers fill the canvas of "
               f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
     if empty := empty_answers(answers.texts):
-        note = empty_note(empty, count, on_canvas=settings.length == "canvas")
+        note = empty_note(
+            empty, count, on_canvas=settings.length == "canvas", in_use=in_use(settings),
+            references=False,
+        )  # fmt: skip
         print(note or empty_text(empty, count), file=sys.stderr)
 
 
