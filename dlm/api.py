@@ -7,11 +7,10 @@ the order of a list change them. Errors are ``dlm.UserError``, a ``ValueError``.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, cast, get_args, overload
 
 from dlm import errors
 from dlm.generation.answers import Answers, answer_prompts, fill_in
@@ -20,14 +19,18 @@ from dlm.generation.lengths import of_one_length
 from dlm.generation.likelihood import conditional_bounds
 from dlm.generation.model import GenerativeModel
 from dlm.generation.scored_rows import Estimator, LikelihoodSettings
-from dlm.generation.settings import GenerationSettings
+from dlm.generation.settings import GenerationSettings, LengthSource
+from dlm.generation.trace_place import trace_place
 from dlm.recipe.locate import LocatedModel, locate_model
 from dlm.recipe.serving import (
     Asked,
     check_answerable,
+    check_utf8,
     chosen_settings,
     open_located,
+    plain,
     refuse_lengths_of_infilling,
+    refuse_what_a_length_says,
 )
 
 
@@ -42,7 +45,7 @@ def _as_value_errors() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except errors.UserError as error:
+    except errors.DlmError as error:
         raise UserError(str(error)) from error
 
 
@@ -104,7 +107,8 @@ class Model:
         """Answer prompts.
 
         The n-th time of an equal prompt is answered with the draws of ``seed + n - 1``, where the
-        sampler draws.
+        sampler draws; an autoregressive model of texts has other draws for it too, which are its
+        own.
 
         Args:
             prompts: One, or a list.
@@ -116,8 +120,7 @@ class Model:
             UserError: A setting is unknown, impossible or would be ignored; a prompt is empty or
                 too long; the model has no lengths and none is given.
         """
-        asked = _texts(prompts, "prompts")
-        answers = self._answers(asked, length, settings, record=False)
+        answers = self._answers(prompts, length, settings, record=False)
         found = [Answer(row["text"], row["score"]) for row in answers.rows]
         return found[0] if isinstance(prompts, str) else found
 
@@ -151,10 +154,11 @@ class Model:
         templates = [
             parse_infill(text, place=f"texts[{i}]") for i, text in enumerate(_texts(texts, "texts"))
         ]
-        given = None if prompts is None else _texts(prompts, "prompts")
+        given = None if prompts is None else self._prompts(prompts)
         if given is not None and len(given) != len(templates):
             raise UserError(f"{len(given)} prompts for {len(templates)} texts: one each, or none")
-        refuse_lengths_of_infilling({name: name for name in settings})
+        said = {name: name for name, value in settings.items() if value is not None}
+        refuse_lengths_of_infilling(said)
         chosen = self._settings(Asked.by_name(settings))
         answers = fill_in(self.opened, templates, given, chosen, record=False)
         found = [Answer(row["text"], row["score"], tuple(row["spans"])) for row in answers.rows]
@@ -197,9 +201,7 @@ class Model:
         asked, given = _texts(prompts, "prompts"), _texts(responses, "responses")
         if len(asked) != len(given):
             raise UserError(f"{len(asked)} prompts for {len(given)} responses: one each")
-        if estimator not in ("exactly_l", "bernoulli", "chain_rule"):
-            raise UserError(f"estimator={estimator!r}: one of exactly_l, bernoulli, chain_rule")
-        how = LikelihoodSettings(cast(Estimator, estimator), samples, seed)
+        how = _likelihood(estimator, samples, seed)
         # Each is drawn as if it were alone.
         bounds = conditional_bounds(self.opened, asked, given, how, row_ids=[0] * len(given))
         found = [Score(-b.nats.value, b.nats.standard_error, b.tokens) for b in bounds]
@@ -222,29 +224,48 @@ class Model:
         Raises:
             UserError: As :meth:`generate`; the file's name says no form.
         """
-        target = Path(place)
-        if target.suffix not in (".html", ".svg", ".jsonl"):
-            raise UserError(f"{target}: a trace's name must end in .html, .svg or .jsonl")
-        answers = self._answers(_texts(prompt, "prompt"), length, settings, record=True)
+        if not isinstance(prompt, str):
+            raise UserError(
+                f"prompt is {type(prompt).__name__}, not text: a trace is of one answer"
+            )
+        target = trace_place(_path(place), said=f"place={os.fspath(place)!r}", others={})
+        answers = self._answers([prompt], length, settings, record=True)
         answers.write_trace(target, self._located.given, self.opened)
         return Answer(answers.rows[0]["text"], answers.rows[0]["score"])
 
     def _answers(
-        self, prompts: list[str], length: int | str | None, settings: dict[str, Any], *,
+        self, given: str | Sequence[str], length: int | str | None, settings: dict[str, Any], *,
         record: bool,
     ) -> Answers:  # fmt: skip
-        told = length if isinstance(length, int) and not isinstance(length, bool) else None
+        prompts, told = self._prompts(given), _told(length)
         asked = Asked.by_name({**settings, "length": length if told is None else None})
         model, chosen = self.opened, self._settings(asked)
         places = [f"prompts[{number}]" for number in range(len(prompts))]
-        for prompt, place in zip(prompts, places, strict=True):
-            if not prompt.strip() and not model.texts:
-                raise UserError(f"{place} is empty: give it some text")
         if told is not None:
             self._check_length(told, prompts, places)
+            refuse_what_a_length_says(asked, told)
             model, chosen = of_one_length(model, chosen, told)
+        elif model.kind == "diffusion" and model.length_predictor is None:
+            self._refuse_no_length(chosen)
         check_answerable(asked, self._located, model, chosen, prompts, places)
         return answer_prompts(model, prompts, chosen, record=record)
+
+    def _prompts(self, given: str | Sequence[str]) -> list[str]:
+        """Only a model of texts writes without being told how to begin."""
+        prompts = _texts(given, "prompts")
+        for number, prompt in enumerate(prompts):
+            if not prompt.strip() and not self.opened.texts:
+                raise UserError(f"prompts[{number}] is empty: give it some text")
+        return prompts
+
+    def _refuse_no_length(self, chosen: GenerationSettings) -> None:
+        if chosen.length != "canvas":
+            canvas = ', or length="canvas"' if self.opened.canvas_length else ""
+            raise UserError(
+                f"{self._located.given} has no length predictor, and an answer's length must come "
+                f"from somewhere: say how many tokens answers have, such as length=20{canvas}, or "
+                "open the model of a `length` stage"
+            )
 
     def _check_length(self, length: int, prompts: list[str], places: list[str]) -> None:
         if self.opened.kind == "autoregressive":
@@ -278,13 +299,72 @@ def load(
     from dlm.training.quiet import quiet_libraries
 
     quiet_libraries()
-    located = locate_model(os.fspath(place))
+    located = locate_model(_path(place))
+    if device is not None:
+        _check_device(device)
     return Model(located, open_located(located, device, trust_remote_code=trust_remote_code))
 
 
+def _path(place: str | os.PathLike[str]) -> str:
+    name = os.fspath(place) if isinstance(place, str | os.PathLike) else place
+    if not isinstance(name, str) or not name:
+        raise UserError(f"place is {name!r}: give a path, as text or a Path")
+    return name
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        raise UserError(
+            f"device={device!r}: {errors.first_line(error)}: give cpu, or cuda:N of a GPU that is "
+            "here"
+        ) from error
+
+
+def _told(length: Any) -> int | None:
+    """Tokens of every answer; None: lengths are from elsewhere."""
+    found = plain(length)
+    if isinstance(found, int) and not isinstance(found, bool):
+        return found
+    if not isinstance(found, str | None) or found not in (None, *get_args(LengthSource)):
+        raise UserError(
+            f"length={found!r}: a whole number of tokens, or where lengths are from: predicted or "
+            "canvas"
+        )
+    return None
+
+
+def _likelihood(estimator: Any, samples: Any, seed: Any) -> LikelihoodSettings:
+    """Checked as ``evaluation.likelihood`` of a recipe is."""
+    from dlm.config.ranges import RANGE_OF
+
+    if not isinstance(estimator, str) or estimator not in get_args(Estimator):
+        raise UserError(f"estimator={estimator!r}: one of {', '.join(get_args(Estimator))}")
+    numbers = {"samples": plain(samples), "seed": plain(seed)}
+    for name, number in numbers.items():
+        allowed = RANGE_OF[f"evaluation.likelihood.{name}"]
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if not whole or not allowed.fits(number):
+            raise UserError(f"{name}={number!r}: a whole number, {allowed}")
+    return LikelihoodSettings(cast(Estimator, estimator), **numbers)
+
+
 def _texts(given: str | Sequence[str], what: str) -> list[str]:
-    texts = [given] if isinstance(given, str) else list(given)
+    """Texts in the order given. What has no order, or gives its names when it is gone through (a
+    mapping, a table), is refused."""
+    named = isinstance(given, bytes | Mapping | Set) or hasattr(given, "columns")
+    if named or not isinstance(given, Iterable):
+        kind = type(given).__name__
+        raise UserError(f"{what} is {kind}: give a text, or a list (of a table one of its columns)")
+    try:
+        texts = [given] if isinstance(given, str) else list(given)
+    except TypeError as error:  # an array without dimensions
+        raise UserError(f"{what}: {error}: give a text or a list of texts") from error
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise UserError(f"{what}[{number}] is {type(text).__name__}, not text")
+        check_utf8(text, f"{what}[{number}]")
     return texts

@@ -11,7 +11,7 @@ from dlm.callbacks import EMPTY_ANSWERS, LENGTH_RATIO
 from dlm.data.rows.encoding import encode_responses
 from dlm.distributed.strategies import is_cut
 from dlm.files import make_folder, make_way
-from dlm.generation.empty import empty_note
+from dlm.generation.empty import empty_note, in_use
 from dlm.generation.generate import generate
 from dlm.generation.lengths import references_beyond
 from dlm.generation.model import GenerativeModel, ModelKind
@@ -93,7 +93,7 @@ class GeneratedScore(Callback):
         if self.settings.length != "oracle" and references:
             pl_module.log(LENGTH_RATIO, tokens / references, sync_dist=True)
         on_canvas = self.settings.length == "canvas" or self.canvas_length is not None
-        note = empty_note(empty, answers, on_canvas=on_canvas)
+        note = empty_note(empty, answers, on_canvas=on_canvas, in_use=in_use(self.settings))
         if note and trainer.is_global_zero and not self._said:
             self._said = True
             print(f"validation: {note}", flush=True)

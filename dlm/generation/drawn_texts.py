@@ -1,8 +1,11 @@
 """Texts of the autoregressive twin, drawn token by token behind how they begin, if at all."""
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
+from dlm.diffusion.counter import counter_bits
 from dlm.diffusion.sampling.choice import choose_tokens, log_probabilities
 from dlm.diffusion.sampling.draws import DrawKey, Draws
 from dlm.diffusion.sampling.ends import HeldBack
@@ -23,16 +26,18 @@ def draw_texts(
 ) -> Generation:
     """Ancestral sampling: each token from p^(1/temperature) given those before, up to the end.
 
-    A draw is a function of (seed, number of the text in the list, place of the token), whatever
-    the batch: equal beginnings are continued apart.
+    A draw is a function of (seed, beginning, how many equal ones stand before, place of the token),
+    whatever else is asked and whatever the batch: equal beginnings are continued apart.
 
     Raises:
         UserError: A beginning leaves no room for a token.
     """
     limits = longest_answers(model, heads, settings)
 
+    rows = _row_numbers(heads)
+
     def work(batch: list[int]) -> tuple[list[Generated], int]:
-        return _drawn(model, heads, batch, limits, settings)
+        return _drawn(model, heads, rows, batch, limits, settings)
 
     sizes = [len(head) + limit for head, limit in zip(heads, limits, strict=True)]
     batches = batches_of_like_length(sizes, settings.batch_tokens)
@@ -42,10 +47,24 @@ def draw_texts(
     return Generation([texts[i] for i in range(len(heads))], sum(calls for _, calls in done))
 
 
+def _row_numbers(heads: list[list[int]]) -> list[int]:
+    """A number for each row: a function of its tokens behind the begin token, and of how many equal
+    rows stand before it."""
+    met: Counter[tuple[int, ...]] = Counter()
+    numbers = []
+    for head in heads:
+        begun = torch.tensor(head[1:], dtype=torch.int64)
+        own = int(counter_bits(torch.arange(len(begun)), begun).sum())
+        numbers.append(own + met[tuple(head)])
+        met[tuple(head)] += 1
+    return numbers
+
+
 @torch.inference_mode()
 def _drawn(
     model: GenerativeModel,
     heads: list[list[int]],
+    rows: list[int],
     batch: list[int],
     limits: list[int],
     settings: GenerationSettings,
@@ -62,7 +81,7 @@ def _drawn(
         if held_back is not None:
             logits_BV = held_back.applied(logits_BV, places_B1[:, 0])
         log_p_BV = log_probabilities(logits_BV, model.forbidden_ids_on_canvas)
-        rows_B = torch.tensor(growing, device=model.device)
+        rows_B = torch.tensor([rows[i] for i in growing], device=model.device)
         chosen_B = choose_tokens(
             log_p_BV[:, None], Draws(DrawKey(settings.seed, rows_B), 0, places_B1),
             temperature=settings.temperature or 0.0, top_k=settings.top_k, top_p=settings.top_p,

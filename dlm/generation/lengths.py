@@ -228,9 +228,12 @@ def _fit(lengths: list[list[LengthChoice]], room: list[int]) -> list[list[Length
 def of_one_length(
     model: GenerativeModel, settings: GenerationSettings, length: int
 ) -> tuple[GenerativeModel, GenerationSettings]:
-    """A model whose answers all have this many tokens, and the settings to ask it with."""
+    """A model whose answers all have this many tokens, and the settings to ask it with: a least
+    length of the model's own says nothing there."""
     told = replace(model, length_predictor=OneLength(length))  # type: ignore[arg-type]
-    return told, replace(settings, length="predicted", length_beam=1, canvas_length=None)
+    return told, replace(
+        settings, length="predicted", length_beam=1, canvas_length=None, min_length=0
+    )
 
 
 class OneLength(nn.Module):

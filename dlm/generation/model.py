@@ -26,7 +26,7 @@ from dlm.models.sums import file_sum, recorded_sums
 from dlm.places import place_of
 from dlm.saying import say_once
 from dlm.tokens.special import SpecialTokens
-from dlm.tokens.text_form import USUAL, TextForm, set_form
+from dlm.tokens.text_form import FORMS, USUAL, TextForm, set_form
 
 DESCRIPTION_FILE = "dlm.json"
 DESCRIPTION_FORMAT = 2
@@ -193,7 +193,10 @@ def read_description(directory: Path) -> Description:
     if not path.exists():
         return Description()
     try:
-        return _described(path, dict(json.loads(path.read_text(encoding="utf-8"))))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it is no JSON object")
+        return _described(path, values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged ({reason_of(error)}): take it from where it was written, or export "
@@ -207,18 +210,24 @@ def _described(path: Path, values: dict[str, Any]) -> Description:
             f"{path} has format {found}, and this version of dlm reads formats up to "
             f"{DESCRIPTION_FORMAT}: use the version of dlm that wrote it, or a newer one"
         )
-    if values.get("attention", "bidirectional") not in get_args(AttentionPattern):
-        raise UserError(
-            f"{path} says attention={values['attention']}, which is not known here: use the "
-            "version of dlm that wrote it"
-        )
+    text = TextForm(**values.get("text", {}))
+    for name, value, known in (
+        ("attention", values.get("attention", "bidirectional"), get_args(AttentionPattern)),
+        ("kind", values.get("kind", "diffusion"), get_args(ModelKind)),
+        ("text", text, FORMS),
+    ):
+        if value not in known:
+            raise UserError(
+                f"{path} says {name}={values[name]}, which is not known here: use the version of "
+                "dlm that wrote it"
+            )
     names = ("kind", "attention", "shifted", "canvas_length", "texts", "generation")
     where = values.get("response_positions", CONTINUED.as_json())
     return Description(
         **{name: values[name] for name in names if name in values}, ours=True,
         response_positions=where and ResponsePositions.from_json(where),
         prompts=tuple(PromptForm(**form) for form in values.get("prompts", ())),
-        text=TextForm(**values.get("text", {})),
+        text=text,
     )  # fmt: skip
 
 

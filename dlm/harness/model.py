@@ -22,7 +22,12 @@ from dlm.harness.contexts import TooLong, as_pair, fitting
 from dlm.harness.likelihoods import Pair, Scale, greedy, log_likelihood, pair_bounds
 from dlm.harness.writing import Wanted, not_read, write
 from dlm.recipe.locate import locate_model
-from dlm.recipe.serving import Asked, chosen_settings, open_located
+from dlm.recipe.serving import (
+    Asked,
+    chosen_settings,
+    open_located,
+    refuse_what_a_length_says,
+)
 from dlm.training.quiet import quiet_libraries
 
 log = logging.getLogger(__name__)
@@ -112,6 +117,8 @@ class HarnessModel(LM):  # type: ignore[misc]
         if self.model.kind == "diffusion":
             generation = {**generation, "seed": seed}
         asked = Asked.by_name(generation)
+        if self.fixed_length:
+            refuse_what_a_length_says(asked, "max_gen_toks")
         self.settings = chosen_settings(asked, located, self.model, references=False)
         if is_greedy and self.model.kind == "autoregressive":
             raise UserError(

@@ -42,13 +42,31 @@ class Asked:
         Raises:
             UserError: A name is unknown, or a value is of another type or outside its range.
         """
-        given = {name: value for name, value in values.items() if value is not None}
+        from dlm.config.other_names import own_names
+
+        told = {name: plain(value) for name, value in values.items() if value is not None}
+        given = own_names({"generation": told})["generation"]
         return cls({name: checked_setting(name, value) for name, value in given.items()},
                    {name: name for name in given})  # fmt: skip
 
     def name(self, setting: str) -> str:
         """What a setting is called, given or not."""
         return self.names.get(setting, setting)
+
+
+def check_utf8(text: str, place: str) -> None:
+    """Refuse what no file in UTF-8 can hold: bytes that a terminal passed on as they were, or half
+    of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place} is not UTF-8: convert it to UTF-8") from error
+
+
+def plain(value: Any) -> Any:
+    """A scalar of numpy or torch as Python's own; anything else as it is."""
+    scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
+    return value.item() if scalar else value
 
 
 def refuse_lengths_of_infilling(written: Mapping[str, str]) -> None:
@@ -65,6 +83,20 @@ def refuse_lengths_of_infilling(written: Mapping[str, str]) -> None:
             raise UserError(
                 f"{written[name]} would be ignored: the masks of a text to fill in say how many "
                 "tokens are missing; remove it"
+            )
+
+
+def refuse_what_a_length_says(asked: Asked, length: int | str) -> None:
+    """Where every answer has as many tokens, nothing else about lengths is read.
+
+    Raises:
+        UserError: A setting about lengths was given beside it.
+    """
+    for name in _OF_LENGTHS:
+        if name in asked.values:
+            raise UserError(
+                f"{asked.written[name]} would be ignored: length={length} says how many tokens "
+                "every answer has; remove one of them"
             )
 
 
@@ -204,7 +236,15 @@ def _settings_of_export(place: str) -> GenerationSettings:
             f"dlm.json in {place} has generation settings that are not known here "
             f"({', '.join(unknown)}): use the version of dlm that wrote it"
         )
-    return GenerationSettings(**given)
+    try:
+        return GenerationSettings(
+            **{key: checked_setting(key, value) for key, value in given.items()}
+        )
+    except UserError as error:
+        raise UserError(
+            f"dlm.json in {place} is damaged ({error}): take it from where it was written, or "
+            "export the model again"
+        ) from error
 
 
 def _refuse_settings_of_other_lengths(asked: Asked, length: str | None) -> None:

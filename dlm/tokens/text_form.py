@@ -51,10 +51,10 @@ USUAL = TextForm()
 """What the tokenizer decodes, without blanks at its ends."""
 FORMS = tuple(
     TextForm(between, ends)
-    for between in ("decoded", "joined", "none", "none_at_han")
+    for between in ("decoded", "joined", "none_at_han", "none")
     for ends in ("cut", "kept")
 )  # fmt: skip
-"""All there are, the usual one first."""
+"""All there are, the usual one first, and what takes more blanks away behind what takes fewer."""
 _CHOSEN: WeakKeyDictionary[PreTrainedTokenizerBase, TextForm] = WeakKeyDictionary()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlm.distributed.share import Share
 from dlm.errors import UserError
+from dlm.generation.trace_place import trace_place
 from dlm.recipe.locate import LocatedModel, locate_model
 from dlm.recipe.serving import (
     check_answerable,
@@ -19,11 +20,11 @@ from dlm.verbs.generation_settings import asked_settings
 from dlm.verbs.prompts import given_prompts
 from dlm.verbs.ranks import sharing
 from dlm.verbs.templates import given_templates
-from dlm.verbs.trace import trace_place
 
 if TYPE_CHECKING:
     from dlm.data.prompt_forms import PromptForm
     from dlm.generation.answers import Answers
+    from dlm.generation.model import GenerativeModel
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -45,9 +46,10 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     output = Path(options.output) if options.output else None
     if output is not None:
         _check_output_file(output, options.input)
-    trace = trace_place(
-        options.trace, others={"--input": options.input, "--output": options.output}
-    )
+    trace = None
+    if options.trace is not None:
+        others = {"--input": options.input, "--output": options.output}
+        trace = trace_place(options.trace, said=f"--trace {options.trace}", others=others)
 
     from dlm.data.prompt_forms import worded_otherwise
     from dlm.generation.answers import answer_prompts, draws, fill_in
@@ -70,7 +72,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     if times > 1 and not draws(model, settings):
         raise UserError(
             f"--num-samples {times}: nothing is drawn, and the answers to a prompt would all be "
-            "the same: give --temperature, or a --sampler that draws (mdlm)"
+            f"the same: {_what_draws(model)}"
         )
     recorded = trace is not None
     if templates:
@@ -93,16 +95,27 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     return 0
 
 
+def _what_draws(model: "GenerativeModel") -> str:
+    if model.kind == "diffusion":
+        return "give --temperature, or a --sampler that draws (mdlm)"
+    if model.texts:
+        return "give --temperature"
+    return "an autoregressive model searches for its answers to prompts; remove it"
+
+
 def _say_empty_or_endless(answers: "Answers", settings: Any) -> None:
     """How many answers say nothing, or do not end."""
-    from dlm.generation.empty import empty_answers, empty_note, empty_text
+    from dlm.generation.empty import empty_answers, empty_note, empty_text, in_use
 
     count = len(answers.texts)
     if answers.without_end:
         print(f"{answers.without_end} of {count} answers fill the canvas of "
               f"{settings.canvas_length} tokens without an end", file=sys.stderr)  # fmt: skip
     if empty := empty_answers(answers.texts):
-        note = empty_note(empty, count, on_canvas=settings.length == "canvas")
+        note = empty_note(
+            empty, count, on_canvas=settings.length == "canvas", in_use=in_use(settings),
+            references=False,
+        )  # fmt: skip
         print(note or empty_text(empty, count), file=sys.stderr)
 
 

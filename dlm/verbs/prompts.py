@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlm.errors import UserError, did_you_mean
-from dlm.verbs.templates import check_utf8
+from dlm.recipe.serving import check_utf8
 
 if TYPE_CHECKING:
     from dlm.data.prompt_forms import PromptForm

@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from dlm.errors import UserError
+from dlm.recipe.serving import check_utf8
 
 if TYPE_CHECKING:
     from dlm.generation.infill import InfillTemplate
@@ -41,14 +42,6 @@ def given_templates(options: argparse.Namespace) -> "list[InfillTemplate]":
                 "remove it"
             )
     return _infill_texts(options) if options.infill is not None else [_between(options)]
-
-
-def check_utf8(text: str, place: str) -> None:
-    """Refuse bytes that the terminal passed on as they were."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place} is not UTF-8: convert it to UTF-8") from error
 
 
 def _infill_texts(options: argparse.Namespace) -> "list[InfillTemplate]":

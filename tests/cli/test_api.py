@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cli_tools import Caller, TrainedRun, environment
 
@@ -143,3 +144,66 @@ def test_impossible_texts_are_named_by_their_place(model: dlm.Model, tmp_path: P
         with pytest.raises(dlm.UserError, match=said):
             ask()
     assert model.generate([]) == []
+
+
+def test_scalars_of_numpy_and_a_settings_other_name_are_understood(model: Any) -> None:
+    drawn = model.generate(PROMPTS, sampler="mdlm", num_iterations=4, temperature=1.5, seed=3)
+    scalars = {"steps": np.int64(4), "temperature": np.float32(1.5), "seed": np.int64(3)}
+    assert model.generate(np.array(PROMPTS), sampler="mdlm", **scalars) == drawn
+    assert model.generate("seven", length=np.int32(5)) == model.generate("seven", length=5)
+    score = model.score("seven", "sieben", samples=8, seed=3)
+    assert model.score("seven", "sieben", samples=np.int64(8), seed=np.int64(3)) == score
+    assert model.infill("a [MASK]", length=None) == model.infill("a [MASK]")
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (None, "prompts is NoneType"),
+        (7, "prompts is int"),
+        (b"seven", "prompts is bytes"),
+        ({"seven": 7}, "prompts is dict"),
+        ({"seven"}, "prompts is set"),
+        (np.array("seven"), "prompts"),
+        (np.array([["seven"]]), r"prompts\[0\] is ndarray"),
+        (["seven", float("nan")], r"prompts\[1\] is float"),
+        (["a\udc80"], r"prompts\[0\] is not UTF-8"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(texts: Any, said: str, model: Any) -> None:
+    """A mapping or a table would be gone through by its names, a set in no order."""
+    with pytest.raises(dlm.UserError, match=said):
+        model.generate(texts)
+    with pytest.raises(dlm.UserError, match=said):
+        model.score(texts, ["sieben"])
+
+
+def test_a_table_is_refused_and_its_column_is_a_list(model: dlm.Model) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"prompt": PROMPTS})
+    with pytest.raises(dlm.UserError, match=r"prompts is DataFrame.* one of its columns"):
+        model.generate(table)
+    assert model.generate(table["prompt"]) == model.generate(PROMPTS)
+
+
+def test_what_would_be_ignored_or_drawn_otherwise_is_refused(
+    model: Any, trained: TrainedRun, tmp_path: Path
+) -> None:
+    adapted = dlm.load(trained.stage("adapt"))
+    for ask, said in (
+        (lambda: model.generate("seven", length=5, length_beam=3), "length_beam would be ignored"),
+        (lambda: model.generate("seven", length=5, min_length=2), "length=5 says how many"),
+        (lambda: model.generate("seven", length=5.0), "a whole number of tokens"),
+        (lambda: adapted.generate("seven"), "such as length=20"),
+        (lambda: model.infill("a [MASK]", prompts=""), r"prompts\[0\] is empty"),
+        (lambda: model.score("a", "b", seed=2**64), "seed=18446744073709551616"),
+        (lambda: model.score("a", "b", seed=-1), "seed=-1"),
+        (lambda: model.score("a", "b", samples=2.5), "samples=2.5"),
+        (lambda: model.trace(["a", "b"], tmp_path / "t.html"), "a trace is of one answer"),
+        (lambda: model.trace("a", tmp_path / "none" / "t.html"), "there is no directory"),
+        (lambda: dlm.load(trained.directory, device="gpu"), "device='gpu'"),
+        (lambda: dlm.load(None), "place is None"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(dlm.UserError, match=said):
+            ask()
+    assert not list(tmp_path.iterdir())

@@ -1,9 +1,11 @@
 """A bit of an export has flipped: nothing that reads it goes on; what was written is believed."""
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_tools import Caller, TrainedRun, dlm, environment
@@ -82,6 +84,29 @@ def test_an_older_export_opens_and_says_once_that_nothing_was_checked(
     outcome = dlm("generate", model, *PROMPT)
     assert outcome.code == 0 and outcome.out
     assert outcome.err.count("written without hashes of its files: it is opened unchecked") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kind": "diffusions"}, "says kind=diffusions"),
+        ({"text": {"between": "glued"}}, "says text={'between': 'glued'}"),
+        ({"text": {"ends": 3}}, "says text={'ends': 3}"),
+        ({"generation": {"num_iterations": "many"}}, "num_iterations = 'many'"),
+        ({"generation": {"length_beam": 0}}, "length_beam must be at least 1"),
+        ([], "it is no JSON object"),
+    ],
+)
+def test_what_a_description_without_hashes_says_is_checked(
+    changes: Any, said: str, exported: Path, tmp_path: Path, call: Caller
+) -> None:
+    model = shutil.copytree(exported, tmp_path / "model")
+    (model / "SHA256SUMS").unlink()
+    place = model / "dlm.json"
+    told = json.loads(place.read_text()) | changes if isinstance(changes, dict) else changes
+    place.write_text(json.dumps(told))
+    outcome = call("generate", model, *PROMPT)
+    assert outcome.code == 2 and "dlm.json" in outcome.err and said in outcome.err
 
 
 def test_status_says_when_a_file_has_another_size(

@@ -122,7 +122,9 @@ WHOLE: dict[str, tuple[Callable[[Path], Any], list[str], TextForm]] = {
     "SELFIES": (lambda _: words(SELFIES, r"\[[^\]]+\]"), SELFIES, TextForm("joined")),
     "code, byte-level": (lambda _: byte_level(CODE), CODE, TextForm("decoded", "kept")),
     "code, letters": (lambda _: words(CODE, "."), CODE, TextForm("joined", "kept")),
-    "Chinese, WordPiece": (lambda _: wordpiece(CHINESE), CHINESE, TextForm("joined")),
+    "Chinese, WordPiece": (
+        lambda _: wordpiece(CHINESE + MIXED), CHINESE, TextForm("none_at_han")
+    ),
     "Chinese, BERT": (in_python, CHINESE, TextForm("joined")),
     "Chinese, with English": (lambda _: wordpiece(MIXED), MIXED, TextForm("none_at_han")),
     "Chinese, byte-level": (lambda _: byte_level(CHINESE), CHINESE, USUAL),
@@ -144,6 +146,14 @@ def test_every_text_comes_back_as_it_was(kind: str, tmp_path: Path) -> None:
     assert (back.share, back.warnings("texts")) == (1.0, [])
     assert back.written == texts
     assert decode_texts(tokenizer, encode_responses(tokenizer, texts)) == texts
+
+
+def test_a_form_of_pure_chinese_texts_fits_the_mixed_ones_behind_them() -> None:
+    """Joined, their words would be full of ``##``; without any blank, they would be one word."""
+    tokenizer = wordpiece(CHINESE + MIXED + PROSE)
+    set_form(tokenizer, fitting_form(tokenizer, CHINESE))
+    later = [*MIXED, *PROSE]
+    assert decode_texts(tokenizer, encode_responses(tokenizer, later)) == later
 
 
 LOST: dict[str, tuple[Callable[[Path], Any], list[str], str]] = {

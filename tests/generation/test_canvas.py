@@ -1,6 +1,7 @@
 """Answers that end themselves: against a loop over one canvas, in any batch, with every sampler."""
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from dlm.evaluation.results import Result
 from dlm.evaluation.table import markdown_table
 from dlm.evaluation.task_rows import TaskRows
 from dlm.evaluation.tasks import load_task
-from dlm.generation.empty import empty_answers, empty_note
+from dlm.generation.empty import empty_answers, empty_note, in_use
 from dlm.generation.generate import generate
 from dlm.generation.generated import Generated, Generation
 from dlm.generation.infill import infill, parse_infill
@@ -107,6 +108,10 @@ def test_empty_answers_are_counted_beside_the_scores_and_said_where_most_are() -
     assert said is not None and said.startswith("2 of 3 answers are empty: the end of a canvas")
     assert "objective.canvas_padding=first_end_only" in said
     assert "canvas" not in str(empty_note(1, 1, on_canvas=False))
+    tried = in_use(GenerationSettings(end_last=True, block_length=4))
+    left = str(empty_note(1, 1, on_canvas=True, in_use=tried))
+    assert "min_length" in left and not {"end_last", "block_length"} & set(re.findall(r"\w+", left))
+    assert "oracle" not in str(empty_note(1, 1, on_canvas=False, references=False))
     assert empty_note(1, 2, on_canvas=True) is None and empty_note(0, 0, on_canvas=True) is None
 
 

@@ -41,6 +41,18 @@ def test_a_draw_belongs_to_its_place_and_seed_whatever_the_batch() -> None:
     assert [answer.text for answer in other] != texts
 
 
+def test_a_text_is_the_same_alone_and_among_others() -> None:
+    model = tiny_model("autoregressive", texts=True)
+    prompts = ["the red", "", "a dog sat", "", "the red"]
+    texts = [answer.text for answer in generate(model, prompts, SETTINGS).answers]
+    for prompt, text in zip(prompts[:3], texts, strict=False):
+        alone = [answer.text for answer in generate(model, [prompt] * 2, SETTINGS).answers]
+        assert alone[0] == text
+        assert alone[1] != alone[0]
+    assert texts[3:] == [generate(model, [prompt] * 2, SETTINGS).answers[1].text
+                         for prompt in ("", "the red")]  # fmt: skip
+
+
 def test_without_a_temperature_the_likeliest_text_is_searched_for() -> None:
     model = tiny_model("autoregressive", texts=True)
     settings = replace(SETTINGS, temperature=None, beam_size=1)

@@ -9,7 +9,7 @@ from itertools import combinations
 from transformers import PreTrainedTokenizerBase
 
 from dlm.data.rows.encoding import encode_responses, unknown_tokens
-from dlm.tokens.text_form import FORMS, USUAL, TextForm, decode_texts, form_of
+from dlm.tokens.text_form import FORMS, TextForm, decode_texts, form_of
 
 ENOUGH = 0.99
 """A smaller share of texts that come back is worth a warning."""
@@ -110,16 +110,35 @@ def round_trip(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Roun
 
 def fitting_form(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> TextForm:
     """The form in which most of the texts come back as they were to the letter; of several such the
-    first, so that the usual one stays where another gains nothing."""
-    best, most = USUAL, -1
+    first, so that the usual one stays where another gains nothing.
+
+    Tokens that are not written as they read (``##ing``) are joined only where no other form does as
+    well: texts that have none of them may stand beside others that do, which nobody has compared.
+    """
     rows = encode_responses(tokenizer, texts)
+    exact: dict[TextForm, int] = {}
     for form in FORMS:
-        exact = sum(map(str.__eq__, texts, decode_texts(tokenizer, rows, form)))
-        if exact > most:
-            best, most = form, exact
-        if most == len(texts):
+        exact[form] = sum(map(str.__eq__, texts, decode_texts(tokenizer, rows, form)))
+        if exact[form] == len(texts) and form.between != "joined":
             break
-    return best
+    most = max(exact.values())
+    best = [form for form in FORMS if exact.get(form) == most]
+    others = [form for form in best if form.between != "joined"]
+    if best[0].between == "joined" and others and not _read_as_written(tokenizer):
+        return others[0]
+    return best[0]
+
+
+def _read_as_written(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether each token stands in a text as the vocabulary has it, without a mark of where it
+    stands (``##ing``, ``\u2581the``)."""
+    ids = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+    tokens = [str(tokenizer.convert_ids_to_tokens(id_)) for id_ in ids]
+    # Behind another: a decoder may cut off the mark of a text's first token.
+    return all(
+        str(tokenizer.decode([ids[0], id_])).endswith(token)
+        for id_, token in zip(ids, tokens, strict=True)
+    )
 
 
 def _beginning(text: str) -> str:

@@ -1,5 +1,7 @@
-"""dlm generate --trace: where the trace goes, and writing it."""
+"""Where the trace of an answer goes."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from dlm.errors import UserError
@@ -7,35 +9,38 @@ from dlm.errors import UserError
 _SUFFIXES = (".html", ".svg", ".jsonl")
 
 
-def trace_place(given: str | None, *, others: dict[str, str | None]) -> Path | None:
-    """The file for the trace, None if there is to be none.
+def trace_place(
+    given: str | os.PathLike[str], *, said: str, others: Mapping[str, str | None]
+) -> Path:
+    """The file for the trace, which can be written when it is made.
 
-    ``others`` are the command's other files by their options.
+    Args:
+        given: Its name.
+        said: How it was given, for messages.
+        others: The command's other files by their options.
 
     Raises:
         UserError: The suffix names no form, or the file cannot be written or is another one of the
             command's.
     """
-    if given is None:
-        return None
     place = Path(given)
     if place.suffix not in _SUFFIXES:
         raise UserError(
-            f"--trace {given}: the name says the form, so it must end in .html (a page that "
+            f"{said}: the name says the form, so it must end in .html (a page that "
             "replays the canvas), .svg (a moving picture) or .jsonl (a line for each iteration)"
         )
     for option, other in others.items():
         if other is not None and place.resolve() == Path(other).resolve():
-            raise UserError(f"--trace {given} is the file of {option} too: give it another name")
+            raise UserError(f"{said} is the file of {option} too: give it another name")
     if place.is_dir():
-        raise UserError(f"--trace {given} is a directory: give it a file, F.html")
+        raise UserError(f"{said} is a directory: give it a file, F.html")
     if not place.absolute().parent.is_dir():
-        raise UserError(f"--trace {given}: there is no directory {place.parent}: make it first")
-    _check_writable(place)
+        raise UserError(f"{said}: there is no directory {place.parent}: make it first")
+    _check_writable(place, said)
     return place
 
 
-def _check_writable(place: Path) -> None:
+def _check_writable(place: Path, said: str) -> None:
     """Open it as it will be opened, and leave everything as it was."""
     try:
         if place.exists():
@@ -45,5 +50,5 @@ def _check_writable(place: Path) -> None:
             place.unlink()
     except OSError as error:
         raise UserError(
-            f"--trace {place} cannot be written ({error.strerror}): give it another place"
+            f"{said} cannot be written ({error.strerror}): give it another place"
         ) from error
