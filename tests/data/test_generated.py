@@ -407,7 +407,8 @@ def test_a_split_with_fewer_numbers_than_choices_has_no_questions() -> None:
         generate("number_choices", split="test", count=1, seed=0, max_number=9, choices=10)
 
 
-FACING = dict(zip("KRVLWTNCAHEDIFYSQMGP", "EDIFYSQMGPKRVLWTNCAH", strict=True))
+PAIRS = ("KE", "RD", "VI", "LF", "WY", "TS", "NQ", "CM", "AG", "HP")
+FACING = {pair[i]: pair[1 - i] for pair in PAIRS for i in (0, 1)}
 """Residues that pair: charge with charge, size with size."""
 
 

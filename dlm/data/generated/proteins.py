@@ -13,13 +13,14 @@ from functools import cache
 
 from dlm.data.generated.draws import Generator, Request, Row, Space, Split, split_of_key
 
-_PAIRS = ("KE", "RD", "VI", "LF", "WY", "TS", "NQ", "CM", "AG", "HP")
-PARTNER = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
+PARTNER = dict(zip("KRVLWTNCAHEDIFYSQMGP", "EDIFYSQMGPKRVLWTNCAH", strict=True))
 """Residue -> the one that faces it; all twenty."""
 GAP = "_"
 _TURNS = ("NG", "DG", "PG", "GN")
 _STRANDS = 60_000
+"""Before the few that are drawn twice are left out."""
 _FLANK = (2, 10)
+"""Least and most residues before the first strand, and behind the second."""
 
 
 def partner_of(strand: str) -> str:
