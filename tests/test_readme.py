@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from dlm.cli import build_parser, main
 from dlm.config.loading import load_recipe
-from dlm.data.generated import Date, Item, words
+from dlm.data.generated.numbers import Date, Item, words
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")

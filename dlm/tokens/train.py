@@ -29,11 +29,14 @@ SPECIAL_TOKENS = {
 def train_tokenizer(
     texts: Iterable[str],
     *,
-    algorithm: Literal["unigram", "bpe"],
+    algorithm: Literal["unigram", "bpe", "byte_bpe"],
     vocab_size: int,
     lowercase: bool = False,
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer with XLM-R's special tokens; text is NFC-normalised and blanks are kept.
+    """A tokenizer with XLM-R's special tokens; text is NFC-normalised.
+
+    Blanks are kept within a text. At its beginning ``byte_bpe`` alone keeps the first one, and line
+    ends and tabs beside words as GPT-2 cuts them; it knows every byte, so no text is unknown to it.
 
     Unigram training is not repeatable to the bit over processes; the trained file is what a run
     hands on, so a stage that is done keeps it.
@@ -48,16 +51,22 @@ def train_tokenizer(
             vocab_size=vocab_size, special_tokens=special, unk_token="<unk>", show_progress=False
         )
     else:
-        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        in_bytes = algorithm == "byte_bpe"
+        tokenizer = Tokenizer(models.BPE(unk_token=None if in_bytes else "<unk>"))
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size, special_tokens=special, show_progress=False
-        )
+            vocab_size=vocab_size, special_tokens=special, show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet() if in_bytes else [],
+        )  # fmt: skip
     steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])]
     tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")]
-    )
-    tokenizer.decoder = decoders.Metaspace()
+    if algorithm == "byte_bpe":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")]
+        )
+        tokenizer.decoder = decoders.Metaspace()
     try:
         tokenizer.train_from_iterator(texts, trainer)
     except Exception as error:  # the library raises no kind of its own

@@ -240,7 +240,7 @@ def test_a_template_with_a_field_that_no_row_has_is_named(
     assert "(the row has src, tgt; did you mean 'src'?)" in outcome.err
 
 
-@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram", "byte_bpe"])
 def test_a_vocabulary_without_room_for_the_characters_is_refused(
     algorithm: str, call: Caller, recipe_file: Path, tmp_path: Path
 ) -> None:

@@ -90,11 +90,17 @@ def test_a_cpu_has_this_machines_memory_and_hours_where_its_speed_is_given(
     assert asked["device"] == "gpu" and asked["hours"] > 0
 
 
-@pytest.mark.parametrize("shipped", ["quickstart", "multi30k/de-en-cpu"])
-def test_shipped_recipes_for_cpus_are_planned_on_one(call: Caller, shipped: str) -> None:
-    done = call("plan", shipped, "--json", "--stage", "adapt")
+@pytest.mark.parametrize(
+    "shipped, stage",
+    [("quickstart", "adapt"), ("multi30k/de-en-cpu", "adapt"), ("fields/protein", "adapt"),
+     ("fields/code", "instruct")],
+)  # fmt: skip
+def test_shipped_recipes_for_cpus_are_planned_on_one(
+    call: Caller, shipped: str, stage: str
+) -> None:
+    done = call("plan", shipped, "--json", "--stage", stage)
     assert done.code == 0, done.err
-    assert [stage["device"] for stage in json.loads(done.out)["stages"]] == ["cpu"]
+    assert [planned["device"] for planned in json.loads(done.out)["stages"]] == ["cpu"]
 
 
 def test_known_rows_change_the_work(call: Caller, recipe: Path) -> None:

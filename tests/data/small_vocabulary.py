@@ -12,10 +12,9 @@ def texts(count: int = 300) -> list[str]:
 
 
 def tokenizer_of(algorithm: str = "bpe", **options: bool) -> PreTrainedTokenizerFast:
-    known = {"bpe": "bpe", "unigram": "unigram"}
     return train_tokenizer(
         texts(),
-        algorithm=known[algorithm],  # type: ignore[arg-type]
-        vocab_size=220,
+        algorithm=algorithm,  # type: ignore[arg-type]
+        vocab_size=420 if algorithm == "byte_bpe" else 220,
         **options,
     )

@@ -1,26 +1,26 @@
-"""Generated numbers and dates: exact words, clean splits, stable draws, clear errors."""
+"""Generated rows: right, with clean splits, stable draws and clear errors."""
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from itertools import compress
+from typing import Any, get_args
 
 import pytest
 
-from dlm.data.generated import (
+from dlm.data.generated import GENERATORS, generate, identity
+from dlm.data.generated.draws import GENERATOR_VERSION, Row, Split, split_of_key
+from dlm.data.generated.numbers import (
     DEFAULT_TASKS,
-    GENERATOR_VERSION,
-    GENERATORS,
     LANGUAGES,
     TASKS,
     TRANSLATIONS,
     Date,
-    Row,
-    generate,
-    identity,
     split_of,
     successor,
     words,
@@ -271,7 +271,7 @@ def test_the_rows_of_a_task_do_not_depend_on_the_other_tasks() -> None:
         (
             {"name": "poems"},
             "unknown generator 'poems'; valid: number_text, number_counting, number_pairs, "
-            "number_choices, number_instructions",
+            "number_choices, number_instructions, hairpin_gaps, function_bodies",
         ),
         ({"split": "dev"}, "unknown split 'dev'; valid: train, validation, test"),
         (
@@ -295,6 +295,10 @@ def test_the_rows_of_a_task_do_not_depend_on_the_other_tasks() -> None:
         ({"name": "number_choices", "choices": 1}, "choices must be an integer 2 to 10, not 1"),
         ({"max_number": 21_000}, "max_number must be an integer 1 to 20999, not 21000"),
         ({"max_number": True}, "max_number must be an integer 1 to 20999, not True"),
+        (
+            {"name": "hairpin_gaps", "max_number": 9},
+            "unknown option of hairpin_gaps 'max_number'; valid: none",
+        ),
         ({"date_share": 1.5}, "date_share must be a number from 0 to 1, not 1.5"),
         ({"date_share": "0.2"}, "date_share must be a number from 0 to 1, not '0.2'"),
     ],
@@ -348,6 +352,12 @@ def test_identity_is_json_with_every_option_and_version() -> None:
     assert {"num2words", "babel"} <= set(found)
 
 
+@pytest.mark.parametrize("name", ["hairpin_gaps", "function_bodies"])
+def test_rows_without_words_of_numbers_do_not_depend_on_their_libraries(name: str) -> None:
+    found = identity(name, split="test", count=5, seed=3)
+    assert set(found) == {"name", "split", "count", "seed", "options", "generator_version"}
+
+
 def test_identity_does_not_depend_on_writing_out_a_default() -> None:
     common: dict[str, Any] = {"split": "train", "count": 5, "seed": 3}
     implicit = identity("number_text", **common)
@@ -395,3 +405,99 @@ def test_a_split_with_fewer_numbers_than_choices_has_no_questions() -> None:
     assert generate("number_choices", split="test", count=0, seed=0, max_number=9) == []
     with pytest.raises(ValueError, match="the test split has 0 to 0 distinct rows"):
         generate("number_choices", split="test", count=1, seed=0, max_number=9, choices=10)
+
+
+PAIRS = ("KE", "RD", "VI", "LF", "WY", "TS", "NQ", "CM", "AG", "HP")
+FACING = {pair[i]: pair[1 - i] for pair in PAIRS for i in (0, 1)}
+"""Residues that pair: charge with charge, size with size."""
+
+
+def test_the_missing_strand_is_what_faces_the_strand_behind_the_turn() -> None:
+    for row in drawn("hairpin_gaps", count=1000):
+        before, after = re.split("_+", row["inputs"])
+        strand = row["targets"]
+        assert row["inputs"].count("_") == len(strand) and 5 <= len(strand) <= 7
+        assert row["text"] == before + strand + after
+        turn, facing = after[:2], after[2 : 2 + len(strand)]
+        assert turn in {"NG", "DG", "PG", "GN"}
+        assert "".join(FACING[residue] for residue in reversed(facing)) == strand
+
+
+def test_what_stands_before_a_gap_does_not_say_what_is_missing() -> None:
+    """Residues next to the gap, on its left, and its first: no more alike than by chance."""
+    rows = drawn("hairpin_gaps", count=20_000)
+    pairs = Counter((row["inputs"].split("_")[0][-1], row["targets"][0]) for row in rows)
+    assert len(pairs) == 400 and max(pairs.values()) < 100 and min(pairs.values()) > 20
+
+
+def test_no_strand_is_in_two_splits() -> None:
+    strands: dict[Split, set[str]] = {
+        split: {row["targets"] for row in drawn("hairpin_gaps", split=split, count=4000)}
+        for split in get_args(Split)
+    }
+    assert all(len(found) == 4000 for found in strands.values())
+    for split, found in strands.items():
+        assert {split_of_key(f"strand:{strand}") for strand in found} == {split}
+
+
+def run(row: Row, values: list[int]) -> object:
+    """What the function of a row gives back."""
+    name = re.search(r"for \w+ in (\w+):", row["targets"])
+    assert name
+    scope: dict[str, Any] = {}
+    exec(f"def function({name[1]}):\n{row['targets']}", scope)
+    return scope["function"](values)
+
+
+TESTS: dict[str, Callable[[int, int], bool]] = {
+    "even": lambda x, n: x % 2 == 0,
+    "odd": lambda x, n: x % 2 == 1,
+    "above": lambda x, n: x > n,
+    "below": lambda x, n: x < n,
+    "at least": lambda x, n: x >= n,
+    "not": lambda x, n: x != n,
+    "divisible by": lambda x, n: x % n == 0,
+}
+DONE: dict[str, Callable[[list[int], list[bool]], object]] = {
+    "Add up the": lambda xs, yes: sum(compress(xs, yes)),
+    "Add up the before": lambda xs, yes: sum(xs[: yes.index(True) if any(yes) else len(xs)]),
+    "Count the": lambda xs, yes: sum(yes),
+    "List the": lambda xs, yes: list(compress(xs, yes)),
+    "Part the": lambda xs, yes: (
+        list(compress(xs, yes)), list(compress(xs, [not each for each in yes])),
+    ),
+    "Find the first of the": lambda xs, yes: next(compress(xs, yes), None),
+    "Say whether any of the": lambda xs, yes: any(yes),
+    "Say whether all of the": lambda xs, yes: all(yes),
+}  # fmt: skip
+ORDER = re.compile(
+    r"(Add up the|Count the|List the|Part the|Find the first of the|Say whether (?:any|all) of the)"
+    r" (\w+) (?:that )?((?:before) the first that is |are |is )(\D+?) ?(\d+)?( from the others)?\."
+)
+
+
+def test_a_body_does_what_its_instruction_says() -> None:
+    """Run on lists that it was not written for, of even and odd, small and large numbers."""
+    seen = Counter[str]()
+    for row in drawn("function_bodies", count=3000):
+        found = ORDER.fullmatch(row["inputs"])
+        assert found, row["inputs"]
+        order = found[1] + (" before" if found[3].startswith("before") else "")
+        seen[order] += 1
+        number = int(found[5] or 2)
+        rng = random.Random(row["inputs"])
+        for _ in range(5):
+            values = [rng.choice([rng.randrange(120), number]) for _ in range(rng.randrange(6))]
+            meets = [TESTS[found[4]](value, number) for value in values]
+            assert run(row, values) == DONE[order](values, meets), row
+    assert set(seen) == set(DONE) and min(seen.values()) > 200
+
+
+def test_bodies_are_indented_by_four_and_hold_out_combinations() -> None:
+    rows = {split: drawn("function_bodies", split=split, count=4000) for split in SPLITS}
+    for line in (line for row in rows["train"] for line in row["targets"].split("\n")):
+        blanks = len(line) - len(line.lstrip(" "))
+        assert blanks in (4, 8, 12) and line.strip() and line == line.rstrip()
+    asked = [{row["inputs"] for row in found} for found in rows.values()]
+    assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
+    assert all(len(found) == 4000 for found in asked)

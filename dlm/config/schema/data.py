@@ -221,8 +221,9 @@ class DataConfig:
 class TokenizerConfig:
     """A tokenizer trained in the run (stage kind ``tokenizer``)."""
 
-    algorithm: Literal["unigram", "bpe"] = "unigram"
-    """Subword algorithm of the ``tokenizers`` library."""
+    algorithm: Literal["unigram", "bpe", "byte_bpe"] = "unigram"
+    """Subword algorithm of the ``tokenizers`` library. ``byte_bpe`` merges bytes (256 of the
+    vocabulary): no text is unknown to it, and the indentation of code comes back."""
     vocab_size: int = 10_000
     """Size of the vocabulary, special tokens included."""
     lowercase: bool = False

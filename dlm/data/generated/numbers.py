@@ -10,29 +10,30 @@ trained on.
 from __future__ import annotations
 
 import calendar
-import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import cache, lru_cache
-from importlib.metadata import version
 from itertools import permutations
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias
 
 from babel.dates import get_day_names, get_month_names
 from babel.lists import format_list
 from num2words import num2words
 
-GENERATOR_VERSION = 1
-"""Raised whenever the same arguments would give other rows."""
+from dlm.data.generated.draws import (
+    Generator,
+    Request,
+    Row,
+    Space,
+    Split,
+    check_choice,
+    split_of_key,
+)
 
 LANGUAGES = ("en", "de", "fr", "es")
 LARGEST_NUMBER = 20_999
 """From 21,000 on num2words writes Spanish "veintiuno mil", where Spanish has "veintiún mil"."""
-
-Split: TypeAlias = Literal["train", "validation", "test"]
-Row: TypeAlias = dict[str, Any]
 
 TRANSLATIONS = tuple(f"translate:{a}-{b}" for a, b in permutations(LANGUAGES, 2))
 TASKS = (*TRANSLATIONS, "digits", "larger")
@@ -66,16 +67,13 @@ Item: TypeAlias = int | Date
 def split_of(item: Item) -> Split:
     """The one split an item belongs to: 80 % train, 8 % validation, 12 % test."""
     key = "date:{}:{}:{}".format(*item) if isinstance(item, Date) else f"number:{item}"
-    bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 100
-    if bucket < 80:
-        return "train"
-    return "validation" if bucket < 88 else "test"
+    return split_of_key(key)
 
 
 @cache
 def words(item: Item, language: str) -> str:
     """An item in the words of a language, in lower case and without commas."""
-    _check_choice("language", language, LANGUAGES)
+    check_choice("language", language, LANGUAGES)
     if isinstance(item, Date):
         return _date_words(item, language)
     if not 1 <= item <= LARGEST_NUMBER:
@@ -118,68 +116,39 @@ def _dates(split: Split) -> tuple[Date, ...]:
     return tuple(day for day in every if split_of(day) == split)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """Checked arguments, without the count: rows must not depend on how many are asked for."""
-
-    name: str
-    split: Split
-    seed: int
-    options: Mapping[str, Any]
-
-    def rng(self, label: str) -> random.Random:
-        return random.Random(f"{GENERATOR_VERSION}/{self.name}/{self.split}/{self.seed}/{label}")
-
-    def numbers(self) -> tuple[int, ...]:
-        return _numbers(self.split, self.options["max_number"])
-
-    def items(self, rng: random.Random) -> list[Item]:
-        """As many items as the split can give with the wanted share of dates among them."""
-        numbers, dates, share = self.numbers(), _dates(self.split), self.options["date_share"]
-        limits = [len(pool) / part for pool, part in ((numbers, 1 - share), (dates, share)) if part]
-        size = int(min(limits))
-        date_count = min(round(size * share), len(dates))
-        number_count = min(size - date_count, len(numbers))
-        return [*rng.sample(numbers, number_count), *rng.sample(dates, date_count)]
+def _numbers_of(request: Request) -> tuple[int, ...]:
+    return _numbers(request.split, request.options["max_number"])
 
 
-@dataclass(frozen=True)
-class _Space:
-    """All the rows of one kind by index, to be drawn without replacement."""
-
-    size: int
-    row: Callable[[int], Row]
-    rng: random.Random
-
-    def draw(self) -> Iterator[Row]:
-        """Every row once, in random order (Fisher-Yates, keeping only the moved places)."""
-        moved: dict[int, int] = {}
-        for place in range(self.size):
-            chosen = self.rng.randrange(place, self.size)
-            index = moved.pop(chosen, chosen)
-            if chosen != place:
-                moved[chosen] = moved.pop(place, place)
-            yield self.row(index)
+def _items_of(request: Request, rng: random.Random) -> list[Item]:
+    """As many items as the split can give with the wanted share of dates among them."""
+    numbers, dates = _numbers_of(request), _dates(request.split)
+    share = request.options["date_share"]
+    limits = [len(pool) / part for pool, part in ((numbers, 1 - share), (dates, share)) if part]
+    size = int(min(limits))
+    date_count = min(round(size * share), len(dates))
+    number_count = min(size - date_count, len(numbers))
+    return [*rng.sample(numbers, number_count), *rng.sample(dates, date_count)]
 
 
-def _number_text(request: _Request) -> list[_Space]:
+def _number_text(request: Request) -> list[Space]:
     languages: Sequence[str] = request.options["languages"]
     rng = request.rng("lines")
-    items = request.items(rng)
+    items = _items_of(request, rng)
 
     def row(index: int) -> Row:
         place, which = divmod(index, len(languages))
         language = languages[which]
         return {"text": words(items[place], language), "language": language}
 
-    return [_Space(len(items) * len(languages), row, rng)]
+    return [Space(len(items) * len(languages), row, rng)]
 
 
-def _number_counting(request: _Request) -> list[_Space]:
+def _number_counting(request: Request) -> list[Space]:
     languages: Sequence[str] = request.options["languages"]
     rng = request.rng("counting")
     last = request.options["max_number"]
-    pairs = [(item, successor(item)) for item in request.items(rng) if item != last]
+    pairs = [(item, successor(item)) for item in _items_of(request, rng) if item != last]
     pairs = [pair for pair in pairs if split_of(pair[1]) == request.split]
 
     def row(index: int) -> Row:
@@ -188,23 +157,23 @@ def _number_counting(request: _Request) -> list[_Space]:
         listed = format_list([words(item, language) for item in pairs[place]], locale=language)
         return {"text": listed, "language": language}
 
-    return [_Space(len(pairs) * len(languages), row, rng)]
+    return [Space(len(pairs) * len(languages), row, rng)]
 
 
-def _number_pairs(request: _Request) -> list[_Space]:
+def _number_pairs(request: Request) -> list[Space]:
     source, target = request.options["source"], request.options["target"]
     rng = request.rng("pairs")
-    items = request.items(rng)
+    items = _items_of(request, rng)
 
     def row(index: int) -> Row:
         return {"src": words(items[index], source), "tgt": words(items[index], target)}
 
-    return [_Space(len(items), row, rng)]
+    return [Space(len(items), row, rng)]
 
 
-def _number_choices(request: _Request) -> list[_Space]:
+def _number_choices(request: Request) -> list[Space]:
     source, target = request.options["source"], request.options["target"]
-    numbers, others = request.numbers(), request.options["choices"] - 1
+    numbers, others = _numbers_of(request), request.options["choices"] - 1
 
     def row(index: int) -> Row:
         # Near numbers of the same split share words with the right one, and are as unseen.
@@ -219,14 +188,14 @@ def _number_choices(request: _Request) -> list[_Space]:
             "answer": listed.index(numbers[index]),
         }
 
-    return [_Space(len(numbers) if len(numbers) > others else 0, row, request.rng("questions"))]
+    return [Space(len(numbers) if len(numbers) > others else 0, row, request.rng("questions"))]
 
 
-def _number_instructions(request: _Request) -> list[_Space]:
+def _number_instructions(request: Request) -> list[Space]:
     return [_task_space(request, task) for task in request.options["tasks"]]
 
 
-def _task_space(request: _Request, task: str) -> _Space:
+def _task_space(request: Request, task: str) -> Space:
     if task == "digits":
         return _digits_space(request)
     if task == "larger":
@@ -234,20 +203,20 @@ def _task_space(request: _Request, task: str) -> _Space:
     return _translation_space(request, task)
 
 
-def _translation_space(request: _Request, task: str) -> _Space:
+def _translation_space(request: Request, task: str) -> Space:
     source, target = task.removeprefix("translate:").split("-")
     rng = request.rng(task)
-    items = request.items(rng)
+    items = _items_of(request, rng)
 
     def row(index: int) -> Row:
         prompt = f"Translate to {_LANGUAGE_NAMES[target]}: {words(items[index], source)}"
         return {"inputs": prompt, "targets": words(items[index], target), "task": task}
 
-    return _Space(len(items), row, rng)
+    return Space(len(items), row, rng)
 
 
-def _digits_space(request: _Request) -> _Space:
-    numbers = request.numbers()
+def _digits_space(request: Request) -> Space:
+    numbers = _numbers_of(request)
 
     def row(index: int) -> Row:
         place, which = divmod(index, len(LANGUAGES))
@@ -255,11 +224,11 @@ def _digits_space(request: _Request) -> _Space:
         prompt = f"Write in digits: {words(number, LANGUAGES[which])}"
         return {"inputs": prompt, "targets": " ".join(str(number)), "task": "digits"}
 
-    return _Space(len(numbers) * len(LANGUAGES), row, request.rng("digits"))
+    return Space(len(numbers) * len(LANGUAGES), row, request.rng("digits"))
 
 
-def _larger_space(request: _Request) -> _Space:
-    numbers = request.numbers()
+def _larger_space(request: Request) -> Space:
+    numbers = _numbers_of(request)
 
     def row(index: int) -> Row:
         first, second = divmod(index, len(numbers) - 1)
@@ -268,110 +237,13 @@ def _larger_space(request: _Request) -> _Space:
         prompt = f"Which is larger: {words(left, 'en')} or {words(right, 'en')}?"
         return {"inputs": prompt, "targets": words(max(left, right), "en"), "task": "larger"}
 
-    return _Space(len(numbers) * max(len(numbers) - 1, 0), row, request.rng("larger"))
-
-
-@dataclass(frozen=True)
-class Generator:
-    """A kind of rows: what it is, its options with their defaults, and how it is built."""
-
-    description: str
-    options: Mapping[str, Any]
-    spaces: Callable[[_Request], list[_Space]]
-
-
-_ITEM_OPTIONS: Mapping[str, Any] = {"max_number": 9999, "date_share": 0.2}
-
-GENERATORS: Mapping[str, Generator] = {
-    "number_text": Generator(
-        "One number or date in words per line, in one of four languages (text, language).",
-        {"languages": LANGUAGES, **_ITEM_OPTIONS},
-        _number_text,
-    ),
-    "number_counting": Generator(
-        "Two successive numbers or days per line, in one of four languages (text, language).",
-        {"languages": LANGUAGES, **_ITEM_OPTIONS},
-        _number_counting,
-    ),
-    "number_pairs": Generator(
-        "The same number or date in words in two languages (src, tgt).",
-        {"source": "en", "target": "de", **_ITEM_OPTIONS},
-        _number_pairs,
-    ),
-    "number_choices": Generator(
-        "A number in words, and which of several near ones it is in another language (src, "
-        "choices, answer: the index of the right one).",
-        {"source": "en", "target": "de", "choices": 4, "max_number": 9999},
-        _number_choices,
-    ),
-    "number_instructions": Generator(
-        "Translate, write in digits, or name the larger number (inputs, targets, task).",
-        {"tasks": DEFAULT_TASKS, **_ITEM_OPTIONS},
-        _number_instructions,
-    ),
-}
-
-
-def generate(name: str, *, split: Split, count: int, seed: int, **options: Any) -> list[Row]:
-    """Distinct rows of a generator; a larger `count` only adds rows at the end.
-
-    With several tasks the rows take turns between them; `GENERATORS` lists the options. Raises
-    ValueError for an unknown name, split, option or value, and for more rows than there are.
-    """
-    request = _checked_request(name, split, seed, options)
-    spaces = GENERATORS[name].spaces(request)
-    maximum = min(space.size * len(spaces) + turn for turn, space in enumerate(spaces))
-    if not 0 <= count <= maximum:
-        raise ValueError(
-            f"{name}: count is {count}; the {split} split has 0 to {maximum} distinct rows "
-            "with these options"
-        )
-    draws = [space.draw() for space in spaces]
-    return [next(draws[turn % len(draws)]) for turn in range(count)]
-
-
-def identity(
-    name: str, *, split: Split, count: int, seed: int, **options: Any
-) -> dict[str, str | int | dict[str, Any]]:
-    """Everything that decides the rows of `generate` with the same arguments, ready for JSON.
-
-    The arguments are checked as there, but for the count being available.
-    """
-    checked = _checked_request(name, split, seed, options).options
-    return {
-        "name": name,
-        "split": split,
-        "count": count,
-        "seed": seed,
-        "options": {k: list(v) if isinstance(v, tuple) else v for k, v in checked.items()},
-        "generator_version": GENERATOR_VERSION,
-        "num2words": version("num2words"),
-        "babel": version("babel"),
-    }
-
-
-def _checked_request(name: str, split: Split, seed: int, options: Mapping[str, Any]) -> _Request:
-    _check_choice("generator", name, tuple(GENERATORS))
-    _check_choice("split", split, get_args(Split))
-    defaults = GENERATORS[name].options
-    for option in options:
-        _check_choice(f"option of {name}", option, tuple(defaults))
-    checked = {key: _OPTION_CHECKS[key](value) for key, value in {**defaults, **options}.items()}
-    if "source" in checked and checked["source"] == checked["target"]:
-        raise ValueError(f"{name}: source and target are both {checked['source']!r}")
-    return _Request(name, split, seed, checked)
-
-
-def _check_choice(what: str, value: object, choices: Sequence[str]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"unknown {what} {value!r}; valid: {', '.join(choices)}")
-    return value
+    return Space(len(numbers) * max(len(numbers) - 1, 0), row, request.rng("larger"))
 
 
 def _check_list(option: str, what: str, value: object, choices: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError(f"{option} must be a list of some of {', '.join(choices)}, not {value!r}")
-    checked = tuple(_check_choice(what, entry, choices) for entry in value)
+    checked = tuple(check_choice(what, entry, choices) for entry in value)
     if len(set(checked)) < len(checked):
         raise ValueError(f"{option} names one of {', '.join(checked)} twice")
     return checked
@@ -395,12 +267,49 @@ def _check_date_share(value: object) -> float:
     return float(value)
 
 
-_OPTION_CHECKS: Mapping[str, Callable[[object], Any]] = {
+OPTION_CHECKS: Mapping[str, Callable[[object], Any]] = {
     "languages": lambda value: _check_list("languages", "language", value, LANGUAGES),
-    "source": lambda value: _check_choice("source language", value, LANGUAGES),
-    "target": lambda value: _check_choice("target language", value, LANGUAGES),
+    "source": lambda value: check_choice("source language", value, LANGUAGES),
+    "target": lambda value: check_choice("target language", value, LANGUAGES),
     "tasks": lambda value: _check_list("tasks", "task", value, TASKS),
     "max_number": _check_max_number,
     "choices": _check_choices,
     "date_share": _check_date_share,
+}
+
+_LIBRARIES = ("num2words", "babel")
+_ITEM_OPTIONS: Mapping[str, Any] = {"max_number": 9999, "date_share": 0.2}
+
+NUMBERS: Mapping[str, Generator] = {
+    "number_text": Generator(
+        "One number or date in words per line, in one of four languages (text, language).",
+        {"languages": LANGUAGES, **_ITEM_OPTIONS},
+        _number_text,
+        _LIBRARIES,
+    ),
+    "number_counting": Generator(
+        "Two successive numbers or days per line, in one of four languages (text, language).",
+        {"languages": LANGUAGES, **_ITEM_OPTIONS},
+        _number_counting,
+        _LIBRARIES,
+    ),
+    "number_pairs": Generator(
+        "The same number or date in words in two languages (src, tgt).",
+        {"source": "en", "target": "de", **_ITEM_OPTIONS},
+        _number_pairs,
+        _LIBRARIES,
+    ),
+    "number_choices": Generator(
+        "A number in words, and which of several near ones it is in another language (src, "
+        "choices, answer: the index of the right one).",
+        {"source": "en", "target": "de", "choices": 4, "max_number": 9999},
+        _number_choices,
+        _LIBRARIES,
+    ),
+    "number_instructions": Generator(
+        "Translate, write in digits, or name the larger number (inputs, targets, task).",
+        {"tasks": DEFAULT_TASKS, **_ITEM_OPTIONS},
+        _number_instructions,
+        _LIBRARIES,
+    ),
 }
