@@ -42,9 +42,10 @@ def empty_note(
 
 
 _ON_CANVAS = {
-    "end_last": "with generation.end_last=true", "block_length": "in blocks (generation.block_length)",
+    "end_last": "with generation.end_last=true",
+    "block_length": "in blocks (generation.block_length)",
     "min_length": "with generation.min_length",
-}  # fmt: skip
+}
 """Setting -> the remedy that it is."""
 
 
