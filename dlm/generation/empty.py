@@ -45,7 +45,7 @@ _ON_CANVAS = {
     "end_last": "with generation.end_last=true",
     "block_length": "in blocks (generation.block_length)",
     "min_length": "with generation.min_length",
-}  # fmt: skip
+}
 """Setting -> the remedy that it is."""
 
 
