@@ -230,8 +230,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "too long": ({"too_long": "cut"}, "too_long=cut: choose one of error, truncate"),
     "oracle lengths": ({"length": "oracle"}, "length=oracle: choose one of predicted, canvas"),
     "no canvas": ({"length": "canvas"}, "this model was not trained with a canvas"),
-    "no iterations": ({"num_iterations": 0}, "--num-iterations must be at least 1"),
-    "no steps": ({"steps": 0}, "--num-iterations must be at least 1"),
+    "no iterations": ({"num_iterations": 0}, "num_iterations must be at least 1"),
+    "no steps": ({"steps": 0}, "num_iterations must be at least 1"),
     "both": ({"steps": 2, "num_iterations": 3}, "steps is num_iterations, which is given"),
     "a sampler": ({"sampler": "rmd"}, "unknown sampler 'rmd': did you mean 'rdm'"),
 }
