@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlm.errors import UserError
-from dlm.models.sums import check_sums
+from dlm.models.sums import check_sums, remedy_in_run
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _INDEX = "model.safetensors.index.json"
@@ -27,7 +27,6 @@ _OTHER_FILES = {
     "model.safetensors",
 }
 """What a directory has in place of model.safetensors -> what to do about it."""
-_AGAIN = "download it again, or take the directory from where it was written"
 _LOADED = (
     "config.json", "generation_config.json", "dlm.json", "model*.json", "model*.safetensors",
     "length_predictor.*", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json",
@@ -46,7 +45,7 @@ def check_files(directory: Path) -> None:
     loaded = [path for pattern in _LOADED for path in sorted(directory.glob(pattern))]
     for path in loaded:
         if not path.is_file():
-            raise UserError(f"{path} is a directory where a file belongs: {_AGAIN}")
+            raise UserError(f"{path} is a directory where a file belongs. {_remedy(path)}")
         _check_no_pointer(path)
     check_sums(directory, weights=False)
     for path in loaded:
@@ -111,7 +110,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # not UTF-8 either
-        raise UserError(f"{path} is damaged: it is no JSON ({error}); {_AGAIN}") from error
+        raise UserError(f"{path} is damaged: it is no JSON ({error}). {_remedy(path)}") from error
     return value if isinstance(value, dict) else {}
 
 
@@ -128,10 +127,15 @@ def _header_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in header.items()}
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} ({size:,} bytes) is damaged: {error}; {_AGAIN}") from error
+        raise UserError(f"{path} ({size:,} bytes) is damaged: {error}. {_remedy(path)}") from error
     if 8 + length + end != size:
         raise UserError(
-            f"{path} is damaged: it has {size:,} bytes where its header says {8 + length + end:,}; "
-            f"{_AGAIN}"
+            f"{path} is damaged: it has {size:,} bytes where its header says {8 + length + end:,}. "
+            f"{_remedy(path)}"
         )
     return shapes
+
+
+def _remedy(path: Path) -> str:
+    again = "Download it again, or take the directory from where it was written"
+    return remedy_in_run(path.resolve().parent) or again

@@ -63,12 +63,15 @@ def check_sums(directory: Path, *, weights: bool = True) -> None:
         if not weights and name.endswith(".safetensors"):
             continue
         path = directory / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing. {_remedy(directory)}")
-        if record.sum(name) != digest:
-            raise UserError(
-                f"{path} has other contents than when it was written. {_remedy(directory)}"
+        found = record.sum(name) if path.is_file() else None
+        if found != digest:
+            manifest = _sums_of_manifest(directory)
+            if manifest is not None and manifest.get(name) == found:
+                path = directory / SUMS  # the file is as it was written, so its list is damaged
+            problem = (
+                "has other contents than when it was written" if path.is_file() else "is missing"
             )
+            raise UserError(f"{path} {problem}. {_remedy(directory)}")
     record.write()
 
 
@@ -185,15 +188,20 @@ def _sums_of_manifest(directory: Path) -> dict[str, str] | None:
         return None  # what a manifest must be is the business of those who read it whole
 
 
-def _remedy(directory: Path) -> str:
+def remedy_in_run(directory: Path) -> str | None:
+    """What to do about a damaged file of a finished stage's export; None for another directory."""
     stage = directory.parent
-    if directory.name == _EXPORT and (stage / _MANIFEST).is_file():
-        name = stage.name.partition("_")[2] or stage.name
-        return (
-            f"Put it back as it was written, or make the stage anew (`dlm run` its recipe with "
-            f"--force {name}). To change a model by hand, `dlm export` it and change the copy"
-        )
+    if directory.name != _EXPORT or not (stage / _MANIFEST).is_file():
+        return None
+    name = stage.name.partition("_")[2] or stage.name
     return (
+        f"Put it back as it was written, or make the stage anew (`dlm run` its recipe with "
+        f"--force {name}). To change a model by hand, `dlm export` it and change the copy"
+    )
+
+
+def _remedy(directory: Path) -> str:
+    return remedy_in_run(directory) or (
         "Put it back as it was written, or export the model again. If the change was meant, write "
         f"the hashes anew: (cd {shlex.quote(str(directory))} && find . -type f ! -name {SUMS} "
         f"-exec sha256sum {{}} + > {SUMS})"

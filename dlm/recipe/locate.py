@@ -44,7 +44,7 @@ def locate_model(place: str) -> LocatedModel:
 
 def _located(place: str) -> LocatedModel:
     path = expanded(place)
-    if (path / "recipe.yaml").exists():
+    if (path / "recipe.yaml").is_file():
         return _of_run(path)
     if (sweep := read_sweep(path)) is not None:
         places = ", ".join(map(str, sweep.directories(path))) or "none has begun yet"
@@ -55,7 +55,8 @@ def _located(place: str) -> LocatedModel:
         if not (path / "config.json").exists():
             raise UserError(
                 f"{place} is no run (no recipe.yaml), no stage (no {EXPORT}/) and no model "
-                "directory (no config.json): give one of these"
+                "directory (no config.json): give one of these; if it was a run, `dlm run` its "
+                "recipe there, which writes recipe.yaml anew"
             )
         return LocatedModel(str(path), None, path.resolve().name)
     if path.exists():

@@ -30,7 +30,7 @@ class DamagedManifest(UserError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
             f"{path} {reason}. Put it back as it was written, or `dlm run` the recipe again, which "
-            "goes on from the stage's last checkpoint"
+            "makes the stage anew, from its last checkpoint if it has one"
         )
 
 

@@ -126,7 +126,7 @@ def test_a_git_lfs_pointer_is_named(name: str, tmp_path: Path) -> None:
 def test_damaged_weights_are_named(kept: int, tmp_path: Path) -> None:
     path = written(tmp_path) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
-    refused(tmp_path, r"model.safetensors .*damaged.*download it again")
+    refused(tmp_path, r"model.safetensors .*damaged.*Download it again")
 
 
 def test_weights_with_something_behind_them_are_damaged(tmp_path: Path) -> None:

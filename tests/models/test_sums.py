@@ -93,6 +93,23 @@ def test_a_list_that_the_manifest_names_may_not_be_gone(tmp_path: Path, model: P
         check_sums(export)
 
 
+@pytest.mark.parametrize("old", ["  README.md", "  model.safetensors"])
+@pytest.mark.parametrize("part", ["hash", "name"])
+def test_a_list_that_was_changed_is_named_and_not_the_file(
+    old: str, part: str, tmp_path: Path, model: Path
+) -> None:
+    export = model.rename(tmp_path / "export")
+    files = [*(recorded_sums(export) or {}), SUMS]
+    entries = [{"path": f"export/{name}", "sha256": file_sum(export / name)} for name in files]
+    (tmp_path / "manifest.json").write_text(json.dumps({"exports": entries}))
+    text = (export / SUMS).read_text()
+    at = text.index(old) + (-1 if part == "hash" else 2)
+    digit = "0" if text[at] != "0" else "1"
+    (export / SUMS).write_text(text[:at] + digit + text[at + 1 :])
+    with pytest.raises(UserError, match=f"{SUMS} has other contents"):
+        check_sums(export)
+
+
 def test_small_files_are_checked_without_the_weights(model: Path) -> None:
     flip(model / "model.safetensors")
     check_sums(model, weights=False)
