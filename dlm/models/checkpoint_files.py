@@ -119,10 +119,16 @@ def _header_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
+            begins = file.read(8)
+            if len(begins) < 8:
+                raise ValueError("it ends before its header")
+            (length,) = struct.unpack("<Q", begins)
             if length > _LARGEST_HEADER:
                 raise ValueError("its header is no safetensors header")
-            header = json.loads(file.read(length))
+            content = file.read(length)
+            if len(content) < length:
+                raise ValueError("it ends within its header")
+            header = json.loads(content)
         header.pop("__metadata__", None)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in header.items()}

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from dlm.errors import UserError
+from dlm.errors import UserError, reason_of
 from dlm.files import sha256_of, write_side_file
 
 SUMS = "SHA256SUMS"
@@ -153,7 +153,9 @@ def _read(directory: Path) -> dict[str, str]:
     try:
         lines = place.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise UserError(f"{place} cannot be read ({error}). {_remedy(directory)}") from error
+        raise UserError(
+            f"{place} cannot be read ({reason_of(error)}). {_remedy(directory)}"
+        ) from error
     sums: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if line.startswith("#"):

@@ -166,7 +166,8 @@ def _stage(row: Mapping[str, Any], problems: list[str]) -> Stage:
     # A stage that runs may be writing its last row.
     if curves.broken_rows > (row["state"] == "running"):
         problems.append(
-            f"{directory.name}/logs/metrics.csv: {curves.broken_rows} rows cannot be read"
+            f"{directory.name}/logs/metrics.csv: rows that cannot be read are left out "
+            f"({curves.broken_rows})"
         )
     export = directory / "export"
     if row["kind"] == "evaluate" and not export.is_dir():
@@ -175,7 +176,11 @@ def _stage(row: Mapping[str, Any], problems: list[str]) -> Stage:
     if manifest is not None and row["kind"] == "evaluate" and export.name == EXPORT:
         # What was written is shown, and nothing else.
         damaged = {directory / n: why for n, why in changed_exports(directory, manifest).items()}
-        problems += [f"{path}: it {why}, and is left out" for path, why in damaged.items()]
+        problems += [
+            f"{path}: it {why}, and is left out: put it back, or `dlm run` the recipe with "
+            f"--force {directory.name.partition('_')[2]}"
+            for path, why in damaged.items()
+        ]
     else:
         damaged = {}
     compared = export / "comparisons.json"
@@ -205,7 +210,9 @@ def _stage(row: Mapping[str, Any], problems: list[str]) -> Stage:
 def _started(directory: Path, problems: list[str]) -> Mapping[str, Any]:
     started = read_started(directory)
     if started is None and (directory / STARTED).exists():
-        problems.append(f"{directory / STARTED}: cannot be read; it told of the last attempt")
+        problems.append(
+            f"{directory / STARTED}: cannot be read: what it told of the last attempt is left out"
+        )
     return started or {}
 
 
@@ -289,7 +296,7 @@ def _lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         else:
             broken += 1
     if broken:
-        problems.append(f"{path}: {broken} lines cannot be read")
+        problems.append(f"{path}: lines that cannot be read are left out ({broken})")
     return rows
 
 

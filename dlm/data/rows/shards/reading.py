@@ -11,6 +11,7 @@ from dlm.data.rows.masking import PLAIN, Masking, maskable_counts
 from dlm.data.rows.protocol import LazyColumn, Tokens
 from dlm.data.rows.shards.format import ARRAYS, DamagedShards, Index, file_name, read_index
 from dlm.data.shuffle import Positions
+from dlm.errors import reason_of
 
 
 class OpenShard(NamedTuple):
@@ -139,4 +140,6 @@ class TokenShards:
             # As a plain array: slices of numpy's memmap class cost several times as much.
             return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         except (OSError, ValueError) as error:
-            raise DamagedShards(self.directory, f"{path.name} cannot be read ({error})") from error
+            raise DamagedShards(
+                self.directory, f"{path.name} cannot be read ({reason_of(error)})"
+            ) from error
