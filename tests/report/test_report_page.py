@@ -235,8 +235,9 @@ def test_what_cannot_be_read_is_said(run: Path) -> None:
     (other / "metrics.json").write_text(json.dumps(values))
     page = page_of(run)
     for text in (
-        "03_adapt/logs/metrics.csv: rows that cannot be read are left out (1)", "metrics.json: cannot be read",
-        "step=00000030.jsonl: lines that cannot be read are left out (1)", "02_pretrain/manifest.json is incomplete",
+        "03_adapt/logs/metrics.csv: rows that cannot be read are left out (1)",
+        "metrics.json: cannot be read", "02_pretrain/manifest.json is incomplete",
+        "step=00000030.jsonl: lines that cannot be read are left out (1)",
         "07_old: of no stage of recipe.yaml",
         "03_adapt: 1 values of train/loss are not finite: not drawn",
     ):  # fmt: skip
