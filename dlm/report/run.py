@@ -211,7 +211,7 @@ def _started(directory: Path, problems: list[str]) -> Mapping[str, Any]:
     started = read_started(directory)
     if started is None and (directory / STARTED).exists():
         problems.append(
-            f"{directory / STARTED}: cannot be read; the last attempt's device and time are left out"
+            f"{directory / STARTED}: cannot be read; the last attempt's device is left out"
         )
     return started or {}
 
