@@ -174,7 +174,11 @@ def test_answers_that_fill_the_canvas_are_counted_aloud(
         ("adapt", ("--set", "train.steps=3"), "settings of the section generation alone"),
         ("adapt", ("--set", "generation.end_last"), "--set takes generation.KEY=VALUE, such as"),
         ("adapt", ("--set", "generation.end_last=3"), "must be true or false or null"),
-        ("adapt", ("--set", "generation.top_p=2"), "generation.top_p=2: top_p must be between 0 and 1"),
+        (
+            "adapt",
+            ("--set", "generation.top_p=2"),
+            "generation.top_p=2: top_p must be between 0 and 1",
+        ),
         ("adapt", ("--set", "generation.seed=1", "--seed", "1"), "--seed say the same setting: re"),
         ("adapt", ("--set", "generation.beam_size=2"), "--set generation.beam_size would be ignor"),
         ("adapt", ("--set", "generation.rerank=mbr"), "--set generation.rerank would be ignored"),
