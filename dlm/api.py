@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args, overload
 
 from dlm import errors
+from dlm.files import as_python
 from dlm.generation.answers import Answers, answer_prompts, fill_in
 from dlm.generation.infill import parse_infill
 from dlm.generation.lengths import of_one_length
@@ -28,7 +29,7 @@ from dlm.recipe.serving import (
     check_utf8,
     chosen_settings,
     open_located,
-    plain,
+    refuse_empty,
     refuse_lengths_of_infilling,
     refuse_what_a_length_says,
 )
@@ -240,32 +241,25 @@ class Model:
         prompts, told = self._prompts(given), _told(length)
         asked = Asked.by_name({**settings, "length": length if told is None else None})
         model, chosen = self.opened, self._settings(asked)
-        places = [f"prompts[{number}]" for number in range(len(prompts))]
+        places = _places(prompts)
         if told is not None:
             self._check_length(told, prompts, places)
             refuse_what_a_length_says(asked, told)
             model, chosen = of_one_length(model, chosen, told)
-        elif model.kind == "diffusion" and model.length_predictor is None:
-            self._refuse_no_length(chosen)
-        check_answerable(asked, self._located, model, chosen, prompts, places)
+        canvas = ', or length="canvas"' if model.canvas_length else ""
+        remedy = f"say how many tokens answers have, such as length=20{canvas}, or open the model "
+        check_answerable(
+            asked, self._located, model, chosen, prompts, places,
+            without_lengths=remedy + "of a `length` stage",
+        )  # fmt: skip
         return answer_prompts(model, prompts, chosen, record=record)
 
     def _prompts(self, given: str | Sequence[str]) -> list[str]:
         """Only a model of texts writes without being told how to begin."""
         prompts = _texts(given, "prompts")
-        for number, prompt in enumerate(prompts):
-            if not prompt.strip() and not self.opened.texts:
-                raise UserError(f"prompts[{number}] is empty: give it some text")
+        if not self.opened.texts:
+            refuse_empty(prompts, _places(prompts))
         return prompts
-
-    def _refuse_no_length(self, chosen: GenerationSettings) -> None:
-        if chosen.length != "canvas":
-            canvas = ', or length="canvas"' if self.opened.canvas_length else ""
-            raise UserError(
-                f"{self._located.given} has no length predictor, and an answer's length must come "
-                f"from somewhere: say how many tokens answers have, such as length=20{canvas}, or "
-                "open the model of a `length` stage"
-            )
 
     def _check_length(self, length: int, prompts: list[str], places: list[str]) -> None:
         if self.opened.kind == "autoregressive":
@@ -326,7 +320,7 @@ def _check_device(device: str) -> None:
 
 def _told(length: Any) -> int | None:
     """Tokens of every answer; None: lengths are from elsewhere."""
-    found = plain(length)
+    found = as_python(length)
     if isinstance(found, int) and not isinstance(found, bool):
         return found
     if not isinstance(found, str | None) or found not in (None, *get_args(LengthSource)):
@@ -343,13 +337,17 @@ def _likelihood(estimator: Any, samples: Any, seed: Any) -> LikelihoodSettings:
 
     if not isinstance(estimator, str) or estimator not in get_args(Estimator):
         raise UserError(f"estimator={estimator!r}: one of {', '.join(get_args(Estimator))}")
-    numbers = {"samples": plain(samples), "seed": plain(seed)}
+    numbers = {"samples": as_python(samples), "seed": as_python(seed)}
     for name, number in numbers.items():
         allowed = RANGE_OF[f"evaluation.likelihood.{name}"]
         whole = isinstance(number, int) and not isinstance(number, bool)
         if not whole or not allowed.fits(number):
             raise UserError(f"{name}={number!r}: a whole number, {allowed}")
     return LikelihoodSettings(cast(Estimator, estimator), **numbers)
+
+
+def _places(prompts: Sequence[str]) -> list[str]:
+    return [f"prompts[{number}]" for number in range(len(prompts))]
 
 
 def _texts(given: str | Sequence[str], what: str) -> list[str]:

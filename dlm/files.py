@@ -75,11 +75,16 @@ def json_ready(value: Any) -> Any:
         return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [json_ready(item) for item in value]
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        return json_ready(value.item())  # a scalar of numpy or torch
+    value = as_python(value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def as_python(value: Any) -> Any:
+    """A scalar of numpy or torch as Python's own; anything else as it is."""
+    scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
+    return value.item() if scalar else value
 
 
 def sha256_of(path: Path, *, flush: bool = False) -> str:

@@ -6,7 +6,6 @@ on; the tensors alone are copied first.
 """
 
 import errno
-import hashlib
 import json
 import math
 import os
@@ -28,7 +27,7 @@ from dlm.distributed.portable import SHAPE
 from dlm.distributed.saved_tensors import STATE_FILE
 from dlm.distributed.strategies import run_shape
 from dlm.errors import StageFailed
-from dlm.files import make_folder
+from dlm.files import make_folder, sha256_of
 
 MARK_FILE = "complete.json"
 _POLL_S = 0.02
@@ -308,9 +307,8 @@ def damage(directory: Path) -> str | None:
             path = directory / name
             if path.stat().st_size != expected["size"]:
                 return f"{name} has {path.stat().st_size} bytes, not {expected['size']}"
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                    return f"{name} does not match its checksum"
+            if sha256_of(path) != expected["sha256"]:
+                return f"{name} does not match its checksum"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"unreadable: {error}"
     return None

@@ -144,7 +144,7 @@ def denoise_masks(
             network, slot_BN, sampler=parts, num_iterations=parts.num_iterations,
             mask_token_id=model.special.mask,
             forbidden_ids=model.forbidden_ids_on_canvas if ends_itself else model.forbidden_ids,
-            key=DrawKey(settings.seed, _row_numbers(tokens_BL, valid_BL)),
+            key=DrawKey(settings.seed, row_numbers(tokens_BL, valid_BL)),
             block_length=parts.block_length,
             end_token_id=model.special.end if ends_itself else None,
             min_length=settings.min_length if ends_itself else 0,
@@ -170,7 +170,7 @@ def _check_blocks(block_length: int | None, lengths: list[int]) -> None:
             )
 
 
-def _row_numbers(tokens_BL: Tensor, valid_BL: Tensor) -> Tensor:
+def row_numbers(tokens_BL: Tensor, valid_BL: Tensor) -> Tensor:
     """A number for each row that is a function of its tokens alone, int64 [B]."""
     place_BL = (valid_BL.cumsum(dim=1) - 1).clamp(min=0)
     return (counter_bits(place_BL, tokens_BL) * valid_BL).sum(dim=1)

@@ -5,12 +5,12 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from dlm.diffusion.counter import counter_bits
 from dlm.diffusion.sampling.choice import choose_tokens, log_probabilities
 from dlm.diffusion.sampling.draws import DrawKey, Draws
 from dlm.diffusion.sampling.ends import HeldBack
 from dlm.distributed.share import ALONE, Share
 from dlm.generation.batches import batches_of_like_length
+from dlm.generation.diffusion import row_numbers
 from dlm.generation.generated import Generated, Generation
 from dlm.generation.lengths import longest_answers, pad
 from dlm.generation.model import GenerativeModel
@@ -53,8 +53,8 @@ def _row_numbers(heads: list[list[int]]) -> list[int]:
     met: Counter[tuple[int, ...]] = Counter()
     numbers = []
     for head in heads:
-        begun = torch.tensor(head[1:], dtype=torch.int64)
-        own = int(counter_bits(torch.arange(len(begun)), begun).sum())
+        begun_1L = torch.tensor([head[1:]], dtype=torch.int64)
+        own = int(row_numbers(begun_1L, torch.ones_like(begun_1L, dtype=torch.bool)))
         numbers.append(own + met[tuple(head)])
         met[tuple(head)] += 1
     return numbers

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 LengthSource = Literal["predicted", "oracle", "canvas"]
 ScoreName = Literal["log_probability", "margin", "entropy", "random"]
 Rerank = Literal["mean", "joint", "mbr"]
+AUTOREGRESSIVE_ONLY = ("beam_size", "length_penalty", "max_new_tokens")
+OF_BOTH_KINDS = ("batch_tokens", "min_length", "end_penalty")
+"""Read by diffusion models and autoregressive ones; what is in neither tuple is diffusion's."""
+OF_CANVAS = ("canvas_length", "end_last", "end_penalty")
+"""Of answers that end themselves."""
 _SAMPLER_OPTIONS = ("temperature", "top_k", "top_p", "score", "threshold", "entropy_bound",
                     "end_last")  # fmt: skip
 _UNLESS_SET = (*_SAMPLER_OPTIONS, "guidance", "block_length", "prompt_cache")

@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dlm.errors import UserError
-from dlm.generation.settings import GenerationSettings
+from dlm.files import as_python
+from dlm.generation.settings import (
+    AUTOREGRESSIVE_ONLY,
+    OF_BOTH_KINDS,
+    OF_CANVAS,
+    GenerationSettings,
+)
 from dlm.recipe.locate import LocatedModel
 
 if TYPE_CHECKING:
     from dlm.generation.model import GenerativeModel
 
-_AUTOREGRESSIVE_ONLY = ("beam_size", "length_penalty", "max_new_tokens")
 _OF_SEARCH = ("beam_size", "length_penalty")
-_OF_BOTH = ("min_length", "end_penalty", "batch_tokens")
 _OF_DRAWN_TEXTS = ("temperature", "top_k", "top_p", "seed")
 _OF_PREDICTED_LENGTHS = ("length_beam", "rerank")
-_OF_CANVAS = ("canvas_length", "end_last", "end_penalty")
-_OF_LENGTHS = ("length", "min_length", *_OF_PREDICTED_LENGTHS, *_OF_CANVAS)
+_OF_LENGTHS = ("length", "min_length", *_OF_PREDICTED_LENGTHS, *OF_CANVAS)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Asked:
         """
         from dlm.config.other_names import own_names
 
-        told = {name: plain(value) for name, value in values.items() if value is not None}
+        told = {name: as_python(value) for name, value in values.items() if value is not None}
         given = own_names({"generation": told})["generation"]
         return cls({name: checked_setting(name, value) for name, value in given.items()},
                    {name: name for name in given})  # fmt: skip
@@ -63,10 +66,15 @@ def check_utf8(text: str, place: str) -> None:
         raise UserError(f"{place} is not UTF-8: convert it to UTF-8") from error
 
 
-def plain(value: Any) -> Any:
-    """A scalar of numpy or torch as Python's own; anything else as it is."""
-    scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
-    return value.item() if scalar else value
+def refuse_empty(prompts: Sequence[str], places: Sequence[str]) -> None:
+    """Only a model of texts writes without being told how to begin.
+
+    Raises:
+        UserError: A prompt is blank.
+    """
+    for prompt, place in zip(prompts, places, strict=True):
+        if not prompt.strip():
+            raise UserError(f"{place} is empty: give it some text")
 
 
 def refuse_lengths_of_infilling(written: Mapping[str, str]) -> None:
@@ -189,6 +197,8 @@ def check_answerable(
     settings: GenerationSettings,
     prompts: Sequence[str],
     places: Sequence[str],
+    *,
+    without_lengths: str | None = None,
 ) -> None:
     """Refuse a model without lengths, and a prompt that leaves no room for an answer.
 
@@ -199,6 +209,8 @@ def check_answerable(
         settings: As :func:`chosen_settings` gives them.
         prompts: What is asked.
         places: What each is called in a message.
+        without_lengths: The remedy where nothing says how long answers are; None: the command
+            line's.
 
     Raises:
         UserError: Nothing says how long answers are, or a prompt is too long.
@@ -209,10 +221,13 @@ def check_answerable(
     if model.kind == "diffusion" and not on_canvas and model.length_predictor is None:
         stage = f"a stage {{kind: length, init_from: {located.name.lstrip('0123456789_')}}}"
         how = f"add {stage} to its recipe" if located.stage else "train one with a `length` stage"
+        remedy = without_lengths or (
+            f"name its run or a finished `length` stage, or {how}"
+            + (f", or use {asked.name('length')} canvas" if model.canvas_length else "")
+        )
         raise UserError(
             f"{located.given} has no length predictor, and an answer's length must come from "
-            f"somewhere: name its run or a finished `length` stage, or {how}"
-            + (f", or use {asked.name('length')} canvas" if model.canvas_length else "")
+            f"somewhere: {remedy}"
         )
     longest = longest_prompt(model, settings)
     canvas = f" behind which a canvas of {settings.canvas_length} is decoded," if on_canvas else ""
@@ -249,7 +264,7 @@ def _settings_of_export(place: str) -> GenerationSettings:
 
 def _refuse_settings_of_other_lengths(asked: Asked, length: str | None) -> None:
     """A setting about lengths that lengths from elsewhere never read."""
-    unread: tuple[str, ...] = _OF_PREDICTED_LENGTHS if length == "canvas" else _OF_CANVAS
+    unread: tuple[str, ...] = _OF_PREDICTED_LENGTHS if length == "canvas" else OF_CANVAS
     unread += ("min_length",) if length == "oracle" else ()
     for name in unread:
         if asked.values.get(name) is not None:
@@ -263,11 +278,10 @@ def _refuse_settings_of_the_other_kind(
     located: LocatedModel, asked: Asked, opened: "GenerativeModel"
 ) -> None:
     """A setting that the model's way of generating never reads."""
-
     every = [item.name for item in fields(GenerationSettings)]
-    own, model = [name for name in every if name not in _AUTOREGRESSIVE_ONLY], "a diffusion model"
+    own, model = [name for name in every if name not in AUTOREGRESSIVE_ONLY], "a diffusion model"
     if opened.kind != "diffusion":
-        own, model = [*_AUTOREGRESSIVE_ONLY, *_OF_BOTH], "an autoregressive model"
+        own, model = [*AUTOREGRESSIVE_ONLY, *OF_BOTH_KINDS], "an autoregressive model"
         if opened.texts:
             own += _OF_DRAWN_TEXTS
             for name in _OF_SEARCH if asked.values.get("temperature") else ():

@@ -14,6 +14,7 @@ from dlm.recipe.serving import (
     check_answerable,
     chosen_settings,
     open_located,
+    refuse_empty,
     refuse_lengths_of_infilling,
 )
 from dlm.verbs.generation_settings import asked_settings
@@ -59,7 +60,7 @@ def _generate(options: argparse.Namespace, share: Share) -> int:
     model = open_located(located, trust_remote_code=options.trust_remote_code)
     if not model.texts:
         _refuse_no_prompt(options, model.kind)
-        asked.refuse_empty()
+        refuse_empty(asked.texts, asked.places)
     _refuse_what_needs_a_canvas(options, model.kind)
     if share.first:
         _say_unknown(model, [*prompts, *(text for given in templates for text in given.texts)])

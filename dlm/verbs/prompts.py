@@ -32,12 +32,6 @@ class Prompts:
             [one for one in given for _ in range(times)] for given in (self.texts, self.places)
         ))  # fmt: skip
 
-    def refuse_empty(self) -> None:
-        """Only a model of texts writes without being told how to begin."""
-        for text, place in zip(self.texts, self.places, strict=True):
-            if not text.strip():
-                raise UserError(f"{place} is empty: give it some text")
-
 
 def given_prompts(
     options: argparse.Namespace,

@@ -5,9 +5,9 @@ from typing import Any
 
 from dlm.config.references import Finding, holds
 from dlm.config.schema import RecipeConfig, StageConfig
+from dlm.generation.settings import OF_CANVAS
 
 _NEEDED = "needs data.canvas_length, without which nothing is trained on a canvas; or remove it"
-_OF_CANVAS = ("canvas_length", "end_last", "end_penalty")
 _HEAD = 3
 """begin, end and at least one token between them, before a canvas."""
 
@@ -71,7 +71,7 @@ def _without_canvas(
 def _ignored(
     stage: StageConfig, recipe: RecipeConfig, own: Mapping[str, Any], length: str | None
 ) -> Iterator[Finding]:
-    for name in (*_OF_CANVAS, "min_length"):
+    for name in (*OF_CANVAS, "min_length"):
         value = getattr(stage.generation, name)
         inherited = value == getattr(recipe.generation, name)
         if value and holds(own, f"generation.{name}") and not inherited:
@@ -95,7 +95,7 @@ def systems_without_canvas(stage: StageConfig, recipe: RecipeConfig) -> Iterator
         if model is None or model.kind == "autoregressive":
             continue
         if wanted in ("predicted", "oracle") or (wanted is None and not ends_itself(model)):
-            unread = (*_OF_CANVAS, "min_length") if wanted == "oracle" else _OF_CANVAS
+            unread = (*OF_CANVAS, "min_length") if wanted == "oracle" else OF_CANVAS
             for key in (key for key in unread if system.generation.get(key)):
                 place = f"evaluation.systems.{name}.generation.{key}"
                 yield Finding((place,), _ignored_with(key, wanted), system.generation[key])

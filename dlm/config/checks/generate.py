@@ -7,10 +7,8 @@ from typing import Any
 from dlm.config.checks.canvas import canvas_of, ends_itself
 from dlm.config.references import Finding, holds, sources_read
 from dlm.config.schema import RecipeConfig, StageConfig
-from dlm.generation.settings import GenerationSettings
+from dlm.generation.settings import AUTOREGRESSIVE_ONLY, OF_BOTH_KINDS, GenerationSettings
 
-_OF_THE_TWIN = ("beam_size", "length_penalty", "max_new_tokens")
-_OF_BOTH = ("batch_tokens", "min_length", "end_penalty")
 _WITHOUT_LENGTHS = ("pretrain", "adapt", "instruct")
 
 
@@ -54,7 +52,7 @@ def _settings_of_another_kind(
     for name in (item.name for item in fields(GenerationSettings)):
         value = getattr(stage.generation, name)
         given = holds(own, f"generation.{name}") and value != getattr(recipe.generation, name)
-        if given and name not in _OF_BOTH and (name in _OF_THE_TWIN) != twin:
+        if given and name not in OF_BOTH_KINDS and (name in AUTOREGRESSIVE_ONLY) != twin:
             reason = f"ignored setting: {stage.init_from} is of kind {model.kind}; remove it"
             yield Finding((f"generation.{name}", "init_from"), reason, value)
 
